@@ -1,0 +1,143 @@
+"""What analyzers return: plain data, the same for every host, rendered elsewhere.
+
+Addresses are integers in the target's address space; unknown values are None.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Optional
+
+PROVEN = "proven"  # recorded by the lock itself or by the kernel
+INFERRED = "inferred"  # concluded from the candidate's code and stack; evidence says how
+
+FOUND = "found"
+NOT_FOUND = "not-found"
+INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A thread (or single-threaded process), identified by the kernel's own thread id.
+
+    `pid` is the thread group's id; `number` is the debugger's own name for it ("3" in gdb);
+    `state` is the letter of /proc/PID/stat, None where the target does not hold it.
+    """
+
+    pid: int
+    tid: int
+    name: Optional[str] = field(default=None, compare=False)
+    state: Optional[str] = field(default=None, compare=False)
+    number: Optional[str] = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class SourceLine:
+    """One level of an inline chain: where an address comes from in the source."""
+
+    function: Optional[str]
+    file: Optional[str]
+    line: Optional[int]
+    column: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a back trace; `address` is the pc (a return address when index > 0).
+
+    `sp` is the stack pointer in that frame and `registers` what unwinding recovered of the
+    callee-saved ones; both serve inference and are not part of a report.
+    """
+
+    index: int
+    address: int
+    symbol: Optional[str] = None
+    offset: Optional[int] = None
+    module: Optional[str] = None
+    inlines: tuple[SourceLine, ...] = ()
+    sp: Optional[int] = None
+    function_start: Optional[int] = None
+    registers: Optional[dict[str, int]] = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Something that is waited for.  `key` is its identity: equal keys are the same lock, also
+    when two processes map it at different addresses."""
+
+    kind: str
+    address: Optional[int] = None
+    name: Optional[str] = None
+    key: Optional[tuple[Any, ...]] = None
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        return self.key if self.key is not None else (self.kind, self.address, self.name)
+
+
+# What has to happen for a wait to end.
+HELD = "held"  # somebody holds it and has to let go, even where we can't see who
+EVENT = "event"  # somebody has to act: signal, post, arrive, exit, answer
+OUTSIDE = "outside"  # a timer, a device, a peer elsewhere: not another task that we could see
+
+
+@dataclass(frozen=True)
+class Wait:
+    """One task's wait, and who would end it.
+
+    `holders` are the tasks that must act; all of them, or with `any_of` just one.  `fault` is
+    the finding type when the lock itself tells that the wait cannot end ("corrupt-lock",
+    "orphaned-lock", "lost-wakeup"); `fault_detail` says it in words.  `candidates` are tasks
+    that may hold it though nothing records it; inference narrows them.  `missing` says what
+    could not be seen about this wait, with the remedy.
+    """
+
+    task: Task
+    lock: Lock
+    needs: str = HELD
+    mode: Optional[str] = None
+    holders: tuple[Task, ...] = ()
+    any_of: bool = False
+    confidence: str = PROVEN
+    evidence: tuple[str, ...] = ()
+    timed: bool = False
+    fault: Optional[str] = None
+    fault_detail: Optional[str] = None
+    candidates: Optional[tuple[Task, ...]] = None
+    missing: Optional[str] = None
+    frames: tuple[Frame, ...] = ()
+
+    def but(self, **changes: Any) -> "Wait":
+        """The same wait with some fields changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found.  `members` in cycle order, each held by the next one."""
+
+    type: str
+    members: tuple[Wait, ...] = ()
+    victims: tuple[Task, ...] = ()
+    lock: Optional[Lock] = None
+    root: Optional[Task] = None
+    root_waits_for: Optional[Wait] = None
+    confidence: str = PROVEN
+    explanation: Optional[str] = None
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass
+class Report:
+    """An analyzer's whole answer; see docs/architecture.md for its JSON form."""
+
+    command: str
+    host: dict[str, Optional[str]]
+    target: dict[str, Optional[str]]
+    verdict: str
+    summary: str
+    findings: list[Finding] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    stacks: list[tuple[Task, tuple[Frame, ...]]] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    elapsed_seconds: float = 0.0
+    paused_seconds: Optional[float] = None

@@ -1,0 +1,148 @@
+"""What a host must offer to the analyzers, and the errors it may raise."""
+
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+from faultkit.model import Frame, Task
+
+
+class FaultkitError(Exception):
+    """An error for the user: one line that says what is wrong, and the remedy."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message if not remedy else f"{message}; {remedy}")
+        self.message = message
+        self.remedy = remedy
+
+
+class ReadError(FaultkitError):
+    """Target memory that cannot be read."""
+
+    def __init__(self, address: int, size: int) -> None:
+        super().__init__(f"cannot read {size} bytes at {address:#x}")
+        self.address = address
+        self.size = size
+
+
+class Mapping(NamedTuple):
+    """One mapping of a process: [start, end), backed by `path` at `offset` bytes.
+
+    `shared` is True, False, or None where the target does not tell (core files).
+    `device` and `inode` are None where it does not tell.
+    """
+
+    start: int
+    end: int
+    offset: int
+    path: str
+    perms: str = ""
+    device: Optional[str] = None
+    inode: Optional[int] = None
+
+    @property
+    def shared(self) -> Optional[bool]:
+        return self.perms[3:4] == "s" if len(self.perms) > 3 else None
+
+
+class Syscall(NamedTuple):
+    """The system call that a task is blocked in; `sp` and `pc` are the user-space ones."""
+
+    nr: int
+    args: tuple[int, ...]
+    sp: int
+    pc: int
+
+
+RUNNING = Syscall(-1, (), 0, 0)  # the task is not blocked: it runs, or is about to
+
+
+class Local(NamedTuple):
+    """A local variable that debug information tells of, in scope at its frame's pc.
+
+    `pointers` maps member paths ("_M_device", "lock", "0.lock") to the integer values of its
+    pointer and integer members; `line` is its declaration's line, `frame_line` the line the
+    frame is at.
+    """
+
+    frame_index: int
+    name: str
+    type: str
+    address: Optional[int]
+    pointers: dict[str, int]
+    line: Optional[int]
+    frame_line: Optional[int]
+    function: Optional[str]
+
+
+class Process(ABC):
+    """One process, live or from a core file.  Nothing here changes it.
+
+    Every method may raise FaultkitError; reading garbage addresses raises ReadError.
+    """
+
+    pid: int
+    kind: str = "process"  # or "core"
+    live: bool = True  # /proc of this machine speaks of this process
+    stopped: bool = False  # nothing moves while we look
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The process or core by the name a user would give it: "4711", "core.4711"."""
+
+    @abstractmethod
+    def tasks(self) -> Sequence[Task]:
+        """Its threads, as the target lists them."""
+
+    @abstractmethod
+    def syscall(self, task: Task) -> Optional[Syscall]:
+        """Where the task is blocked: a Syscall, RUNNING, or None when it can't be told."""
+
+    @abstractmethod
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes at `address`, all of them, or ReadError."""
+
+    @abstractmethod
+    def mappings(self) -> Sequence[Mapping]:
+        """Its mappings in address order; empty where unknown."""
+
+    def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
+        """(name, offset, size or None) of the symbol that covers `address`, or None."""
+        return None
+
+    def frames(self, task: Task, limit: int = 64) -> tuple[Frame, ...]:
+        """The task's back trace, innermost first, at most `limit` frames; () if unknown."""
+        return ()
+
+    def registers(self, task: Task) -> dict[str, int]:
+        """What is known of the task's registers now: "rip", "rsp", "rbx"...; may be partial."""
+        return {}
+
+    def locals(self, task: Task, limit: int = 64) -> Sequence[Local]:
+        """Local variables of composite type in the task's frames, by debug information."""
+        return ()
+
+    def limits(self) -> Sequence[str]:
+        """What this target can't show, each with its remedy, in one line."""
+        return ()
+
+    def mapping(self, address: int) -> Optional[Mapping]:
+        """The mapping that holds `address`."""
+        for mapping in self.mappings():
+            if mapping.start <= address < mapping.end:
+                return mapping
+        return None
+
+    def u32(self, address: int) -> int:
+        """The unsigned 32-bit word at `address`."""
+        return int.from_bytes(self.read(address, 4), "little")
+
+    def u64(self, address: int) -> int:
+        """The unsigned 64-bit word at `address`."""
+        return int.from_bytes(self.read(address, 8), "little")
+
+    def words(self, address: int, count: int) -> tuple[int, ...]:
+        """`count` unsigned 64-bit words at `address`."""
+        return struct.unpack(f"<{count}Q", self.read(address, 8 * count))
