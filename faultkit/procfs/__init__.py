@@ -1,0 +1,1 @@
+"""Live processes through /proc: nothing is attached, nothing is paused."""

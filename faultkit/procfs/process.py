@@ -1,0 +1,166 @@
+"""A live process read through /proc/PID: no ptrace, no stop, no effect on it."""
+
+import os
+from collections.abc import Sequence
+from typing import Optional
+
+from faultkit.model import Frame, Task
+from faultkit.target import (
+    RUNNING,
+    FaultkitError,
+    Mapping,
+    Process,
+    ReadError,
+    Syscall,
+)
+
+NO_PERMISSION = (
+    "run as root or as the process's user (and see kernel.yama.ptrace_scope), "
+    "or attach gdb with sudo"
+)
+
+
+def read_proc(path: str, size: int = 1 << 16) -> bytes:
+    """The contents of a small /proc file, at most `size` bytes.  Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        chunks = []
+        while size > 0:
+            chunk = os.read(fd, size)
+            if not chunk:
+                break
+            chunks.append(chunk)
+            size -= len(chunk)
+        return b"".join(chunks)
+    finally:
+        os.close(fd)
+
+
+def parse_syscall(text: bytes) -> Optional[Syscall]:
+    """/proc/PID/task/TID/syscall: the Syscall, RUNNING, or None (fs/proc/base.c,
+    proc_pid_syscall: "running", "-1 sp pc" outside a system call, or nr, 6 arguments, sp, pc)."""
+    words = text.split()
+    if not words:
+        return None
+    if words[0] == b"running":
+        return RUNNING
+    try:
+        if words[0] == b"-1":  # blocked, but not by a system call (a page fault, for one)
+            return None
+        numbers = [int(word, 0) for word in words]
+    except ValueError:
+        return None
+    if len(numbers) != 9:
+        return None
+    return Syscall(numbers[0], tuple(numbers[1:7]), numbers[7], numbers[8])
+
+
+def parse_maps(text: str) -> list[Mapping]:
+    """The lines of /proc/PID/maps as Mappings."""
+    mappings = []
+    for line in text.splitlines():
+        fields = line.split(None, 5)
+        if len(fields) < 5:
+            continue
+        start, _, end = fields[0].partition("-")
+        mappings.append(
+            Mapping(
+                int(start, 16),
+                int(end, 16),
+                int(fields[2], 16),
+                fields[5] if len(fields) > 5 else "",
+                fields[1],
+                fields[3],
+                int(fields[4]),
+            )
+        )
+    return mappings
+
+
+def parse_stat(text: bytes) -> tuple[str, str, int]:
+    """(name, state letter, start time in clock ticks since boot) of a /proc/.../stat line.
+
+    The name may hold blanks and parentheses: it ends at the last one (proc_task_name)."""
+    name = text[text.index(b"(") + 1 : text.rindex(b")")].decode("utf-8", "replace")
+    fields = text[text.rindex(b")") + 2 :].split()
+    return name, fields[0].decode(), int(fields[19])
+
+
+class ProcProcess(Process):
+    """`Process` over /proc/PID.  Raises FaultkitError if there is no such process, if it is a
+    kernel thread or not ours to read, or if it is not a 64-bit x86 process."""
+
+    kind = "process"
+    live = True
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._memory: Optional[int] = None
+        self._mappings: Optional[list[Mapping]] = None
+        self._unwinder: Optional[object] = None
+        if not os.path.isdir(f"/proc/{pid}/task"):
+            raise FaultkitError(f"no process {pid}", "it has ended, or its pid is in a container")
+
+    def close(self) -> None:
+        """Give back the descriptor of /proc/PID/mem."""
+        if self._memory is not None:
+            os.close(self._memory)
+            self._memory = None
+
+    @property
+    def name(self) -> str:
+        return str(self.pid)
+
+    def tasks(self) -> Sequence[Task]:
+        try:
+            tids = sorted(int(tid) for tid in os.listdir(f"/proc/{self.pid}/task"))
+        except OSError:
+            raise FaultkitError(f"process {self.pid} ended while it was read") from None
+        return [Task(self.pid, tid) for tid in tids]
+
+    def describe(self, task: Task) -> Task:
+        """The task with its name and state; as it is if it has ended."""
+        try:
+            name, state, _ = parse_stat(read_proc(f"/proc/{task.pid}/task/{task.tid}/stat"))
+        except (OSError, ValueError, IndexError):
+            return task
+        return Task(task.pid, task.tid, name, state, task.number)
+
+    def syscall(self, task: Task) -> Optional[Syscall]:
+        try:
+            return parse_syscall(read_proc(f"/proc/{self.pid}/task/{task.tid}/syscall", 512))
+        except PermissionError:
+            raise FaultkitError(
+                f"no permission to read process {self.pid}", NO_PERMISSION
+            ) from None
+        except OSError:
+            return None
+
+    def read(self, address: int, size: int) -> bytes:
+        if self._memory is None:
+            try:
+                self._memory = os.open(f"/proc/{self.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+            except PermissionError:
+                raise FaultkitError(
+                    f"no permission to read the memory of process {self.pid}", NO_PERMISSION
+                ) from None
+            except OSError:
+                raise FaultkitError(f"process {self.pid} ended while it was read") from None
+        if address < 0 or address >= 1 << 63:
+            raise ReadError(address, size)
+        try:
+            data = os.pread(self._memory, size, address)
+        except OSError:
+            raise ReadError(address, size) from None
+        if len(data) != size:
+            raise ReadError(address, size)
+        return data
+
+    def mappings(self) -> Sequence[Mapping]:
+        if self._mappings is None:
+            try:
+                text = read_proc(f"/proc/{self.pid}/maps", 1 << 26).decode("utf-8", "replace")
+            except OSError:
+                text = ""
+            self._mappings = parse_maps(text)
+        return self._mappings

@@ -1,0 +1,171 @@
+"""Which processes an analysis can see, and whose thread a lock's owner field names."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Optional
+
+from faultkit.model import Task
+from faultkit.procfs.process import ProcProcess, parse_maps, read_proc
+from faultkit.target import FaultkitError, Mapping, Process, Syscall
+
+# What became of the thread that an owner field names.
+HERE = "here"  # a thread of the same process
+ELSEWHERE = "elsewhere"  # a thread of another process
+GONE = "gone"  # no such thread on this machine
+UNSEEN = "unseen"  # not a thread of this core's process: others can't be seen
+
+
+class Owner(NamedTuple):
+    """The answer to "whose tid is this?"; `task` is None for GONE and UNSEEN."""
+
+    where: str
+    task: Optional[Task]
+
+
+class Blocked(NamedTuple):
+    """A task blocked in a system call, as the wait providers get it."""
+
+    world: "World"
+    process: Process
+    task: Task
+    call: Syscall
+
+
+class World:
+    """The processes that were asked for, and (live) those that their waits lead to.
+
+    `limits` collects what could not be seen on the way, each with its remedy.
+    """
+
+    def __init__(self, primary: Sequence[Process]) -> None:
+        self.primary = list(primary)
+        self.limits: list[str] = []
+        self._processes: dict[int, Optional[Process]] = {p.pid: p for p in primary}
+        self._threads: dict[int, dict[int, Task]] = {}
+
+    @property
+    def live(self) -> bool:
+        """Whether this machine's /proc speaks of the processes."""
+        return all(process.live for process in self.primary)
+
+    def process(self, pid: int) -> Optional[Process]:
+        """The process `pid`, opened through /proc when it was not asked for; None if it is
+        gone or not ours to read (then `limits` says so)."""
+        if pid not in self._processes:
+            self._processes[pid] = None
+            if self.live:
+                try:
+                    process = ProcProcess(pid)
+                    for task in process.tasks()[:1]:
+                        process.syscall(task)  # may we read it at all?
+                    self._processes[pid] = process
+                except FaultkitError as error:
+                    self.limit(str(error))
+        return self._processes[pid]
+
+    def limit(self, text: str) -> None:
+        """Note, once, something that could not be seen."""
+        if text not in self.limits:
+            self.limits.append(text)
+
+    def threads(self, process: Process) -> dict[int, Task]:
+        """The process's tasks by the thread id that they have in their own pid namespace,
+        which is the one that locks in their memory record."""
+        known = self._threads.get(process.pid)
+        if known is None:
+            tasks = process.tasks()
+            if process.live and _other_pid_namespace(process.pid):
+                known = {_inner_tid(task): task for task in tasks}
+            else:
+                known = {task.tid: task for task in tasks}
+            self._threads[process.pid] = known
+        return known
+
+    def owner(self, process: Process, tid: int) -> Owner:
+        """Whose thread id is `tid`, as written in the memory of `process`?"""
+        task = self.threads(process).get(tid)
+        if task is not None:
+            return Owner(HERE, task)
+        if not process.live:
+            return Owner(UNSEEN, None)
+        if _other_pid_namespace(process.pid):
+            return Owner(UNSEEN, None)
+        tgid = thread_group(tid)
+        if tgid is None:
+            return Owner(GONE, None)
+        if tgid == process.pid:  # it was born, or left the list, while we looked
+            return Owner(HERE, Task(process.pid, tid))
+        return Owner(ELSEWHERE, Task(tgid, tid))
+
+    def describe(self, task: Task) -> Task:
+        """The task with its name and state, where they can be had."""
+        process = self._processes.get(task.pid)
+        describe = getattr(process, "describe", None)
+        if describe is not None:
+            described: Task = describe(task)
+            return described
+        if self.live and task.name is None:
+            try:
+                return ProcProcess(task.pid).describe(task)
+            except FaultkitError:
+                pass
+        return task
+
+    def sharers(self, mapping: Mapping) -> Iterator[tuple[Process, Mapping]]:
+        """Every process (of this machine, live) that maps the same object shared, with its
+        mapping of it.  Costs one read of /proc/PID/maps for each process."""
+        if not self.live or not mapping.inode:
+            return
+        for pid in process_ids():
+            try:
+                text = read_proc(f"/proc/{pid}/maps", 1 << 26).decode("utf-8", "replace")
+            except OSError:
+                continue
+            if str(mapping.inode) not in text:
+                continue
+            for other in parse_maps(text):
+                if (other.inode, other.device, other.shared) == (
+                    mapping.inode,
+                    mapping.device,
+                    True,
+                ):
+                    process = self.process(pid)
+                    if process is not None:
+                        yield process, other
+
+
+def process_ids() -> list[int]:
+    """The ids of all processes that /proc shows."""
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def thread_group(tid: int) -> Optional[int]:
+    """The process id of the live thread `tid`, None if there is no such thread."""
+    try:
+        status = read_proc(f"/proc/{tid}/status")
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith(b"State:") and line.split()[1:2] in ([b"Z"], [b"X"]):
+            return None  # dead, not yet reaped: it holds nothing and will do nothing
+        if line.startswith(b"Tgid:"):
+            return int(line.split()[1])
+    return None
+
+
+def _other_pid_namespace(pid: int) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return False
+
+
+def _inner_tid(task: Task) -> int:
+    try:
+        status = read_proc(f"/proc/{task.pid}/task/{task.tid}/status")
+    except OSError:
+        return task.tid
+    for line in status.splitlines():
+        if line.startswith(b"NSpid:"):
+            return int(line.split()[-1])
+    return task.tid
