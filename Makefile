@@ -1,0 +1,60 @@
+# make demo and make test each do everything they need on a fresh Debian 12 or 13.
+
+SHELL := /bin/bash
+GDB ?= gdb
+PYTHON := .venv/bin/python
+export GDB
+
+DEMO_PACKAGES := gdb:$(GDB) gcc:gcc libc6-dev python3-venv
+TEST_PACKAGES := $(DEMO_PACKAGES) g++:g++ libc6-dbg musl-tools:musl-gcc golang-go:go rustc:rustc \
+	graphviz:dot procps:ps debootstrap:debootstrap binutils:objcopy git:git
+MATRIX := trixie bullseye bookworm
+
+.PHONY: help demo test lint pytest test-matrix bench docs clean
+
+help:
+	@echo "make demo         a program that deadlocks, and its diagnosis"
+	@echo "make test         all the checks: ruff, mypy, pytest"
+	@echo "make lint         ruff and mypy only"
+	@echo "make test-matrix  the tests in Debian roots: $(MATRIX)"
+	@echo "make bench        measure; writes docs/benchmarks.md"
+	@echo "make docs         run the commands of the transcripts in the documents again"
+	@echo "make clean        remove what was built here"
+
+demo:
+	@tools/apt $(DEMO_PACKAGES)
+	@tools/venv
+	@tools/demo
+
+test: setup lint pytest
+
+.PHONY: setup
+setup:
+	@tools/apt $(TEST_PACKAGES)
+	@tools/venv test
+
+lint: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+
+pytest: setup lint
+	$(PYTHON) -m pytest -n $$(nproc) $(PYTEST_ARGS) </dev/null
+
+test-matrix: setup
+	@set -e; for suite in $(MATRIX); do \
+		echo "== $$suite"; \
+		tests/roots/test $$suite $(PYTEST_ARGS); \
+	done
+
+bench: setup
+	$(PYTHON) -m pytest tests/bench -m bench $(PYTEST_ARGS) </dev/null
+
+docs: setup build/transfer
+	$(PYTHON) tools/transcripts
+
+build/transfer: examples/transfer.c
+	$(MAKE) -C examples
+
+clean:
+	rm -rf build dist *.egg-info .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,60 @@
+"""The console script `faultkit`.
+
+Each sub-command is a module of this package named in COMMANDS, with two functions:
+`add_parser(subparsers)` adds its parser and returns it, `run(arguments)` does the work and
+returns the exit status.  What goes wrong for the user's reasons is a FaultkitError.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Optional
+
+import faultkit
+from faultkit.target import FaultkitError
+
+COMMANDS = ("path", "install", "doctor")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; each sub-command leaves its `run` in it."""
+    parser = argparse.ArgumentParser(
+        prog="faultkit",
+        description="Deadlock diagnosis for gdb. Inside gdb: source the file that "
+        "`faultkit path` prints, or let `faultkit install` do it in every session.",
+    )
+    parser.add_argument("--version", action="version", version=f"faultkit {faultkit.__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name in COMMANDS:
+        module = importlib.import_module(f"faultkit.cli.{name}")
+        module.add_parser(subparsers).set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command line `argv` (default: sys.argv[1:]); returns the exit status.
+
+    130 after Ctrl-C, as shells have it; a reader that left early (`| head`) is no error.
+    """
+    parser = build_parser()
+    try:
+        arguments = parser.parse_args(argv)
+        if not hasattr(arguments, "run"):
+            parser.print_help()
+            status = 0
+        else:
+            status = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return status
+    except FaultkitError as error:
+        print(f"faultkit: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("faultkit: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Python flushes once more at exit; give it somewhere to write to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,1 @@
+"""What gdb loads: `source` the faultkit.py beside this file."""
