@@ -1,0 +1,67 @@
+"""The futex system call's arguments, and the identity of the word they name."""
+
+from typing import Any, NamedTuple, Optional
+
+from faultkit.target import ReadError
+from faultkit.world import Blocked
+
+FUTEX = 202
+FUTEX_WAITV = 449
+RESTART_SYSCALL = 219  # a timed wait after a stop: the arguments are intact
+
+# include/uapi/linux/futex.h
+WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2 = 0, 6, 9, 11, 13
+WAITING = frozenset((WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2))
+PRIVATE, CLOCK_REALTIME = 128, 256
+
+SYSCALLS = frozenset((FUTEX, RESTART_SYSCALL))
+
+
+class FutexCall(NamedTuple):
+    """A blocked futex call: `operation` without its flags, `value` the 32 bits expected at
+    `uaddr`; `now` is the word there at present, None where memory can't be read."""
+
+    uaddr: int
+    operation: int
+    private: bool
+    realtime: bool
+    value: int
+    timed: bool
+    now: Optional[int]
+
+
+def parse(blocked: Blocked) -> Optional[FutexCall]:
+    """The futex call that the task is blocked in, or None (kernel/futex/syscalls.c, do_futex)."""
+    call = blocked.call
+    if call.nr not in SYSCALLS or len(call.args) < 4:
+        return None
+    uaddr, operation, value, timeout = call.args[:4]
+    operation &= 0xFFFFFFFF
+    command = operation & ~(PRIVATE | CLOCK_REALTIME)
+    if command not in WAITING or uaddr == 0 or uaddr & 3 or operation > 0x1FF:
+        return None
+    try:
+        now: Optional[int] = blocked.process.u32(uaddr)
+    except ReadError:
+        now = None
+    return FutexCall(
+        uaddr,
+        command,
+        bool(operation & PRIVATE),
+        bool(operation & CLOCK_REALTIME),
+        value & 0xFFFFFFFF,
+        timeout != 0,
+        now,
+    )
+
+
+def lock_key(blocked: Blocked, address: int, private: bool) -> tuple[Any, ...]:
+    """Equal for two tasks exactly if they mean the same lock: the address within one process,
+    or, for a lock shared between processes, the place in the object that is mapped
+    (kernel/futex/core.c, get_futex_key)."""
+    if not private:
+        mapping = blocked.process.mapping(address)
+        if mapping is not None and mapping.shared and mapping.inode:
+            place = address - mapping.start + mapping.offset
+            return ("shared", mapping.device, mapping.inode, place)
+    return ("private", blocked.process.pid, address)
