@@ -86,8 +86,10 @@ class Wait:
     `holders` are the tasks that must act; all of them, or with `any_of` just one.  `fault` is
     the finding type when the lock itself tells that the wait cannot end ("corrupt-lock",
     "orphaned-lock", "lost-wakeup"); `fault_detail` says it in words.  `candidates` are tasks
-    that may hold it though nothing records it; inference narrows them.  `missing` says what
-    could not be seen about this wait, with the remedy.
+    that may hold it though nothing records it; inference narrows them; `holder_count` is how
+    many hold it by the lock's own count.  `queued` tells a wait behind those who queue for the
+    same lock, not behind its holder.  `missing` says what could not be seen about this wait,
+    with the remedy.
     """
 
     task: Task
@@ -102,6 +104,8 @@ class Wait:
     fault: Optional[str] = None
     fault_detail: Optional[str] = None
     candidates: Optional[tuple[Task, ...]] = None
+    holder_count: Optional[int] = None
+    queued: bool = False
     missing: Optional[str] = None
     frames: tuple[Frame, ...] = ()
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from faultkit.model import Task
 from faultkit.procfs.process import ProcProcess, parse_maps, read_proc
@@ -42,6 +42,8 @@ class World:
         self.limits: list[str] = []
         self._processes: dict[int, Optional[Process]] = {p.pid: p for p in primary}
         self._threads: dict[int, dict[int, Task]] = {}
+        self._owners: dict[tuple[int, int], Owner] = {}
+        self.cache: dict[str, Any] = {}  # what providers found out about the whole system
 
     @property
     def live(self) -> bool:
@@ -83,8 +85,16 @@ class World:
 
     def owner(self, process: Process, tid: int) -> Owner:
         """Whose thread id is `tid`, as written in the memory of `process`?"""
+        known = self._owners.get((process.pid, tid))
+        if known is None:
+            known = self._owners[process.pid, tid] = self._find_owner(process, tid)
+        return known
+
+    def _find_owner(self, process: Process, tid: int) -> Owner:
         task = self.threads(process).get(tid)
         if task is not None:
+            if process.live and thread_group(task.tid) is None:
+                return Owner(GONE, None)
             return Owner(HERE, task)
         if not process.live:
             return Owner(UNSEEN, None)
@@ -169,3 +179,12 @@ def _inner_tid(task: Task) -> int:
         if line.startswith(b"NSpid:"):
             return int(line.split()[-1])
     return task.tid
+
+
+def parent_of(pid: int) -> Optional[int]:
+    """The parent's process id, None if the process is gone."""
+    try:
+        text = read_proc(f"/proc/{pid}/stat")
+        return int(text[text.rindex(b")") + 2 :].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None

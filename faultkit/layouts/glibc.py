@@ -6,6 +6,7 @@ are not such an object.
 """
 
 import struct
+from collections.abc import Container
 from typing import NamedTuple, Optional
 
 from faultkit.target import Process, ReadError
@@ -200,7 +201,9 @@ SELF_AT = 0x10  # header.self of struct pthread: tcbhead_t (sysdeps/x86_64/nptl/
 TID_AT = 0x2D0  # struct pthread.tid, 2.17 to 2.41
 
 
-def thread_of_descriptor(process: Process, descriptor: int, tids: "dict[int, object]") -> Optional[int]:
+def thread_of_descriptor(
+    process: Process, descriptor: int, tids: Container[int]
+) -> Optional[int]:
     """The tid of the thread whose struct pthread is at `descriptor` (a pthread_t), or None.
 
     The block must point to itself twice (tcb and self); the tid is looked for around its usual
