@@ -331,7 +331,7 @@ def _meaning(
             address, size, kind, destination, source, width, writes, target, lock
         )
 
-    if (opcode < 0x40 or 0x80 <= opcode <= 0x8B or 0xC6 <= opcode <= 0xC7) and not opcode & 1 or (
+    if ((opcode < 0x40 or 0x80 <= opcode <= 0x8B or 0xC6 <= opcode <= 0xC7) and not opcode & 1) or (
         0xB0 <= opcode <= 0xB7
     ):
         width = 1

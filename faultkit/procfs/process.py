@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Optional
 
-from faultkit.model import Frame, Task
+from faultkit.model import Task
 from faultkit.target import (
     RUNNING,
     FaultkitError,

@@ -1,0 +1,35 @@
+"""pthread_barrier_t (nptl/pthread_barrier_wait.c): waits until the missing threads arrive."""
+
+from typing import Optional
+
+from faultkit.layouts.glibc import read_barrier
+from faultkit.model import EVENT, Lock, Wait
+from faultkit.waits import _futex
+from faultkit.world import Blocked
+
+SYSCALLS = _futex.SYSCALLS
+PRIORITY = 45
+
+
+def recognise(blocked: Blocked) -> Optional[Wait]:
+    """A wait at a barrier: asleep on its current_round, which is its second word."""
+    call = _futex.parse(blocked)
+    if call is None or call.operation not in (_futex.WAIT, _futex.WAIT_BITSET) or call.timed:
+        return None
+    address = call.uaddr - 4
+    barrier = read_barrier(blocked.process, address)
+    if barrier is None or barrier.current_round != call.value:
+        return None
+    missing = barrier.missing
+    return Wait(
+        blocked.task,
+        Lock("barrier", address, key=_futex.lock_key(blocked, address, call.private)),
+        needs=EVENT,
+        candidates=tuple(
+            task
+            for task in blocked.world.threads(blocked.process).values()
+            if task != blocked.task
+        ),
+        holder_count=missing,
+        evidence=(f"barrier of {barrier.count}, {missing} still to arrive",),
+    )

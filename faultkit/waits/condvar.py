@@ -1,0 +1,31 @@
+"""Condition variables (nptl/pthread_cond_wait.c): somebody has to signal; who is not recorded,
+and a thread idle on one is the most normal thing there is."""
+
+from typing import Optional
+
+from faultkit.layouts.glibc import read_condvar
+from faultkit.model import EVENT, Lock, Wait
+from faultkit.waits import _futex
+from faultkit.world import Blocked
+
+SYSCALLS = _futex.SYSCALLS
+PRIORITY = 50
+
+
+def recognise(blocked: Blocked) -> Optional[Wait]:
+    """A wait in a condition variable, by the counters around the futex word."""
+    call = _futex.parse(blocked)
+    if call is None or call.now is None or call.operation != _futex.WAIT_BITSET:
+        return None
+    condvar = read_condvar(blocked.process, call.uaddr)
+    if condvar is None:
+        return None
+    key = _futex.lock_key(blocked, condvar.address, call.private)
+    return Wait(
+        blocked.task,
+        Lock("condvar", condvar.address, key=key),
+        needs=EVENT,
+        any_of=True,
+        timed=call.timed,
+        evidence=(f"condition variable, {condvar.waiters} wait",),
+    )

@@ -1,0 +1,137 @@
+"""glibc's pthread_mutex_t of every kind but priority inheriting (nptl/pthread_mutex_lock.c);
+also std::mutex, std::recursive_mutex, std::timed_mutex and mtx_t, which are the same object."""
+
+from typing import Optional
+
+from faultkit.layouts.glibc import (
+    FUTEX_TID_MASK,
+    FUTEX_WAITERS,
+    PID_MAX_LIMIT,
+    PRIO_INHERIT,
+    PRIO_PROTECT,
+    ROBUST,
+    Mutex,
+    read_mutex,
+)
+from faultkit.model import Lock, Wait
+from faultkit.waits import _futex
+from faultkit.waits._callers import inside_mutex_lock
+from faultkit.waits._owner import held_by, task_of
+from faultkit.world import Blocked
+
+SYSCALLS = _futex.SYSCALLS
+PRIORITY = 30
+
+CONTENDED = 2  # the value slept on; the word itself can only be 0, 1 or 2
+MANY = 1 << 20  # more users of one mutex than there can be
+
+
+def recognise(blocked: Blocked) -> Optional[Wait]:
+    """A wait for a mutex: by the words behind the futex, in doubt by the function it is in."""
+    call = _futex.parse(blocked)
+    if call is None or call.operation not in (_futex.WAIT, _futex.WAIT_BITSET):
+        return None
+    if call.now is None:
+        return None
+    mutex = read_mutex(blocked.process, call.uaddr)
+    if mutex.kind & ROBUST and mutex.kind_known and not mutex.kind & PRIO_INHERIT:
+        return _robust(blocked, call, mutex)
+    if mutex.kind & PRIO_PROTECT and mutex.kind_known:
+        if call.value & 0x7FFFF != CONTENDED:
+            return None
+    elif call.value != CONTENDED:
+        return None
+    monotonic = call.operation == _futex.WAIT_BITSET and not call.realtime
+    if monotonic and not call.timed:
+        return None  # glibc sleeps so only in timed calls; Rust's mutexes always do
+    return _plain(blocked, call, mutex)
+
+
+def _lock(blocked: Blocked, call: _futex.FutexCall) -> Lock:
+    key = _futex.lock_key(blocked, call.uaddr, call.private)
+    return Lock("pthread_mutex", call.uaddr, key=key)
+
+
+def _robust(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Optional[Wait]:
+    """The word of a robust mutex is its owner's tid and FUTEX_WAITERS."""
+    owner = mutex.lock & FUTEX_TID_MASK
+    if not call.value & FUTEX_WAITERS and call.value & FUTEX_TID_MASK != owner:
+        return None
+    # robust mutexes always sleep without FUTEX_PRIVATE_FLAG; the kind tells who can share it
+    private = not mutex.kind & 128
+    lock = Lock("pthread_mutex", call.uaddr, key=_futex.lock_key(blocked, call.uaddr, private))
+    evidence = (f"{mutex.flavour} mutex, its word names tid {owner}",)
+    if owner == 0:
+        return Wait(
+            blocked.task,
+            lock,
+            fault="lost-wakeup",
+            fault_detail="the mutex is free: its word names no owner",
+            evidence=evidence,
+        )
+    if owner > PID_MAX_LIMIT:
+        return _corrupt(Wait(blocked.task, lock, evidence=evidence), mutex, "its owner")
+    return held_by(blocked, lock, owner, private, timed=call.timed, evidence=evidence)
+
+
+def _plain(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Optional[Wait]:
+    """Word 0, 1 or 2; the owner's tid is two words on."""
+    wait = Wait(blocked.task, _lock(blocked, call), timed=call.timed)
+    protect = mutex.kind_known and mutex.kind & PRIO_PROTECT
+    word = mutex.lock & 0x7FFFF if protect else mutex.lock
+    owner_alive = task_of(blocked, mutex.owner) is not None
+    shaped = mutex.kind_known and mutex.nusers < MANY and mutex.count < MANY
+    if word <= 2 and shaped and 0 < mutex.owner <= PID_MAX_LIMIT:
+        if not owner_alive and not (mutex.nusers or inside_mutex_lock(blocked)):
+            return None
+        evidence = (f"{mutex.flavour} mutex, its owner field is {mutex.owner}",)
+        if mutex.owner == blocked.task.tid and mutex.kind & 3 == 1:
+            return _corrupt(
+                wait.but(evidence=evidence), mutex, "a recursive mutex never makes its owner wait"
+            )
+        return held_by(
+            blocked, wait.lock, mutex.owner, call.private, timed=call.timed, evidence=evidence
+        )
+    if word <= 2 and shaped and mutex.owner == 0:
+        return _without_owner(blocked, wait, mutex, word)
+    if word <= 2 and owner_alive and 0 < mutex.nusers < MANY:
+        return _corrupt(wait, mutex, f"its kind {mutex.kind:#x} is impossible")
+    if not inside_mutex_lock(blocked) and not (word <= 2 and shaped and mutex.nusers):
+        return None  # not known to be a mutex at all: let another provider say
+    what = []
+    if word > 2:
+        what.append(f"its word {mutex.lock:#x} is none of 0, 1, 2")
+    if mutex.owner > PID_MAX_LIMIT or (mutex.owner and not owner_alive):
+        what.append(f"its owner {mutex.owner:#x} can be no thread")
+    if not mutex.kind_known:
+        what.append(f"its kind {mutex.kind:#x} is impossible")
+    if mutex.nusers >= MANY:
+        what.append(f"its users {mutex.nusers:#x} are too many")
+    return _corrupt(wait, mutex, ", ".join(what)) if what else None
+
+
+def _without_owner(blocked: Blocked, wait: Wait, mutex: Mutex, word: int) -> Optional[Wait]:
+    """Nobody owns it: free, or just being taken or released (or it is not a mutex)."""
+    if not inside_mutex_lock(blocked):
+        return None
+    if word == 0:
+        return wait.but(
+            fault="lost-wakeup",
+            fault_detail="the mutex is free: its word is 0 and it has no owner",
+            evidence=(f"{mutex.flavour} mutex, word 0, owner 0",),
+        )
+    return wait.but(
+        missing="the mutex is locked but names no owner: it changes hands just now "
+        "(look again), or its owner field was overwritten"
+    )
+
+
+def _corrupt(wait: Wait, mutex: Mutex, detail: str) -> Wait:
+    words = ", ".join(
+        f"{name} {value:#x}" for name, value in zip(Mutex._fields, mutex, strict=False)
+    )
+    return wait.but(
+        fault="corrupt-lock", fault_detail=detail, evidence=(*wait.evidence, f"words: {words}")
+    )
+
+

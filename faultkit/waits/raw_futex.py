@@ -1,0 +1,48 @@
+"""Any other futex: a lock written by hand, or something that no provider knows."""
+
+from typing import Optional
+
+from faultkit.layouts.glibc import FUTEX_TID_MASK, FUTEX_WAITERS
+from faultkit.model import EVENT, HELD, INFERRED, Lock, Wait
+from faultkit.waits import _futex
+from faultkit.waits._owner import task_of
+from faultkit.world import Blocked
+
+SYSCALLS = _futex.SYSCALLS
+PRIORITY = 90
+
+SMALL = 300  # below it, states and counters are likelier than thread ids
+CONTENDED = 2  # what most hand-written locks sleep on
+
+
+def recognise(blocked: Blocked) -> Optional[Wait]:
+    """A wait on a futex word; its holder only if the word is a living thread's id."""
+    call = _futex.parse(blocked)
+    if call is None:
+        return None
+    lock = Lock("futex", call.uaddr, key=_futex.lock_key(blocked, call.uaddr, call.private))
+    wait = Wait(blocked.task, lock, needs=EVENT, any_of=True, timed=call.timed)
+    if call.now is None:
+        return wait.but(
+            missing=f"the futex word at {call.uaddr:#x} can't be read; if this is a core, it is "
+            "truncated or lacks shared mappings (coredump_filter)"
+        )
+    tid = call.now & FUTEX_TID_MASK
+    if call.value == call.now and (tid >= SMALL or call.now & FUTEX_WAITERS):
+        owner = task_of(blocked, tid)
+        if owner is not None and owner != blocked.task:
+            return wait.but(
+                needs=HELD,
+                any_of=False,
+                holders=(owner,),
+                confidence=INFERRED,
+                evidence=(f"the word slept on holds tid {tid} of a living thread",),
+            )
+    if call.value == call.now == CONTENDED:
+        return wait.but(
+            needs=HELD,
+            candidates=tuple(blocked.world.threads(blocked.process).values()),
+            evidence=("sleeps on the value 2, as hand-written locks do when contended",),
+            missing=f"the futex at {call.uaddr:#x} records no owner that is known here",
+        )
+    return wait.but(evidence=(f"sleeps on the value {call.value:#x}, now {call.now:#x}",))

@@ -1,0 +1,105 @@
+"""glibc's pthread_rwlock_t (also behind std::shared_mutex): the writer is recorded, readers are
+only counted (nptl/pthread_rwlock_common.c)."""
+
+from typing import Optional
+
+from faultkit.layouts.glibc import (
+    READERS,
+    WRITERS_FUTEX,
+    WRPHASE_FUTEX,
+    RwLock,
+    read_rwlock,
+)
+from faultkit.model import Lock, Wait
+from faultkit.target import ReadError
+from faultkit.waits import _futex
+from faultkit.waits._owner import held_by
+from faultkit.world import Blocked
+
+SYSCALLS = _futex.SYSCALLS
+PRIORITY = 20
+
+FUTEX_USED, RWAITING = 2, 4
+
+
+def recognise(blocked: Blocked) -> Optional[Wait]:
+    """A wait for a rwlock, as reader or writer, by the word it sleeps on."""
+    call = _futex.parse(blocked)
+    if call is None or call.operation not in (_futex.WAIT, _futex.WAIT_BITSET):
+        return None
+    for word, mode_of in (
+        (WRPHASE_FUTEX, _mode_at_wrphase),
+        (WRITERS_FUTEX, _mode_at_writers),
+        (READERS, _mode_at_readers),
+    ):
+        address = call.uaddr - word
+        if address & 7:
+            continue
+        try:
+            rwlock = read_rwlock(blocked.process, address)
+        except ReadError:
+            continue
+        if not rwlock.plausible or rwlock.shared == int(call.private):
+            continue
+        mode = mode_of(rwlock, call.value)
+        if mode is not None:
+            return _wait(blocked, call, address, rwlock, mode, word)
+    return None
+
+
+def _mode_at_wrphase(rwlock: RwLock, value: int) -> Optional[str]:
+    """Readers sleep here while writers have their phase, the first writer while readers do."""
+    if value == FUTEX_USED | 1 and rwlock.write_phase and rwlock.wrphase_futex == value:
+        return "read"
+    if value == FUTEX_USED and rwlock.write_locked and rwlock.wrphase_futex == value:
+        return "write"
+    return None
+
+
+def _mode_at_writers(rwlock: RwLock, value: int) -> Optional[str]:
+    """Writers sleep here while another writer holds the lock or is first in line."""
+    if value == FUTEX_USED | 1 and rwlock.writers_futex == value and rwlock.writers:
+        return "write"
+    return None
+
+
+def _mode_at_readers(rwlock: RwLock, value: int) -> Optional[str]:
+    """Readers of a lock that prefers writers sleep here, behind a writer in line."""
+    if value == rwlock.readers and value & RWAITING and rwlock.write_locked and rwlock.flags:
+        return "read"
+    return None
+
+
+def _wait(
+    blocked: Blocked, call: _futex.FutexCall, address: int, rwlock: RwLock, mode: str, word: int
+) -> Wait:
+    lock = Lock("rwlock", address, key=_futex.lock_key(blocked, address, call.private))
+    if rwlock.cur_writer:
+        return held_by(
+            blocked,
+            lock,
+            rwlock.cur_writer,
+            call.private,
+            mode=mode,
+            timed=call.timed,
+            evidence=(f"rwlock's cur_writer is {rwlock.cur_writer}",),
+        )
+    wait = Wait(blocked.task, lock, mode=mode, timed=call.timed)
+    count = rwlock.reader_count
+    if word != WRPHASE_FUTEX:
+        count -= int(word == READERS)
+        return wait.but(
+            queued=True, evidence=("queues behind a writer that waits for the same rwlock",)
+        )
+    if rwlock.write_phase:
+        return wait.but(missing="the rwlock changes hands just now; look again")
+    if count == 0:
+        return wait.but(
+            fault="lost-wakeup", fault_detail="no reader and no writer holds the rwlock"
+        )
+    return wait.but(
+        candidates=tuple(blocked.world.threads(blocked.process).values()),
+        holder_count=count,
+        evidence=(f"rwlock counts {count} reader{'s' * (count != 1)} that hold it",),
+        missing="glibc counts a rwlock's readers but does not record who they are",
+    )

@@ -1,0 +1,50 @@
+"""POSIX semaphores, named or not (nptl/sem_waitcommon.c): nobody is recorded, neither who took
+it nor who will post."""
+
+from typing import Optional
+
+from faultkit.layouts.glibc import read_semaphore
+from faultkit.model import EVENT, Lock, Task, Wait
+from faultkit.waits import _futex
+from faultkit.world import Blocked
+
+SYSCALLS = _futex.SYSCALLS
+PRIORITY = 40
+
+
+def recognise(blocked: Blocked) -> Optional[Wait]:
+    """A wait for a semaphore: asleep on a zero value whose upper half counts waiters."""
+    call = _futex.parse(blocked)
+    if call is None or call.value != 0 or call.now is None or call.uaddr & 7:
+        return None
+    if call.operation not in (_futex.WAIT, _futex.WAIT_BITSET):
+        return None
+    semaphore = read_semaphore(blocked.process, call.uaddr)
+    if semaphore is None or (semaphore.private == 0) != call.private:
+        return None
+    key = _futex.lock_key(blocked, call.uaddr, call.private)
+    wait = Wait(
+        blocked.task,
+        Lock("semaphore", call.uaddr, key=key),
+        needs=EVENT,
+        any_of=True,
+        timed=call.timed,
+        evidence=(f"semaphore's value is {semaphore.value}, {semaphore.waiters} wait",),
+    )
+    if semaphore.value > 0:
+        return wait.but(
+            fault="lost-wakeup",
+            fault_detail=f"the semaphore could be taken: its value is {semaphore.value}",
+        )
+    return wait.but(candidates=_candidates(blocked, call))
+
+
+def _candidates(blocked: Blocked, call: _futex.FutexCall) -> tuple[Task, ...]:
+    """Whoever can reach the semaphore at all."""
+    mapping = None if call.private else blocked.process.mapping(call.uaddr)
+    tasks = list(blocked.world.threads(blocked.process).values())
+    if mapping is not None and mapping.shared:
+        for process, _ in blocked.world.sharers(mapping):
+            if process.pid != blocked.process.pid:
+                tasks.extend(process.tasks())
+    return tuple(task for task in tasks if task != blocked.task)
