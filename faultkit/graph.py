@@ -1,0 +1,233 @@
+"""Who waits for whom, as a graph: what can never end by itself, the cycles in it, and who
+queues behind them.
+
+A wait ends when *all* its holders let go, or with `any_of` when *one* of them acts.  A task is
+stuck when its wait can't end: the least set of tasks that can get on is grown from those that
+run or wait for the outside world, and what is left is stuck.  So a wait for one of several
+peers is part of a deadlock only if none of them can ever act.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Optional, TypeVar
+
+from faultkit.model import EVENT, HELD, OUTSIDE, Task, Wait
+
+Node = TypeVar("Node", bound=Hashable)
+
+SEARCHED = 256  # members of one component from which the shortest cycle is searched
+
+
+def strong_components(edges: Mapping[Node, Sequence[Node]]) -> list[list[Node]]:
+    """Tarjan's strongly connected components, without recursion, in reverse topological order.
+
+    Nodes without an entry in `edges` have no way out and are left aside.
+    """
+    index: dict[Node, int] = {}
+    low: dict[Node, int] = {}
+    on_path: set[Node] = set()
+    path: list[Node] = []
+    components: list[list[Node]] = []
+    for start in edges:
+        if start in index:
+            continue
+        work = [(start, iter(edges[start]))]
+        index[start] = low[start] = len(index)
+        path.append(start)
+        on_path.add(start)
+        while work:
+            node, rest = work[-1]
+            for after in rest:
+                if after not in edges:
+                    continue
+                if after not in index:
+                    index[after] = low[after] = len(index)
+                    path.append(after)
+                    on_path.add(after)
+                    work.append((after, iter(edges[after])))
+                    break
+                if after in on_path:
+                    low[node] = min(low[node], index[after])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
+                if low[node] == index[node]:
+                    component = []
+                    while True:
+                        member = path.pop()
+                        on_path.discard(member)
+                        component.append(member)
+                        if member == node:
+                            break
+                    components.append(component)
+    return components
+
+
+def shortest_cycle(edges: Mapping[Node, Sequence[Node]], component: Sequence[Node]) -> list[Node]:
+    """The shortest cycle within a strongly connected component, in edge order; [] if it has
+    none (a single node without an edge to itself)."""
+    inside = set(component)
+    best: list[Node] = []
+    for start in component[:SEARCHED]:
+        before: dict[Node, Node] = {}
+        queue = deque([start])
+        depth = {start: 0}
+        found = False
+        while queue and not found:
+            node = queue.popleft()
+            if best and depth[node] + 1 >= len(best):
+                break
+            for after in edges.get(node, ()):
+                if after == start:
+                    cycle = [node]
+                    while cycle[-1] != start:
+                        cycle.append(before[cycle[-1]])
+                    best = cycle[::-1]
+                    found = True
+                    break
+                if after in inside and after not in depth:
+                    depth[after] = depth[node] + 1
+                    before[after] = node
+                    queue.append(after)
+        if best and len(best) == 1:
+            break
+    return best
+
+
+class WaitGraph:
+    """The waits of all tasks that were looked at.
+
+    `waits` has the blocked tasks; a task of `tasks` that is not there runs, and one in neither
+    was not looked at: both are taken as able to get on, so that nothing is claimed of them.
+    """
+
+    def __init__(self, waits: Mapping[Task, Wait], tasks: Iterable[Task]) -> None:
+        self.waits = waits
+        self.tasks = set(tasks) | set(waits)
+        self.stuck = self._find_stuck()
+        self.edges: dict[Task, list[Task]] = {
+            task: [
+                holder
+                for holder in self.waits[task].holders
+                if holder in self.stuck or self.waits[task].fault
+            ]
+            for task in self.stuck
+        }
+
+    def _find_stuck(self) -> set[Task]:
+        """Everything that can never get on; linear in tasks and edges."""
+        members: dict[int, list[Task]] = defaultdict(list)  # idle ones, by process
+        waiting_for: dict[Task, list[Task]] = defaultdict(list)
+        left: dict[Task, int] = {}
+        free = deque(
+            holder
+            for wait in self.waits.values()
+            for holder in wait.holders
+            if holder not in self.tasks
+        )
+        for task in self.tasks:
+            wait = self.waits.get(task)
+            if wait is None or _ends_by_itself(wait):
+                free.append(task)
+            elif wait.fault:
+                continue
+            elif wait.holders:
+                left[task] = 1 if wait.any_of else len(set(wait.holders))
+                for holder in set(wait.holders):
+                    waiting_for[holder].append(task)
+            else:
+                members[task.pid].append(task)
+        done: set[Task] = set()
+        while free:
+            task = free.popleft()
+            if task in done:
+                continue
+            done.add(task)
+            for waiter in waiting_for.get(task, ()):
+                left[waiter] -= 1
+                if left[waiter] == 0:
+                    free.append(waiter)
+            free.extend(members.pop(task.pid, ()))
+        return self.tasks - done
+
+    def cycles(self) -> list[list[Wait]]:
+        """The shortest cycle of every strongly connected component, members in cycle order,
+        each held by the next one; from the one with the lowest thread id on."""
+        cycles = []
+        for component in strong_components(self.edges):
+            if len(component) == 1 and component[0] not in self.edges[component[0]]:
+                continue
+            members = shortest_cycle(self.edges, sorted(component, key=_order))
+            if members:
+                first = members.index(min(members, key=_order))
+                cycles.append([self.waits[t] for t in members[first:] + members[:first]])
+        return sorted(cycles, key=lambda cycle: _order(cycle[0].task))
+
+    def behind(self, roots: Iterable[Task], barred: Iterable[Task] = ()) -> list[Task]:
+        """The tasks whose waits lead to `roots`, directly or not, without the roots themselves;
+        nearest first, then by thread id.  `barred` tasks are neither listed nor passed."""
+        reverse = self._reverse()
+        seen = set(barred) | set(roots)
+        order: list[Task] = []
+        layer = list(dict.fromkeys(roots))
+        while layer:
+            following = []
+            for task in layer:
+                for waiter in reverse.get(task, ()):
+                    if waiter not in seen:
+                        seen.add(waiter)
+                        following.append(waiter)
+            following.sort(key=_order)
+            order.extend(following)
+            layer = following
+        return order
+
+    def chains(self) -> list[tuple[Task, list[Task]]]:
+        """(root, those behind it) for every root that waits for something else than a task
+        while others need what it holds.
+
+        A wait for its end or its answer does not make a root (a pool that is joined may well be
+        idle): somebody must want a lock, here or further down the chain.  A root that runs or
+        sleeps for a time gets on by itself and is left out.
+        """
+        reverse = self._reverse()
+        chains = []
+        for root in sorted(reverse, key=_order):
+            wait = self.waits.get(root)
+            if wait is None or wait.holders or wait.fault or wait.timed:
+                continue
+            behind = self.behind([root])
+            if any(self.waits[task].needs == HELD for task in behind):
+                chains.append((root, behind))
+        return chains
+
+    def _reverse(self) -> dict[Task, list[Task]]:
+        reverse: dict[Task, list[Task]] = defaultdict(list)
+        for task, wait in self.waits.items():
+            for holder in wait.holders:
+                if holder != task:
+                    reverse[holder].append(task)
+        return reverse
+
+
+def _ends_by_itself(wait: Wait) -> bool:
+    """Whether nothing can be claimed of who has to act: the outside world, a timer, or a holder
+    that could not be found.  A lock wanted for a time only is still a deadlock while it lasts."""
+    if wait.fault:
+        return False
+    if wait.needs == OUTSIDE or (wait.needs == EVENT and wait.timed):
+        return True
+    if wait.holders:
+        return False
+    return wait.needs == HELD or not _within_process(wait)
+
+
+def _within_process(wait: Wait) -> bool:
+    """Whether only threads of the waiter's own process could end this wait."""
+    key: Optional[tuple[object, ...]] = wait.lock.key
+    return key is not None and key[0] == "private"
+
+
+def _order(task: Task) -> tuple[int, int]:
+    return task.pid, task.tid
