@@ -78,7 +78,7 @@ class Segment(NamedTuple):
 class Section(NamedTuple):
     """One section header; the address is the file's own, without a load bias."""
 
-    index: int
+    number: int
     type: int
     flags: int
     address: int
@@ -97,7 +97,7 @@ def parse_header(data: bytes) -> Header:
     program_size, program_count, section_size, section_count, names = struct.unpack_from(
         "<HHHHH", data, 54
     )
-    if program_count and program_size != 56 or program_count > MAX_PROGRAM_HEADERS:
+    if (program_count and program_size != 56) or program_count > MAX_PROGRAM_HEADERS:
         raise FormatError("unusable program headers")
     if section_size != 64 or section_count > MAX_SECTIONS:
         section_count = 0
@@ -117,7 +117,7 @@ def parse_segments(table: bytes) -> tuple[Segment, ...]:
 
 def parse_notes(data: bytes, limit: int = 64) -> list[tuple[bytes, int, bytes]]:
     """(name, type, description) of each note, at most `limit`; a broken one ends the list."""
-    notes = []
+    notes: list[tuple[bytes, int, bytes]] = []
     position = 0
     while position + 12 <= len(data) and len(notes) < limit:
         name_size, size, kind = struct.unpack_from("<III", data, position)

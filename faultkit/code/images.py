@@ -220,10 +220,8 @@ class Image:
                 return runtime
         if any(name == b"Go\0\0" for name, _, _ in self.notes):
             return "go"
-        if self.path.startswith("/") and self.file is not None:
-            if ".go.buildinfo" in self.file.sections:
-                return "go"
-        return None
+        file = self.file if self.path.startswith("/") else None
+        return "go" if file is not None and ".go.buildinfo" in file.sections else None
 
 
 class Images:

@@ -21,13 +21,13 @@ Read = Callable[[int, int], bytes]
 
 
 class Memory(NamedTuple):
-    """A memory operand: base + index * scale + displacement, in `segment` if not None.
+    """A memory operand: base + scaled * scale + displacement, in `segment` if not None.
 
     A rip-relative operand has no base and its absolute address as displacement.
     """
 
     base: Optional[str]
-    index: Optional[str]
+    scaled: Optional[str]
     scale: int
     displacement: int
     segment: Optional[str] = None
@@ -327,9 +327,7 @@ def _meaning(
         writes: int = 0,
         target: Optional[int] = None,
     ) -> Instruction:
-        return Instruction(
-            address, size, kind, destination, source, width, writes, target, lock
-        )
+        return Instruction(address, size, kind, destination, source, width, writes, target, lock)
 
     if ((opcode < 0x40 or 0x80 <= opcode <= 0x8B or 0xC6 <= opcode <= 0xC7) and not opcode & 1) or (
         0xB0 <= opcode <= 0xB7
@@ -498,9 +496,7 @@ def _meaning_0f(
         kind, writes = ("pop" if opcode & 1 else "push"), RSP
     else:
         writes = direct | 1 << register
-    return Instruction(
-        address, size, kind, destination, source, width, writes, target, lock
-    )
+    return Instruction(address, size, kind, destination, source, width, writes, target, lock)
 
 
 def instructions(read: Read, start: int, end: int, limit: int = 1 << 18) -> Iterator[Instruction]:
