@@ -1,0 +1,117 @@
+"""Builds test programs, each in its variants, into a cache that processes may share.
+
+Environment: FAULTKIT_CACHE names the cache's directory; CC and CXX the compilers.
+"""
+
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+
+
+class HarnessError(Exception):
+    """The harness itself could not do its part."""
+
+
+class Unplayable(Exception):
+    """This machine cannot do what the test needs; the text says why."""
+
+
+COMMON = ("-Wall", "-Wextra", "-pthread")
+FLAGS = {  # what each variant of a C or C++ program adds
+    "dbg": ("-g", "-O0"),
+    "opt": ("-g", "-O2"),
+    "stripped": ("-O2", "-s"),
+    "static": ("-g", "-O2", "-static"),
+    "static-stripped": ("-O2", "-static", "-s"),
+    "musl": ("-g", "-O2", "-static"),
+    "musl-stripped": ("-O2", "-static", "-s"),
+}
+RUST_FLAGS = {
+    "rust": ("-g", "-C", "opt-level=0"),
+    "rust-opt": ("-g", "-C", "opt-level=2"),
+    "rust-stripped": ("-C", "opt-level=2", "-C", "strip=symbols"),
+}
+GO_FLAGS = {"go": (), "go-stripped": ("-ldflags=-s -w",)}
+
+
+def compile_c(source: Path, variant: str, output: Path) -> list[str]:
+    compiler = "musl-gcc" if variant.startswith("musl") else os.environ.get("CC", "gcc")
+    return [compiler, *COMMON, *FLAGS[variant], "-o", str(output), str(source), "-lrt"]
+
+
+def compile_cxx(source: Path, variant: str, output: Path) -> list[str]:
+    compiler = os.environ.get("CXX", "g++")
+    return [compiler, "-std=c++17", *COMMON, *FLAGS[variant], "-o", str(output), str(source)]
+
+
+def compile_rust(source: Path, variant: str, output: Path) -> list[str]:
+    flags = RUST_FLAGS[variant]
+    return ["rustc", "--edition=2021", *flags, "-o", str(output), str(source)]
+
+
+def compile_go(source: Path, variant: str, output: Path) -> list[str]:
+    return ["go", "build", *GO_FLAGS[variant], "-o", str(output), str(source)]
+
+
+BUILDERS = {".c": compile_c, ".cc": compile_cxx, ".rs": compile_rust, ".go": compile_go}
+INTERPRETERS = {".py": "python3"}  # outside any virtual environment: cores need the real one
+VERSION_FLAG = {"go": "version"}
+
+
+@functools.cache
+def compiler_version(compiler: str) -> str:
+    """What the compiler says that it is; raises Unplayable if it isn't there."""
+    if shutil.which(compiler) is None:
+        raise Unplayable(f"no {compiler} here")
+    command = [compiler, VERSION_FLAG.get(compiler, "--version")]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def cache_directory() -> Path:
+    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faultkit"
+    return Path(os.environ.get("FAULTKIT_CACHE") or fallback) / "programs"
+
+
+def build(program: str, variant: str) -> Path:
+    """The executable of tests/programs/`program` in `variant`, built unless it is cached.
+
+    Safe when several processes build the same: each builds its own and renames it into place.
+    """
+    source = PROGRAMS / program
+    name = Path(program).stem
+    make = BUILDERS[source.suffix]
+    command = make(source, variant, Path("OUTPUT"))
+    digest = hashlib.sha256(compiler_version(command[0]).encode())
+    digest.update("\0".join(command[:-1]).encode())
+    for path in [source, *sorted(PROGRAMS.glob("*.h"))]:
+        digest.update(path.read_bytes())
+    directory = cache_directory() / digest.hexdigest()[:16]
+    executable = directory / name
+    if not executable.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory) as scratch:
+            fresh = Path(scratch) / name
+            done = subprocess.run(
+                make(source, variant, fresh), capture_output=True, text=True, check=False
+            )
+            if done.returncode or done.stderr:
+                raise HarnessError(f"building {program} ({variant}):\n{done.stderr}")
+            fresh.replace(executable)
+    return executable
+
+
+def command_line(program: str, variant: str) -> list[str]:
+    """What to run for `program`: its executable, or its interpreter and itself."""
+    source = PROGRAMS / program
+    if source.suffix not in INTERPRETERS:
+        return [str(build(program, variant))]
+    interpreter = "/usr/bin/" + INTERPRETERS[source.suffix]
+    if not os.access(interpreter, os.X_OK):
+        raise Unplayable(f"no {interpreter} here")
+    return [os.path.realpath(interpreter), str(source)]

@@ -1,0 +1,24 @@
+"""Which tests run: those marked `full` only with -m full (or the like) or FAULTKIT_FULL=1."""
+
+import os
+
+import pytest
+
+
+def pytest_collection_modifyitems(config, items):
+    if os.environ.get("FAULTKIT_FULL") == "1" or "full" in config.getoption("-m"):
+        return
+    slow = [item for item in items if item.get_closest_marker("full")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    """What this machine cannot do is skipped, with the reason."""
+    from harness import Unplayable
+
+    outcome = yield
+    if outcome.excinfo is not None and issubclass(outcome.excinfo[0], Unplayable):
+        outcome.force_exception(pytest.skip.Exception(str(outcome.excinfo[1])))
