@@ -107,11 +107,7 @@ class WaitGraph:
         self.tasks = set(tasks) | set(waits)
         self.stuck = self._find_stuck()
         self.edges: dict[Task, list[Task]] = {
-            task: [
-                holder
-                for holder in self.waits[task].holders
-                if holder in self.stuck or self.waits[task].fault
-            ]
+            task: [holder for holder in self.waits[task].holders if holder in self.stuck]
             for task in self.stuck
         }
 

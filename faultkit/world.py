@@ -65,6 +65,19 @@ class World:
                     self.limit(str(error))
         return self._processes[pid]
 
+    def members(self, process: Process) -> tuple[Task, ...]:
+        """All tasks of the process, the same tuple each time."""
+        known: Optional[tuple[Task, ...]] = self.cache.get(f"members {process.pid}")
+        if known is None:
+            known = self.cache[f"members {process.pid}"] = tuple(self.threads(process).values())
+        return known
+
+    def forget(self) -> None:
+        """Drop what may have changed since: owners, threads, tables of the whole system."""
+        self._threads.clear()
+        self._owners.clear()
+        self.cache.clear()
+
     def limit(self, text: str) -> None:
         """Note, once, something that could not be seen."""
         if text not in self.limits:

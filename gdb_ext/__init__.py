@@ -1,1 +1,1 @@
-"""What gdb loads: `source` the faultkit.py beside this file."""
+"""faultkit inside gdb: the file to source, the gdb target, the commands."""

@@ -25,11 +25,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         blocked.task,
         Lock("barrier", address, key=_futex.lock_key(blocked, address, call.private)),
         needs=EVENT,
-        candidates=tuple(
-            task
-            for task in blocked.world.threads(blocked.process).values()
-            if task != blocked.task
-        ),
+        candidates=blocked.world.members(blocked.process),
         holder_count=missing,
         evidence=(f"barrier of {barrier.count}, {missing} still to arrive",),
     )

@@ -98,7 +98,7 @@ def _wait(
             fault="lost-wakeup", fault_detail="no reader and no writer holds the rwlock"
         )
     return wait.but(
-        candidates=tuple(blocked.world.threads(blocked.process).values()),
+        candidates=blocked.world.members(blocked.process),
         holder_count=count,
         evidence=(f"rwlock counts {count} reader{'s' * (count != 1)} that hold it",),
         missing="glibc counts a rwlock's readers but does not record who they are",

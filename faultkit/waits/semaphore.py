@@ -41,10 +41,14 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
 
 def _candidates(blocked: Blocked, call: _futex.FutexCall) -> tuple[Task, ...]:
     """Whoever can reach the semaphore at all."""
+    members = blocked.world.members(blocked.process)
     mapping = None if call.private else blocked.process.mapping(call.uaddr)
-    tasks = list(blocked.world.threads(blocked.process).values())
-    if mapping is not None and mapping.shared:
-        for process, _ in blocked.world.sharers(mapping):
-            if process.pid != blocked.process.pid:
-                tasks.extend(process.tasks())
-    return tuple(task for task in tasks if task != blocked.task)
+    if mapping is None or not mapping.shared:
+        return members
+    others = [
+        task
+        for process, _ in blocked.world.sharers(mapping)
+        if process.pid != blocked.process.pid
+        for task in process.tasks()
+    ]
+    return (*members, *others)

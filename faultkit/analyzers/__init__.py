@@ -1,0 +1,1 @@
+"""One module per command: each takes a target and returns a Report."""

@@ -1,0 +1,355 @@
+"""`deadlock`: who waits for whom, the cycles, who queues behind them, and what is broken."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from faultkit.graph import WaitGraph
+from faultkit.model import (
+    EVENT,
+    FOUND,
+    HELD,
+    INCONCLUSIVE,
+    INFERRED,
+    NOT_FOUND,
+    PROVEN,
+    Finding,
+    Lock,
+    Report,
+    Task,
+    Wait,
+)
+from faultkit.snapshot import Snapshot
+from faultkit.target import FaultkitError, Process, ReadError
+from faultkit.world import World
+
+SECOND_LOOK = 0.05  # seconds until the second sample of a process that is not stopped
+MOST_STACKS = 200  # back traces shown by --stacks all
+INFERRED_LOCKS = 256  # locks without a recorded holder that are looked into
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may ask for: `stacks` is "cycle" (members only), "all" or "none"."""
+
+    stacks: str = "cycle"
+    command: str = "deadlock"
+
+
+def analyze(
+    processes: Sequence[Process], host: dict[str, Optional[str]], options: Optional[Options] = None
+) -> Report:
+    """Look at the processes and at those their waits lead to.
+
+    Raises FaultkitError when nothing at all can be said: no such process, no permission.
+    """
+    options = options or Options()
+    began = time.perf_counter()
+    world = World(processes)
+    snapshot = Snapshot(world)
+    snapshot.settle()
+    _infer(snapshot)
+    graph = WaitGraph(snapshot.waits, snapshot.tasks)
+    findings = _findings(graph)
+    findings = _second_look(snapshot, findings)
+    limits = _limits(snapshot, findings)
+    findings = [_with_details(world, snapshot, finding, options) for finding in findings]
+    report = Report(
+        options.command,
+        host,
+        {
+            "kind": processes[0].kind,
+            "name": ", ".join(process.name for process in processes),
+            "release": None,
+        },
+        _verdict(findings, limits),
+        "",
+        findings,
+        limits,
+        counts=_counts(snapshot),
+    )
+    report.summary = _summary(report)
+    if options.stacks == "all":
+        _add_stacks(snapshot, report)
+    report.elapsed_seconds = time.perf_counter() - began
+    return report
+
+
+def _findings(graph: WaitGraph) -> list[Finding]:
+    """Cycles first, then broken locks, then chains; each task is a victim of one finding."""
+    findings: list[Finding] = []
+    cycles = graph.cycles()
+    faults: dict[tuple[object, ...], list[Wait]] = {}
+    for wait in graph.waits.values():
+        if wait.fault:
+            faults.setdefault((wait.fault, *wait.lock.identity), []).append(wait)
+    told = {wait.task for cycle in cycles for wait in cycle}
+    told |= {wait.task for group in faults.values() for wait in group}
+    for cycle in cycles:
+        victims = graph.behind([wait.task for wait in cycle], barred=told)
+        told.update(victims)
+        inferred = any(wait.confidence == INFERRED for wait in cycle)
+        findings.append(
+            Finding(
+                "cycle" if len(cycle) > 1 else "self-deadlock",
+                tuple(cycle),
+                tuple(victims),
+                confidence=INFERRED if inferred else PROVEN,
+            )
+        )
+    for group in faults.values():
+        first = group[0]
+        victims = graph.behind([wait.task for wait in group], barred=told)
+        told.update(victims)
+        findings.append(
+            Finding(
+                first.fault or "",
+                tuple(group),
+                tuple(victims),
+                lock=first.lock,
+                confidence=first.confidence,
+                explanation=_advice(first),
+                evidence=first.evidence,
+            )
+        )
+    for root, behind in graph.chains():
+        victims = [task for task in behind if task not in told]
+        if root in told or not victims:
+            continue
+        told.update(victims)
+        findings.append(
+            Finding(
+                "chain",
+                victims=tuple(victims),
+                root=root,
+                root_waits_for=graph.waits[root],
+                confidence=_weakest(graph.waits[task] for task in victims),
+            )
+        )
+    return findings
+
+
+def _weakest(waits: "object") -> str:
+    return INFERRED if any(w.confidence == INFERRED for w in waits) else PROVEN  # type: ignore
+
+
+def _advice(wait: Wait) -> str:
+    """What a broken lock means, and what to do."""
+    detail = wait.fault_detail or ""
+    if wait.fault == "corrupt-lock":
+        return (
+            f"{detail}: memory was overwritten, by a bug (run it under valgrind or build it with "
+            "-fsanitize=address) or by failing memory (see machine-check events in the kernel "
+            "log, and run memtest)"
+        )
+    if wait.fault == "orphaned-lock":
+        return f"{detail}; look for an exit or a fork() with the lock held"
+    return f"{detail}, yet tasks sleep on it: a wake-up was lost"
+
+
+def _infer(snapshot: Snapshot) -> None:
+    """Look for the holders that the locks do not record, once for each lock, where that can
+    close a cycle at all."""
+    unknown: dict[tuple[object, ...], list[Wait]] = {}
+    for wait in snapshot.waits.values():
+        if wait.candidates is not None and not wait.holders and not wait.fault:
+            unknown.setdefault((*wait.lock.identity, wait.mode), []).append(wait)
+    if not unknown:
+        return
+    from faultkit.infer import resolve
+
+    for number, group in enumerate(unknown.values()):
+        if number >= INFERRED_LOCKS:
+            snapshot.world.limit(
+                f"holders were looked for of {INFERRED_LOCKS} locks of {len(unknown)}"
+            )
+            break
+        waiters = {wait.task for wait in group}
+        first = group[0]
+        candidates = [task for task in first.candidates or () if task in snapshot.tasks]
+        if first.needs == EVENT:
+            candidates = [task for task in candidates if task not in waiters]
+        if not candidates:
+            continue
+        try:
+            resolved = resolve(snapshot.world, first, candidates)
+        except FaultkitError as error:
+            snapshot.world.limit(str(error))
+            continue
+        for wait in group:
+            snapshot.waits[wait.task] = wait.but(
+                holders=resolved.holders,
+                needs=resolved.needs,
+                any_of=resolved.any_of,
+                confidence=resolved.confidence if resolved.holders else wait.confidence,
+                evidence=resolved.evidence,
+                missing=resolved.missing,
+            )
+
+
+def _second_look(snapshot: Snapshot, findings: list[Finding]) -> list[Finding]:
+    """Drop the findings whose tasks have got on after a moment; what is stopped can't."""
+    involved = [wait for finding in findings for wait in _waits_of(finding, snapshot)]
+    if all(snapshot.tasks[wait.task].stopped or not snapshot.tasks[wait.task].live
+           for wait in involved if wait.task in snapshot.tasks):
+        return findings
+    time.sleep(SECOND_LOOK)
+    snapshot.forget()
+    return [
+        finding
+        for finding in findings
+        if not any(snapshot.progressed(wait) for wait in _waits_of(finding, snapshot))
+    ]
+
+
+def _waits_of(finding: Finding, snapshot: Snapshot) -> list[Wait]:
+    """The waits that a finding stands on: members, or a chain's root and first victims."""
+    waits = list(finding.members[:64])
+    if finding.root_waits_for is not None:
+        waits.append(finding.root_waits_for)
+        waits += [snapshot.waits[task] for task in finding.victims[:4] if task in snapshot.waits]
+    return waits
+
+
+def _limits(snapshot: Snapshot, findings: list[Finding]) -> list[str]:
+    """What could not be seen, and so keeps us from saying that there is no deadlock."""
+    from faultkit.runtimes import opaque_runtime
+
+    world = snapshot.world
+    for process in world.primary:
+        for limit in process.limits():
+            world.limit(limit)
+        runtime = opaque_runtime(process)
+        if runtime:
+            world.limit(runtime)
+    if snapshot.unseen:
+        count = len(snapshot.unseen)
+        world.limit(
+            f"the state of {count} of {len(snapshot.tasks)} tasks could not be read"
+        )
+    told = {wait.task for finding in findings for wait in finding.members}
+    missing: dict[str, int] = {}
+    for task, wait in snapshot.waits.items():
+        if wait.missing and not wait.holders and task not in told:
+            missing[wait.missing] = missing.get(wait.missing, 0) + 1
+    for text, count in list(missing.items())[:16]:
+        world.limit(f"{text} ({count} wait)" if count > 1 else text)
+    return world.limits
+
+
+def _verdict(findings: list[Finding], limits: list[str]) -> str:
+    if any(finding.type != "chain" for finding in findings):
+        return FOUND
+    if limits:
+        return INCONCLUSIVE
+    return FOUND if findings else NOT_FOUND
+
+
+def _counts(snapshot: Snapshot) -> dict[str, int]:
+    """How many tasks there are, how many wait for another, and for how many that is known."""
+    waiters = [wait for wait in snapshot.waits.values() if wait.needs == HELD or wait.holders]
+    return {
+        "tasks": len(snapshot.tasks),
+        "running": len(snapshot.running),
+        "waiters": len(waiters),
+        "resolved": sum(1 for wait in waiters if wait.holders or wait.fault),
+    }
+
+
+def _summary(report: Report) -> str:
+    """One line to find with grep, and to put in a ticket's title."""
+    parts = []
+    for finding in report.findings:
+        who = ",".join(str(wait.task.tid) for wait in finding.members[:6])
+        if len(finding.members) > 6:
+            who += ",..."
+        locks = ",".join(
+            dict.fromkeys(lock_name(wait.lock) for wait in finding.members[:6])
+        )
+        if finding.type == "cycle":
+            parts.append(f"deadlock {who} via {locks}")
+        elif finding.type == "chain" and finding.root and finding.root_waits_for:
+            parts.append(
+                f"chain: {len(finding.victims)} behind {finding.root.tid}, which waits for "
+                f"{lock_name(finding.root_waits_for.lock)}"
+            )
+        else:
+            parts.append(f"{finding.type} {locks}, {who}")
+    if len(parts) > 4:
+        parts[4:] = [f"and {len(parts) - 4} more"]
+    if parts:
+        return "; ".join(parts)
+    if report.verdict == NOT_FOUND:
+        return "no deadlock found"
+    return "could not tell whether there is a deadlock"
+
+
+def lock_name(lock: Lock) -> str:
+    """The lock's own name, else its kind and address."""
+    if lock.name:
+        return lock.name
+    return lock.kind if lock.address is None else f"{lock.kind} {lock.address:#x}"
+
+
+def _with_details(
+    world: World, snapshot: Snapshot, finding: Finding, options: Options
+) -> Finding:
+    """The finding with names of tasks and locks, and with the members' back traces."""
+
+    def detail(wait: Wait, frames: bool) -> Wait:
+        process = snapshot.tasks.get(wait.task)
+        lock = wait.lock
+        if process is not None and lock.name is None and lock.address is not None:
+            lock = replace(lock, key=lock.identity, name=name_address(process, lock.address))
+        return wait.but(
+            task=world.describe(wait.task),
+            lock=lock,
+            holders=tuple(world.describe(holder) for holder in wait.holders[:64]),
+            frames=process.frames(wait.task) if process is not None and frames else (),
+        )
+
+    shown = options.stacks != "none"
+    members = tuple(
+        detail(wait, shown and (finding.type == "cycle" or number < 3))
+        for number, wait in enumerate(finding.members)
+    )
+    root_waits_for = finding.root_waits_for
+    return replace(
+        finding,
+        members=members,
+        victims=tuple(world.describe(task) for task in finding.victims),
+        lock=members[0].lock if finding.lock and members else finding.lock,
+        root=world.describe(finding.root) if finding.root else None,
+        root_waits_for=detail(root_waits_for, shown) if root_waits_for else None,
+    )
+
+
+def name_address(process: Process, address: int) -> Optional[str]:
+    """"accounts+40", "[heap]+0x2a0", "/dev/shm/x+0x40": what a person would call the address;
+    None for anonymous memory."""
+    try:
+        symbol = process.symbol(address)
+        if symbol is not None:
+            name, offset, _ = symbol
+            return f"{name}+{offset}" if offset else name
+        mapping = process.mapping(address)
+    except (FaultkitError, ReadError):
+        return None
+    if mapping is None or not mapping.path:
+        return None
+    place = address - mapping.start
+    if mapping.path.startswith("["):
+        return f"{mapping.path}+{place:#x}" if mapping.path == "[heap]" else None
+    return f"{mapping.path}+{place + mapping.offset:#x}"
+
+
+def _add_stacks(snapshot: Snapshot, report: Report) -> None:
+    """Back traces of everybody else, up to a cap that the report states."""
+    told = {wait.task for finding in report.findings for wait in finding.members}
+    rest = [task for task in snapshot.tasks if task not in told]
+    for task in rest[:MOST_STACKS]:
+        process = snapshot.tasks[task]
+        report.stacks.append((snapshot.world.describe(task), process.frames(task)))
+    if len(rest) > MOST_STACKS:
+        report.notes.append(f"stacks of {len(rest) - MOST_STACKS} more tasks were left out")

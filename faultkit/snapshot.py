@@ -1,0 +1,149 @@
+"""One look at every task: which system call it is blocked in, and what that waits for."""
+
+from collections.abc import Iterable
+from typing import Any, Optional
+
+from faultkit.model import EVENT, OUTSIDE, Lock, Task, Wait
+from faultkit.target import RUNNING, FaultkitError, Process, Syscall
+from faultkit.waits import recognise
+from faultkit.waits._futex import FUTEX
+from faultkit.world import Blocked, World
+
+MOST_PROCESSES = 256  # that the waits of the first may lead to
+
+# kinds whose waiters differ in nothing but who they are
+ALIKE = frozenset(("pthread_mutex", "rwlock", "semaphore", "condvar", "barrier", "join", "futex"))
+
+
+class Snapshot:
+    """The tasks of the processes asked for, and of those that their waits lead to.
+
+    `waits` has what each blocked task waits for, `running` the tasks that were not blocked,
+    `unseen` those whose state could not be read; `tasks` is all of them.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.tasks: dict[Task, Process] = {}
+        self.waits: dict[Task, Wait] = {}
+        self.running: set[Task] = set()
+        self.unseen: set[Task] = set()
+        self._alike: dict[tuple[Any, ...], Wait] = {}
+        self._follow(world.primary)
+
+    def _follow(self, processes: Iterable[Process]) -> None:
+        """Look at these processes, then at those where their waits' holders live."""
+        pending = list(processes)
+        seen = {process.pid for process in pending}
+        while pending:
+            process = pending.pop()
+            for pid in self._look(process):
+                if pid in seen:
+                    continue
+                if len(seen) >= MOST_PROCESSES:
+                    self.world.limit(
+                        f"the waits lead to more than {MOST_PROCESSES} processes; the rest was "
+                        "left out"
+                    )
+                    return
+                seen.add(pid)
+                other = self.world.process(pid)
+                if other is not None:
+                    pending.append(other)
+
+    def _look(self, process: Process) -> set[int]:
+        """Take in all tasks of one process; the ids of the other processes they wait for."""
+        leads_to = set()
+        for task in process.tasks():
+            self.tasks[task] = process
+            wait = self.look_at(process, task)
+            if wait is not None:
+                self.waits[task] = wait
+                for other in (*wait.holders, *(wait.candidates or ())):
+                    if other.pid != process.pid:
+                        leads_to.add(other.pid)
+        return leads_to
+
+    def look_at(self, process: Process, task: Task) -> Optional[Wait]:
+        """What the task waits for at this moment; None if it does not wait or can't be told."""
+        call = process.syscall(task)
+        if call is None:
+            self.unseen.add(task)
+            return None
+        if call is RUNNING or call.nr < 0:
+            self.running.add(task)
+            return None
+        return self._recognise(process, task, call)
+
+    def _recognise(self, process: Process, task: Task, call: Syscall) -> Wait:
+        """Hundreds of waiters of one futex are looked up once."""
+        key = None
+        if call.nr == FUTEX:
+            key = (process.pid, *call.args[:3], bool(call.args[3]))
+            like = self._alike.get(key)
+            if like is not None and task not in like.holders:
+                return like.but(task=task)
+        wait = recognise(Blocked(self.world, process, task, call))
+        if wait is None:
+            return Wait(task, Lock("system call", None, syscall_name(call.nr)), needs=OUTSIDE)
+        if key is not None and wait.lock.kind in ALIKE and task not in wait.holders:
+            self._alike[key] = wait
+        return wait
+
+    def all_blocked(self, pid: int) -> bool:
+        """Whether not one task of the process was seen running, or could not be seen."""
+        return not any(task.pid == pid for task in self.running | self.unseen)
+
+    def progressed(self, before: Wait) -> bool:
+        """Whether the task has got on since: it no longer waits, or waits for something else,
+        or what it waits for has changed hands.  Call `forget` before the first."""
+        process = self.tasks.get(before.task)
+        if process is None or process.stopped:
+            return False
+        try:
+            now = self.look_at(process, before.task)
+        except FaultkitError:
+            return True
+        if now is None or now.lock.identity != before.lock.identity:
+            return True
+        return bool(now.holders) and bool(before.holders) and now.holders != before.holders
+
+    def forget(self) -> None:
+        """Drop what was remembered about locks and owners, before a second look."""
+        self._alike.clear()
+        self.world.forget()
+
+    def settle(self) -> None:
+        """Drop what only looks broken because somebody is at work on it just now: a free lock
+        with sleepers is a lost wake-up only if nobody is left who could be about to wake them."""
+        quiet: dict[int, bool] = {}
+        for task, wait in self.waits.items():
+            if wait.fault == "lost-wakeup":
+                key = wait.lock.key
+                if key is None or key[0] != "private":
+                    self.waits[task] = wait.but(fault=None, fault_detail=None, needs=EVENT)
+                    continue
+                if task.pid not in quiet:
+                    quiet[task.pid] = self.all_blocked(task.pid)
+                if not quiet[task.pid]:
+                    self.waits[task] = wait.but(fault=None, fault_detail=None, needs=OUTSIDE)
+            elif wait.queued and not wait.holders:
+                self.waits[task] = self._behind_queue(wait)
+
+    def _behind_queue(self, wait: Wait) -> Wait:
+        """A wait behind those who queue: they are the tasks that write-wait for the same lock,
+        ahead of all others the one that waits for the holders themselves."""
+        identity = wait.lock.identity
+        ahead = [
+            other.task
+            for other in self.waits.values()
+            if other.lock.identity == identity and other.mode == "write" and not other.queued
+        ]
+        if ahead:
+            return wait.but(holders=tuple(ahead))
+        return wait.but(missing="the writer that is first in line was not found; look again")
+
+
+def syscall_name(nr: int) -> str:
+    """A name for a system call that no provider knows."""
+    return f"system call {nr}"

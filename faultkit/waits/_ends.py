@@ -1,0 +1,65 @@
+"""Which processes could act at the other end of a pipe or socket."""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from faultkit.model import INFERRED, PROVEN, Task
+from faultkit.procfs.status import handles_signals
+from faultkit.waits._ipc import is_single_threaded, tasks_of, tasks_of_all
+from faultkit.world import World
+
+
+class Peers(NamedTuple):
+    """Tasks of which one must act; none if there is nobody at the other end."""
+
+    tasks: tuple[Task, ...]
+    confidence: str
+    evidence: tuple[str, ...]
+    itself: bool  # only the waiter's own process could
+
+
+def choose_peers(
+    world: World, waiter: Task, far: Collection[int], near: Collection[int], end: str
+) -> Peers:
+    """The peers among the processes `far` that have the other end (called `end`) open, when
+    `near` have the waiter's end open.
+
+    A process with both ends has most often inherited one of them without knowing: it counts
+    only where nobody has just the other end.  The waiter's own process counts last."""
+    own = waiter.pid
+    others = set(far) - {own}
+    pure = others - set(near)
+    confidence = PROVEN
+    evidence = []
+    if not others:
+        if own not in far:
+            return Peers((), PROVEN, (), False)
+        return _own_process(world, waiter, end)
+    chosen = pure or others
+    names = _pids(chosen)
+    evidence.append(f"{end} open in {names}")
+    if chosen != others:
+        confidence = INFERRED
+        evidence.append(f"{_pids(others - chosen)} has both ends: taken as only inherited")
+    if own in far and not is_single_threaded(world, own):
+        confidence = INFERRED
+        evidence.append(f"its own process has the {end} too, taken as only inherited")
+    return Peers(tasks_of_all(world, chosen), confidence, tuple(evidence), False)
+
+
+def _own_process(world: World, waiter: Task, end: str) -> Peers:
+    tasks = tasks_of(world, waiter.pid)
+    if len(tasks) > 1:
+        tasks = tuple(task for task in tasks if task != waiter)
+    evidence = [f"{end} open in its own process {waiter.pid} only"]
+    confidence = PROVEN
+    if handles_signals(waiter.pid):
+        confidence = INFERRED
+        evidence.append("one of its signal handlers could still use it")
+    return Peers(tasks, confidence, tuple(evidence), True)
+
+
+def _pids(pids: Collection[int]) -> str:
+    shown = ", ".join(str(pid) for pid in sorted(pids)[:8])
+    more = f" and {len(pids) - 8} more" if len(pids) > 8 else ""
+    return f"{'process' if len(pids) == 1 else 'processes'} {shown}{more}"

@@ -1,0 +1,146 @@
+"""What the providers for waits on other processes share: the cache of what /proc told, whose
+tasks must act, and the sentences about what could not be seen."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Optional, TypeVar
+from weakref import WeakKeyDictionary
+
+from faultkit.model import EVENT, HELD, OUTSIDE, PROVEN, Lock, Task, Wait
+from faultkit.procfs.fds import Descriptors
+from faultkit.procfs.process import ProcProcess
+from faultkit.target import FaultkitError
+from faultkit.world import Blocked, World
+
+IN_A_CORE = "kernel locks are not in a core; run `deadlock PID` while it hangs"
+FD_IN_A_CORE = "what a descriptor is, is not in a core; run `deadlock PID` while it hangs"
+UNREADABLE = "the descriptors of process {} can't be read; run as root"
+
+T = TypeVar("T")
+_caches: "WeakKeyDictionary[World, dict[Any, Any]]" = WeakKeyDictionary()
+
+
+def once(world: World, key: Any, compute: Callable[[], T]) -> T:
+    """compute(), remembered for as long as the world lives: one picture for all its waits."""
+    cache = _caches.setdefault(world, {})
+    if key not in cache:
+        cache[key] = compute()
+    value: T = cache[key]
+    return value
+
+
+def descriptors(world: World) -> Descriptors:
+    """Everybody's descriptors, scanned when the first wait needs them."""
+    table = once(world, "descriptors", Descriptors)
+    if table.unreadable:
+        world.limit(
+            f"the descriptors of {len(table.unreadable)} processes of other users can't be "
+            "read, and may be the other end of a wait; run as root"
+        )
+    return table
+
+
+def tasks_of(world: World, pid: int) -> tuple[Task, ...]:
+    """The process's tasks; () if it is gone."""
+
+    def read() -> tuple[Task, ...]:
+        try:
+            process = world.process(pid) or ProcProcess(pid)
+            return tuple(process.tasks())
+        except FaultkitError:
+            return ()
+
+    return once(world, ("tasks", pid), read)
+
+
+def tasks_of_all(world: World, pids: Iterable[int]) -> tuple[Task, ...]:
+    """The tasks of several processes."""
+    wanted = tuple(sorted(set(pids)))
+    return once(
+        world,
+        ("tasks of all", wanted),
+        lambda: tuple(task for pid in wanted for task in tasks_of(world, pid)),
+    )
+
+
+def is_single_threaded(world: World, pid: int) -> bool:
+    """Whether the process has one thread."""
+    return len(tasks_of(world, pid)) <= 1
+
+
+class Owners(NamedTuple):
+    """Who may hold something that the kernel records for a process, not for a thread."""
+
+    holders: tuple[Task, ...]
+    candidates: Optional[tuple[Task, ...]]
+    evidence: tuple[str, ...]
+
+
+def process_owners(world: World, pids: Iterable[int], waiter: Task) -> Owners:
+    """The tasks that may let go of what the processes hold; meant for any_of=True.
+
+    They are `holders` where each process leaves one task that could do it, else `candidates`.
+    The waiter itself counts only when it is its process's only thread: a self-deadlock."""
+    holders: list[Task] = []
+    evidence = []
+    several = False
+    for pid in sorted(set(pids)):
+        tasks = tasks_of(world, pid)
+        if len(tasks) > 1:
+            evidence.append(f"held by process {pid} (thread unknown)")
+            tasks = tuple(task for task in tasks if task != waiter)
+            several = several or len(tasks) > 1
+        holders += tasks
+    if several:
+        return Owners((), tuple(holders), tuple(evidence))
+    return Owners(tuple(holders), None, tuple(evidence))
+
+
+class Channel(NamedTuple):
+    """One direction of a descriptor: the tasks of which one must act for data to move.
+
+    `outside`: it may move by itself, or someone that we can't name may move it."""
+
+    lock: Lock
+    holders: tuple[Task, ...] = ()
+    outside: bool = False
+    confidence: str = PROVEN
+    evidence: tuple[str, ...] = ()
+    missing: Optional[str] = None
+
+    def wait(self, task: Task, mode: str, timed: bool = False) -> Wait:
+        """The wait of a task that is blocked on it."""
+        return Wait(
+            task,
+            self.lock,
+            needs=OUTSIDE if self.outside else EVENT,
+            mode=mode,
+            holders=() if self.outside else self.holders,
+            any_of=True,
+            confidence=self.confidence,
+            evidence=self.evidence,
+            missing=self.missing,
+            timed=timed,
+        )
+
+
+def outside(blocked: Blocked, kind: str, name: Optional[str] = None, **more: Any) -> Wait:
+    """A wait that may end by itself.  A name alone doesn't make two of them the same lock."""
+    task = blocked.task
+    lock = Lock(kind, name=name, key=("outside", kind, task.pid, task.tid))
+    return Wait(task, lock, needs=OUTSIDE, **more)
+
+
+def unknown_holder(blocked: Blocked, lock: Lock, missing: str, **more: Any) -> Wait:
+    """A wait for a lock whose holder could not be seen."""
+    return Wait(blocked.task, lock, needs=HELD, missing=missing, **more)
+
+
+def fd_argument(blocked: Blocked, index: int = 0) -> int:
+    """A descriptor among the system call's arguments: an int, so the low half counts."""
+    return signed(blocked.call.args[index])
+
+
+def signed(argument: int) -> int:
+    """An argument that the kernel takes as an int."""
+    argument &= 0xFFFFFFFF
+    return argument - (1 << 32) if argument >> 31 else argument

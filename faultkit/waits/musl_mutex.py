@@ -1,0 +1,79 @@
+"""Mutexes of musl: all but the plain ones record their owner in the lock word."""
+
+from typing import Optional
+
+from faultkit.layouts import musl
+from faultkit.model import INFERRED, Lock, Wait
+from faultkit.waits._futex import SYSCALLS as SYSCALLS
+from faultkit.waits._futex import WAIT, FutexCall, lock_key, parse
+from faultkit.waits._owner import held_by
+from faultkit.world import Blocked
+
+# Before glibc's: a private wait for a word with the top bit set is never glibc's, whose robust
+# mutexes use shared futexes only, but it looks like one whose owner is gone.
+PRIORITY = 6
+
+NO_OWNER = (
+    "musl records no owner for a normal mutex; a recursive or error-checking one would name it"
+)
+
+
+def recognise(blocked: Blocked) -> Optional[Wait]:
+    """A wait in pthread_mutex_timedlock (src/thread/pthread_mutex_timedlock.c)."""
+    call = parse(blocked)
+    if call is None or call.operation != WAIT or not call.value & musl.WAITERS:
+        return None
+    if musl.libc_is_musl(blocked.process) is False:
+        return None
+    mutex = musl.read_mutex(blocked.process, call.uaddr, call.private)
+    if mutex is None:
+        return None
+    key = lock_key(blocked, mutex.address, call.private)
+    lock = Lock("pthread_mutex", mutex.address, key=key)
+    if mutex.records_owner:
+        return _with_owner(blocked, call, mutex, lock)
+    if call.value != musl.WAITERS | musl.EBUSY:
+        return None
+    wait = Wait(blocked.task, lock, timed=call.timed, confidence=INFERRED)
+    if mutex.lock & ~musl.WAITERS == 0:
+        return wait.but(fault="lost-wakeup", fault_detail="the mutex is free: its word is 0")
+    if mutex.lock & ~musl.WAITERS != musl.EBUSY:
+        return None
+    return wait.but(
+        evidence=("musl normal mutex, locked",),
+        candidates=blocked.world.members(blocked.process),
+        missing=NO_OWNER,
+    )
+
+
+def _with_owner(
+    blocked: Blocked, call: FutexCall, mutex: musl.Mutex, lock: Lock
+) -> Optional[Wait]:
+    if mutex.lock & musl.OWNER_DIED:
+        if not mutex.type & musl.ROBUST:
+            return None
+        return Wait(
+            blocked.task,
+            lock,
+            timed=call.timed,
+            fault="orphaned-lock",
+            fault_detail="the robust mutex's owner died, and the next owner has to mend it",
+        )
+    if mutex.owner == 0:
+        return Wait(
+            blocked.task,
+            lock,
+            timed=call.timed,
+            fault="lost-wakeup",
+            fault_detail="the mutex is free: its word names no owner",
+        )
+    if mutex.owner > musl.MAX_WAITERS:  # no tid
+        return None
+    return held_by(
+        blocked,
+        lock,
+        mutex.owner,
+        call.private,
+        timed=call.timed,
+        evidence=(f"musl {mutex.flavour} mutex: owner tid {mutex.owner} in its lock word",),
+    )

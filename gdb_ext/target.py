@@ -1,0 +1,346 @@
+"""gdb's inferior, live or a core, as a `faultkit.target.Process`."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Optional
+
+import gdb
+
+from faultkit.model import Frame, SourceLine, Task
+from faultkit.procfs.process import ProcProcess, read_proc
+from faultkit.target import (
+    RUNNING,
+    FaultkitError,
+    Local,
+    Mapping,
+    Process,
+    ReadError,
+    Syscall,
+)
+
+# What the kernel leaves in rax of a task that a stop woke from a blocking call
+# (include/linux/errno.h ERESTART*); calls that never restart say EINTR.
+INTERRUPTED = frozenset((-512, -513, -514, -516))
+EINTR = -4
+ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
+PRESERVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")  # callee-saved: unwinding recovers them
+SYSCALL_INSTRUCTION = b"\x0f\x05"
+MOST_MEMBERS = 24  # of one local variable that are looked at
+_SYMBOL = re.compile(r"<(.+?)(?:\+(\d+))?>$")
+
+
+@contextmanager
+def selection_kept() -> Iterator[None]:
+    """Leave the selected thread and frame as they were, whatever happens inside."""
+    thread = gdb.selected_thread()
+    try:
+        frame: Optional[gdb.Frame] = gdb.selected_frame()
+    except gdb.error:
+        frame = None
+    try:
+        yield
+    finally:
+        if thread is not None and thread.is_valid():
+            thread.switch()
+        if frame is not None and frame.is_valid():
+            frame.select()
+
+
+class GdbProcess(Process):
+    """The selected inferior.  Use inside `selection_kept`: reading registers selects threads.
+
+    Raises FaultkitError if there is no inferior with threads, or if it is no x86_64 one.
+    """
+
+    def __init__(self) -> None:
+        self._inferior = gdb.selected_inferior()
+        threads = self._inferior.threads()
+        core = core_file()
+        if not threads:
+            if core:
+                raise FaultkitError(
+                    f"{core}: no thread is recorded in this core",
+                    "it is damaged or was not made by the kernel or gcore; make a new one",
+                )
+            raise FaultkitError(
+                "no process and no core is loaded",
+                "attach with `gdb -p PID`, load a core, or name one: deadlock PID",
+            )
+        architecture = _architecture()
+        if architecture != "i386:x86-64":
+            raise FaultkitError(
+                f"the inferior's architecture is {architecture}, which is unsupported",
+                "faultkit reads 64-bit x86 processes and cores",
+            )
+        self.pid = self._inferior.pid
+        self.core = core
+        self.kind = "core" if core else "process"
+        self.live = not core and _traced_by_us(self.pid)
+        self.stopped = True
+        self._threads = {thread.ptid[1] or thread.ptid[0]: thread for thread in threads}
+        self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
+        self._mappings: Optional[Sequence[Mapping]] = None
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(self.core) if self.core else str(self.pid)
+
+    def tasks(self) -> Sequence[Task]:
+        return [
+            Task(self.pid, tid, number=str(thread.num))
+            for tid, thread in sorted(self._threads.items())
+        ]
+
+    def describe(self, task: Task) -> Task:
+        """The task with gdb's number for it, and its name and state where it is alive."""
+        thread = self._threads.get(task.tid)
+        number = str(thread.num) if thread is not None else None
+        if self.live:
+            known = ProcProcess(self.pid).describe(task)
+            return Task(task.pid, task.tid, known.name, known.state, number)
+        name = thread.name if thread is not None else None
+        return Task(task.pid, task.tid, name, None, number)
+
+    def _newest_frame(self, task: Task) -> Optional[gdb.Frame]:
+        thread = self._threads.get(task.tid)
+        if thread is None or not thread.is_valid() or thread.is_running():
+            return None
+        try:
+            thread.switch()
+            return gdb.newest_frame()
+        except gdb.error:
+            return None
+
+    def syscall(self, task: Task) -> Optional[Syscall]:
+        frame = self._newest_frame(task)
+        if frame is None:
+            return None
+        try:
+            read = frame.read_register
+            number = _signed(read("orig_rax"))
+            if number < 0:
+                return RUNNING
+            result = _signed(read("rax"))
+            pc = _unsigned(read("rip"))
+            if result not in INTERRUPTED and not (
+                result == EINTR and self._after_syscall(pc)
+            ):
+                return RUNNING
+            arguments = tuple(_unsigned(read(name)) for name in ARGUMENTS)
+            return Syscall(number, arguments, _unsigned(read("rsp")), pc)
+        except (gdb.error, ValueError):
+            return None
+
+    def _after_syscall(self, pc: int) -> bool:
+        try:
+            return self.read(pc - 2, 2) == SYSCALL_INSTRUCTION
+        except ReadError:
+            return True
+
+    def registers(self, task: Task) -> dict[str, int]:
+        frame = self._newest_frame(task)
+        return _registers(frame, ("rip", "rsp", *PRESERVED)) if frame is not None else {}
+
+    def read(self, address: int, size: int) -> bytes:
+        if address < 0 or address + size > 1 << 64:
+            raise ReadError(address, size)
+        try:
+            return self._inferior.read_memory(address, size).tobytes()
+        except (gdb.error, OverflowError):  # gdb.MemoryError is a gdb.error
+            raise ReadError(address, size) from None
+
+    def mappings(self) -> Sequence[Mapping]:
+        if self._mappings is None:
+            if self.live:
+                self._mappings = ProcProcess(self.pid).mappings()
+            elif self.core:
+                from faultkit.corefile import core_mappings
+
+                self._mappings = core_mappings(self.core)
+            else:
+                self._mappings = []
+        return self._mappings
+
+    def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
+        try:
+            pointer = gdb.lookup_type("void").pointer()
+            text = gdb.Value(address).cast(pointer).format_string(symbols=True)
+        except (gdb.error, OverflowError, TypeError):
+            return None
+        found = _SYMBOL.search(text)
+        return (found.group(1), int(found.group(2) or 0), None) if found else None
+
+    def frames(self, task: Task, limit: int = 64) -> tuple[Frame, ...]:
+        known = self._frames.get((task.tid, limit))
+        if known is None:
+            known = self._frames[task.tid, limit] = tuple(self._unwind(task, limit))
+        return known
+
+    def _unwind(self, task: Task, limit: int) -> Iterator[Frame]:
+        frame = self._newest_frame(task)
+        inlines: list[SourceLine] = []
+        index = 0
+        try:
+            while frame is not None and index < limit:
+                inlines.append(_source_line(frame))
+                if frame.type() != gdb.INLINE_FRAME:
+                    yield self._frame(index, frame, tuple(inlines))
+                    inlines = []
+                    index += 1
+                frame = frame.older()
+        except gdb.error:
+            return  # the stack is broken from here on: what was found stands
+
+    def _frame(self, index: int, frame: gdb.Frame, inlines: tuple[SourceLine, ...]) -> Frame:
+        pc = frame.pc()
+        symbol = self.symbol(pc)
+        function = frame.function()
+        start = None
+        if function is not None:
+            start = int(function.value().address)
+        elif symbol is not None:
+            start = pc - symbol[1]
+        registers = _registers(frame, ("rsp", *PRESERVED))
+        return Frame(
+            index,
+            pc,
+            frame.name() or (symbol[0] if symbol else None),
+            pc - start if start is not None else None,
+            gdb.solib_name(pc) or gdb.current_progspace().filename,
+            inlines,
+            registers.get("rsp"),
+            start,
+            registers,
+        )
+
+    def locals(self, task: Task, limit: int = 64) -> Sequence[Local]:
+        frame = self._newest_frame(task)
+        found: list[Local] = []
+        index = 0
+        try:
+            while frame is not None and index < limit:
+                found.extend(_frame_locals(frame, index))
+                index += frame.type() != gdb.INLINE_FRAME
+                frame = frame.older()
+        except (gdb.error, RuntimeError):
+            pass
+        return found
+
+    def limits(self) -> Sequence[str]:
+        if not self.core:
+            return ()
+        from faultkit.corefile import core_limits
+
+        limits = list(core_limits(self.core))
+        if not gdb.current_progspace().filename:
+            limits.append(
+                "the core's executable is not loaded, so its functions have no names; "
+                "load it with `file PROGRAM`"
+            )
+        return limits
+
+
+def core_file() -> Optional[str]:
+    """The path of the core file that is loaded, None if there is none."""
+    text = gdb.execute("info files", to_string=True) or ""
+    found = re.search(r"core dump file:\s*[`'](.+?)'", text)
+    return found.group(1) if found else None
+
+
+def _architecture() -> str:
+    try:
+        return gdb.selected_inferior().architecture().name()
+    except (gdb.error, AttributeError):
+        return "unknown"
+
+
+def _traced_by_us(pid: int) -> bool:
+    """Whether `pid` is a process of this machine that this very gdb has stopped; not so for a
+    remote target, whose process ids mean nothing here."""
+    try:
+        status = read_proc(f"/proc/{pid}/status")
+    except OSError:
+        return False
+    return f"TracerPid:\t{os.getpid()}\n".encode() in status
+
+
+def _unsigned(value: Any) -> int:
+    return int(value) & 0xFFFFFFFFFFFFFFFF
+
+
+def _signed(value: Any) -> int:
+    number = _unsigned(value)
+    return number - (1 << 64) if number >> 63 else number
+
+
+def _registers(frame: gdb.Frame, names: Sequence[str]) -> dict[str, int]:
+    registers = {}
+    for name in names:
+        try:
+            value = frame.read_register(name)
+            if not value.is_optimized_out:
+                registers[name] = _unsigned(value)
+        except (gdb.error, ValueError):
+            continue
+    return registers
+
+
+def _source_line(frame: gdb.Frame) -> SourceLine:
+    place = frame.find_sal()
+    file = place.symtab.filename if place is not None and place.symtab is not None else None
+    line = place.line if file is not None and place.line else None
+    return SourceLine(frame.name(), file, line)
+
+
+def _frame_locals(frame: gdb.Frame, index: int) -> Iterator[Local]:
+    try:
+        block = frame.block()
+    except RuntimeError:  # no debug information here
+        return
+    line = frame.find_sal().line
+    while block is not None:
+        for symbol in block:
+            if not (symbol.is_variable or symbol.is_argument):
+                continue
+            type_ = symbol.type.strip_typedefs()
+            if type_.code != gdb.TYPE_CODE_STRUCT:
+                continue
+            try:
+                value = symbol.value(frame)
+                address = int(value.address) if value.address is not None else None
+                pointers = dict(_pointers(value, "", 0))
+            except gdb.error:
+                continue
+            yield Local(
+                index,
+                symbol.name,
+                str(symbol.type.strip_typedefs()),
+                address,
+                pointers,
+                symbol.line,
+                line,
+                frame.name(),
+            )
+        if block.function is not None:
+            return
+        block = block.superblock
+
+
+def _pointers(value: gdb.Value, path: str, depth: int) -> Iterator[tuple[str, int]]:
+    """(member path, value) of the pointers, references, integers and flags inside a struct."""
+    if depth > 4:
+        return
+    for field in value.type.strip_typedefs().fields()[:MOST_MEMBERS]:
+        if not hasattr(field, "bitpos"):
+            continue  # a static member
+        name = f"{path}.{field.name}" if path else str(field.name)
+        member = value[field]
+        kind = member.type.strip_typedefs().code
+        if kind in (gdb.TYPE_CODE_PTR, gdb.TYPE_CODE_INT, gdb.TYPE_CODE_BOOL):
+            yield name, _unsigned(member)
+        elif kind in (gdb.TYPE_CODE_REF, gdb.TYPE_CODE_RVALUE_REF):
+            yield name, int(member.referenced_value().address)
+        elif kind == gdb.TYPE_CODE_STRUCT:
+            yield from _pointers(member, path if field.is_base_class else name, depth + 1)
