@@ -1,17 +1,62 @@
-"""`faultkit install`."""
+"""`faultkit install`: have gdb source faultkit in every session."""
 
 import argparse
+import sys
+from pathlib import Path
 from typing import Any
 
-from faultkit.target import FaultkitError
+from faultkit.cli import gdbinit
+from faultkit.cli.path import extension_path
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the parser of `faultkit install`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser("install")
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "install",
+        help="add a `source` line to your gdbinit",
+        description="Add one marked `source` line to the gdbinit that gdb reads, so that every "
+        "session knows the commands. Shows the change, backs the file up first, does nothing "
+        "the second time, and brings the line up to date when the installation has moved.",
+    )
+    parser.add_argument("--gdbinit", metavar="FILE", type=Path, help="this file instead")
+    parser.add_argument("--remove", action="store_true", help="take the line out again")
+    parser.add_argument("--dry-run", action="store_true", help="show the change, do nothing")
+    parser.add_argument("--yes", "-y", action="store_true", help="do not ask")
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Not there yet."""
-    raise FaultkitError("not there yet")
+    """Show the change and make it; asks only on a terminal.  Returns 1 when the answer is no."""
+    file = arguments.gdbinit.absolute() if arguments.gdbinit else gdbinit.default_file()
+    if arguments.remove:
+        change = gdbinit.plan_remove(file)
+        done, nothing = "no longer sources faultkit", "has no line of faultkit's"
+    else:
+        extension = extension_path()
+        change = gdbinit.plan_install(file, extension)
+        done, nothing = f"sources {extension}", f"sources {extension} already"
+    if not change.needed:
+        print(f"{file} {nothing}: nothing to do.")
+        return 0
+    sys.stdout.write(change.diff())
+    if arguments.dry_run:
+        print("Nothing was changed (--dry-run).")
+        return 0
+    if not arguments.yes and sys.stdin.isatty() and not _agreed(file):
+        print("Nothing was changed.")
+        return 1
+    backup = gdbinit.apply(change)
+    if backup is not None:
+        print(f"Backup: {backup}")
+    if change.after is None:
+        print(f"Removed {file}, which faultkit had made.")
+    else:
+        print(f"{file} {done}.")
+    return 0
+
+
+def _agreed(file: Path) -> bool:
+    try:
+        return input(f"Change {file}? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

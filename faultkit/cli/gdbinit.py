@@ -1,0 +1,203 @@
+"""The lines that `faultkit install` adds to a gdbinit: which file, what to add, how to take it out.
+
+Everything works on bytes: a gdbinit may be in any encoding.  A comment marks the line as ours, and
+notes what taking it out has to restore besides (`NO_NEWLINE`, `NEW_FILE`).
+"""
+
+import contextlib
+import difflib
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from faultkit.target import FaultkitError
+
+MARK = b'# Added by "faultkit install"; "faultkit install --remove" takes it out'
+NO_NEWLINE = b" (and the newline before)"
+NEW_FILE = b" (and the file)"
+
+_OURS = re.compile(
+    rb"(?P<newline>\n?)^"
+    + re.escape(MARK)
+    + rb"(?P<note>[^\n]*)\nsource (?P<path>[^\n]+)(?:\n|\Z)",
+    re.MULTILINE,
+)
+_ANY_SOURCE = re.compile(rb"^[ \t]*source[ \t]+(?P<path>\S.*?)[ \t\r]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of one file: `before` and `after` are its contents, None where it does not exist."""
+
+    file: Path
+    before: Optional[bytes]
+    after: Optional[bytes]
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is anything to do."""
+        return self.before != self.after
+
+    def diff(self) -> str:
+        """The change as a unified diff."""
+        return "".join(
+            line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+            for line in difflib.unified_diff(
+                _lines(self.before), _lines(self.after), str(self.file), str(self.file), n=2
+            )
+        )
+
+
+def _lines(content: Optional[bytes]) -> list[str]:
+    return (content or b"").decode("utf-8", "replace").splitlines(keepends=True)
+
+
+def default_file(gdb: str = "gdb") -> Path:
+    """The file that gdb reads at start: ~/.gdbinit, or gdb/gdbinit in the XDG directory.
+
+    gdb reads the first that exists, the XDG one before ~/.gdbinit, but only gdb 11 and newer know
+    it (gdbsupport/pathstuff.cc, find_gdb_home_config_file); `gdb --help` names the one it reads.
+    """
+    home = Path.home() / ".gdbinit"
+    xdg = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "gdb" / "gdbinit"
+    if not xdg.exists():
+        return home
+    try:
+        usage = subprocess.run(
+            [gdb, "--help"], stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return xdg
+    return xdg if os.fsencode(xdg) in usage else home
+
+
+def read(file: Path) -> Optional[bytes]:
+    """The file's content, None if there is none.  Raises FaultkitError if it is no plain file."""
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            what = "a directory" if file.is_dir() else "not a regular file"
+            raise FaultkitError(f"{file} is {what}", "name another one with --gdbinit FILE")
+        return file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise FaultkitError(
+            f"cannot read {file}: {error.strerror}", f"check its rights: ls -ld {file}"
+        ) from error
+
+
+def sourced(content: Optional[bytes]) -> list[Path]:
+    """The files named .../gdb_ext/faultkit.py that `content` sources, ours or written by hand."""
+    paths = [
+        Path(os.path.expanduser(os.fsdecode(match["path"])))
+        for match in _ANY_SOURCE.finditer(content or b"")
+    ]
+    return [path for path in paths if path.parts[-2:] == ("gdb_ext", "faultkit.py")]
+
+
+def plan_install(file: Path, extension: Path) -> Change:
+    """The change that makes `file` source `extension`; none where it does so already.
+
+    Raises FaultkitError where the file can't be read or the path can't be written in a gdbinit.
+    """
+    before = read(file)
+    content = before or b""
+    path = os.fsencode(extension)
+    if b"\n" in path or path != path.strip():
+        raise FaultkitError(f"gdb cannot source {str(extension)!r}", "install under another path")
+    ours = _OURS.search(content)
+    if ours is not None:
+        after = content[: ours.start("path")] + path + content[ours.end("path") :]
+        return Change(file, before, after)
+    if extension in sourced(content):
+        return Change(file, before, before)
+    note = newline = b""
+    if before is None:
+        note = NEW_FILE
+    elif content and not content.endswith(b"\n"):
+        note, newline = NO_NEWLINE, b"\n"
+    return Change(file, before, content + newline + MARK + note + b"\nsource " + path + b"\n")
+
+
+def plan_remove(file: Path) -> Change:
+    """The change that takes out what `plan_install` put in, and nothing else."""
+    before = read(file)
+    ours = _OURS.search(before or b"")
+    if before is None or ours is None:
+        return Change(file, before, before)
+    rest = before[ours.end() :]
+    # The newline was ours to add; what was written below the line since needs it.
+    restore = ours["note"] == NO_NEWLINE and not rest
+    after = before[: ours.start()] + (b"" if restore else ours["newline"]) + rest
+    if ours["note"] == NEW_FILE and not after:
+        return Change(file, before, None)
+    return Change(file, before, after)
+
+
+def apply(change: Change) -> Optional[Path]:
+    """Write the change; returns the backup made first, None where there was nothing to back up.
+
+    A symbolic link stays one, the file keeps its mode, owner and extended attributes, and a reader
+    sees the old content or the new one, never a part.  Raises FaultkitError.
+    """
+    target = Path(os.path.realpath(change.file))
+    if not target.parent.is_dir():
+        raise FaultkitError(
+            f"cannot write {target}: no such directory", f"make it: mkdir -p {target.parent}"
+        )
+    try:
+        backup = _back_up(change)
+        if change.after is None:
+            change.file.unlink()
+        else:
+            _write(target, change.after)
+    except OSError as error:
+        raise FaultkitError(
+            f"cannot write {target}: {error.strerror}", f"check its rights: ls -ld {target.parent}"
+        ) from error
+    return backup
+
+
+def _back_up(change: Change) -> Optional[Path]:
+    if change.before is None:
+        return None
+    for number in range(1000):
+        suffix = f".{number}" if number else ""
+        backup = change.file.with_name(f"{change.file.name}.faultkit-backup{suffix}")
+        if not os.path.lexists(backup):
+            shutil.copy2(change.file, backup)
+            return backup
+        if backup.is_file() and backup.read_bytes() == change.before:
+            return backup
+    raise FaultkitError(
+        f"a thousand backups lie beside {change.file}", f"remove some: rm {change.file}.faultkit-b*"
+    )
+
+
+def _write(target: Path, content: bytes) -> None:
+    """Replace `target` by `content` in one step.  Raises OSError."""
+    descriptor, name = tempfile.mkstemp(prefix=".faultkit-", dir=target.parent)
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(descriptor)
+        if target.exists():
+            shutil.copystat(target, name)
+            owner = target.stat()
+            with contextlib.suppress(PermissionError):  # somebody else's file: keep what we may
+                os.chown(name, owner.st_uid, owner.st_gid)
+        else:
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(name, 0o666 & ~umask)
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -1,0 +1,1 @@
+"""Reports as text, JSON and DOT; tabulate and pygments are imported here only."""
