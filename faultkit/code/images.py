@@ -243,6 +243,8 @@ class Images:
                     continue
             self._runs.append([mapping])
         self._starts = [run[0].start for run in self._runs]
+        self._told = any(mapping.perms for mapping in mappings)
+        self._executable = sorted((m.start, m.end) for m in mappings if "x" in m.perms)
         self._images: dict[int, list[Image]] = {}  # by index of the run
 
     def at(self, address: int) -> Optional[Image]:
@@ -254,6 +256,16 @@ class Images:
             if image.contains(address):
                 return image
         return None
+
+    def is_code(self, address: int) -> bool:
+        """Whether `address` lies in memory that can be executed: of an image, or generated."""
+        index = bisect_right(self._executable, (address, 1 << 64)) - 1
+        if index >= 0 and address < self._executable[index][1]:
+            return True
+        if self._told:
+            return False
+        image = self.at(address)  # core files do not tell what may be executed
+        return image is not None and image.is_code(address)
 
     def __iter__(self) -> Iterator[Image]:
         """Every image, in address order; reads the header of each mapped file."""
