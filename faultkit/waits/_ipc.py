@@ -98,7 +98,8 @@ def process_owners(world: World, pids: Iterable[int], waiter: Task) -> Owners:
 class Channel(NamedTuple):
     """One direction of a descriptor: the tasks of which one must act for data to move.
 
-    `outside`: it may move by itself, or someone that we can't name may move it."""
+    `outside`: it may move by itself, or someone that we can't name may move it.  `itself`: the
+    other end is in the waiter's own process only."""
 
     lock: Lock
     holders: tuple[Task, ...] = ()
@@ -106,6 +107,7 @@ class Channel(NamedTuple):
     confidence: str = PROVEN
     evidence: tuple[str, ...] = ()
     missing: Optional[str] = None
+    itself: bool = False
 
     def wait(self, task: Task, mode: str, timed: bool = False) -> Wait:
         """The wait of a task that is blocked on it."""

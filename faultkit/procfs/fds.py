@@ -1,0 +1,258 @@
+"""Descriptors: what /proc/PID/fd and /proc/PID/fdinfo tell of them, of one process or of all."""
+
+import os
+from typing import NamedTuple, Optional
+
+from faultkit.procfs.locks import FileLock, parse_locks
+from faultkit.procfs.process import read_proc
+from faultkit.world import process_ids
+
+PF_KTHREAD = 0x00200000  # include/linux/sched.h
+KCMP = 312  # x86_64
+KCMP_FILE, KCMP_VM = 0, 1
+
+# Where asking a file's attributes may wait for a server, perhaps the very one that hangs.
+REMOTE_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "afs", "gfs", "ocfs", "lustre")
+
+Device = tuple[int, int]
+
+
+class Watched(NamedTuple):
+    """One descriptor in an epoll set: its number when it was added, the events, its inode."""
+
+    fd: int
+    events: int
+    inode: Optional[int]
+
+
+class FdInfo(NamedTuple):
+    """/proc/PID/fdinfo/FD.  `inode` is None before Linux 5.14; `pid` is a pidfd's process."""
+
+    position: int
+    flags: int
+    mount: Optional[int]
+    inode: Optional[int]
+    locks: tuple[FileLock, ...]
+    watched: tuple[Watched, ...]
+    pid: Optional[int]
+
+    @property
+    def reads(self) -> bool:
+        """Whether the descriptor is open for reading."""
+        return self.flags & os.O_ACCMODE in (os.O_RDONLY, os.O_RDWR)
+
+    @property
+    def writes(self) -> bool:
+        """Whether the descriptor is open for writing."""
+        return self.flags & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR)
+
+
+class Mount(NamedTuple):
+    """A line of mountinfo: the device as the kernel's lock tables have it, and the type."""
+
+    device: Device
+    type: str
+
+    @property
+    def remote(self) -> bool:
+        """Whether a server answers for the file system."""
+        return self.type.startswith(REMOTE_FILE_SYSTEMS)
+
+
+def link(pid: int, fd: int) -> Optional[str]:
+    """What the descriptor is: "pipe:[123]", "socket:[456]", "anon_inode:[eventfd]" or a path;
+    None if it is closed, gone or not ours to read."""
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{fd}")
+    except OSError:
+        return None
+
+
+def link_inode(link: str) -> Optional[int]:
+    """The inode number of a "pipe:[N]" or "socket:[N]" link."""
+    kind, _, number = link.partition(":[")
+    if kind in ("pipe", "socket") and number[:-1].isdigit():
+        return int(number[:-1])
+    return None
+
+
+def fdinfo(pid: int, fd: int) -> Optional[FdInfo]:
+    """/proc/PID/fdinfo/FD, None if it can't be read."""
+    try:
+        text = read_proc(f"/proc/{pid}/fdinfo/{fd}", 1 << 22).decode("ascii", "replace")
+    except OSError:
+        return None
+    numbers: dict[str, int] = {}
+    locks = []
+    watched = []
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        try:
+            if name == "lock":
+                locks.append(line)
+            elif name == "tfd":
+                watched.append(_watched(line))
+            elif name in ("pos", "mnt_id", "ino", "Pid"):
+                numbers[name] = int(value)
+            elif name == "flags":
+                numbers[name] = int(value, 8)
+        except ValueError:
+            continue
+    return FdInfo(
+        numbers.get("pos", 0),
+        numbers.get("flags", 0),
+        numbers.get("mnt_id"),
+        numbers.get("ino"),
+        tuple(parse_locks(locks)),
+        tuple(watched),
+        numbers.get("Pid"),
+    )
+
+
+def _watched(line: str) -> Watched:
+    """ "tfd: 5 events: 19 data: 5 pos:0 ino:f296 sdev:9" (ep_show_fdinfo in fs/eventpoll.c);
+    raises ValueError."""
+    words = line.replace(":", " ").split()
+    fields = dict(zip(words[::2], words[1::2]))
+    inode = fields.get("ino")
+    return Watched(
+        int(fields.get("tfd", "")),
+        int(fields.get("events", ""), 16),
+        int(inode, 16) if inode is not None else None,
+    )
+
+
+def mounts(pid: int) -> dict[int, Mount]:
+    """The mounts that the process sees, by mount id; {} if it is gone."""
+    try:
+        text = read_proc(f"/proc/{pid}/mountinfo", 1 << 24).decode("utf-8", "replace")
+    except OSError:
+        return {}
+    found = {}
+    for line in text.splitlines():
+        left, _, right = line.partition(" - ")
+        try:
+            number, _, device = left.split()[:3]
+            major, minor = device.split(":")
+            found[int(number)] = Mount((int(major), int(minor)), right.split()[0])
+        except (ValueError, IndexError):
+            continue
+    return found
+
+
+def same_description(pid: int, fd: int, other_pid: int, other_fd: int) -> Optional[bool]:
+    """Whether two descriptors share one open file description (kcmp(2), KCMP_FILE); None
+    where the kernel doesn't answer."""
+    if (pid, fd) == (other_pid, other_fd):
+        return True
+    return _kcmp(pid, other_pid, KCMP_FILE, fd, other_fd)
+
+
+def same_memory(pid: int, other_pid: int) -> Optional[bool]:
+    """Whether two processes share their memory (kcmp(2), KCMP_VM); None if it can't be told."""
+    return _kcmp(pid, other_pid, KCMP_VM, 0, 0)
+
+
+def _kcmp(pid: int, other_pid: int, what: int, index: int, other_index: int) -> Optional[bool]:
+    try:
+        import ctypes
+
+        answer = ctypes.CDLL(None).syscall(KCMP, pid, other_pid, what, index, other_index)
+    except (ImportError, OSError, AttributeError):
+        return None
+    return None if answer < 0 else answer == 0
+
+
+class Descriptors:
+    """Every process's open descriptors, as one scan of /proc/*/fd found them.
+
+    `by_link` maps a link ("pipe:[123]", "/run/x.lock") to (pid, fd) pairs; `unreadable` are
+    the processes whose descriptors we may not list.
+    """
+
+    def __init__(self) -> None:
+        self.by_link: dict[str, list[tuple[int, int]]] = {}
+        self.unreadable: list[int] = []
+        for pid in process_ids():
+            try:
+                numbers = os.listdir(f"/proc/{pid}/fd")
+            except PermissionError:
+                if not _is_kernel_thread(pid):
+                    self.unreadable.append(pid)
+                continue
+            except OSError:
+                continue
+            for number in numbers:
+                target = link(pid, int(number))
+                if target is not None:
+                    self.by_link.setdefault(target, []).append((pid, int(number)))
+
+    def of_socket(self, inode: int) -> list[tuple[int, int]]:
+        """The (pid, fd) pairs that have the socket open."""
+        return self.by_link.get(f"socket:[{inode}]", [])
+
+    def of_file(self, path: str, inode: int, device: Device) -> list[tuple[int, int, FdInfo]]:
+        """The descriptors of a file with a path.  Those with the same base name are looked at
+        first, and all others (other mounts, hard links) only if none of them is it."""
+        base = os.path.basename(path)
+        alike = [name for name in self.by_link if name.endswith(base) and name[:1] == "/"]
+        found = self._of_file(alike, inode, device)
+        if not found:
+            alike = [name for name in self.by_link if name[:1] == "/"]
+            found = self._of_file(alike, inode, device)
+        return found
+
+    def _of_file(
+        self, names: list[str], inode: int, device: Device
+    ) -> list[tuple[int, int, FdInfo]]:
+        found = []
+        mounts_of: dict[int, dict[int, Mount]] = {}
+        for name in names:
+            for pid, fd in self.by_link[name]:
+                info = fdinfo(pid, fd)
+                if info is None or info.mount is None:
+                    continue
+                if info.inode is not None and info.inode != inode:
+                    continue
+                if any(lock.file == (device, inode) for lock in info.locks):
+                    found.append((pid, fd, info))
+                    continue
+                if pid not in mounts_of:
+                    mounts_of[pid] = mounts(pid)
+                mount = mounts_of[pid].get(info.mount)
+                if mount is None or mount.device != device:
+                    continue
+                if info.inode is None and _stat_inode(pid, fd, mount) != inode:
+                    continue
+                found.append((pid, fd, info))
+        return found
+
+
+def file_identity(pid: int, fd: int) -> Optional[tuple[Device, int, Mount]]:
+    """(device, inode, mount) of an open file, without asking its file system where the kernel
+    tells it in fdinfo; None if it can't be told."""
+    info = fdinfo(pid, fd)
+    if info is None or info.mount is None:
+        return None
+    mount = mounts(pid).get(info.mount)
+    if mount is None:
+        return None
+    inode = info.inode if info.inode is not None else _stat_inode(pid, fd, mount)
+    return None if inode is None else (mount.device, inode, mount)
+
+
+def _stat_inode(pid: int, fd: int, mount: Mount) -> Optional[int]:
+    if mount.remote:
+        return None
+    try:
+        return os.stat(f"/proc/{pid}/fd/{fd}").st_ino
+    except OSError:
+        return None
+
+
+def _is_kernel_thread(pid: int) -> bool:
+    try:
+        text = read_proc(f"/proc/{pid}/stat")
+        return bool(int(text[text.rindex(b")") + 2 :].split()[6]) & PF_KTHREAD)
+    except (OSError, ValueError, IndexError):
+        return True  # gone

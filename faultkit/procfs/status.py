@@ -1,0 +1,111 @@
+"""Small facts about one process from /proc/PID: its state, parents, children and namespaces."""
+
+import os
+from typing import Optional
+
+from faultkit.procfs.process import read_proc
+from faultkit.world import process_ids
+
+INIT_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+FAULT_SIGNALS = (4, 5, 7, 8, 11, 32, 33)  # ILL TRAP BUS FPE SEGV, and two of the C library's own
+
+
+def status(pid: int, tid: Optional[int] = None) -> dict[str, str]:
+    """The fields of /proc/PID/status (of a thread's, with `tid`); {} if it is gone."""
+    path = f"/proc/{pid}/status" if tid is None else f"/proc/{pid}/task/{tid}/status"
+    try:
+        text = read_proc(path).decode("utf-8", "replace")
+    except OSError:
+        return {}
+    fields = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        fields[name] = value.strip()
+    return fields
+
+
+def state(pid: int, tid: Optional[int] = None) -> Optional[str]:
+    """The state's letter (R, S, D, T, t, Z...), None if the task is gone."""
+    return status(pid, tid).get("State", "")[:1] or None
+
+
+def is_dead(pid: int) -> bool:
+    """Whether nothing of the process runs any more: gone, or a zombie without threads (a dead
+    leader of a process whose other threads live is a zombie too)."""
+    if state(pid) not in (None, "Z", "X"):
+        return False
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) <= 1
+    except OSError:
+        return True
+
+
+def handles_signals(pid: int) -> bool:
+    """Whether the process has a signal handler of its own (SigCgt), other than for faults."""
+    try:
+        caught = int(status(pid).get("SigCgt", "0"), 16)
+    except ValueError:
+        return True
+    for number in FAULT_SIGNALS:
+        caught &= ~(1 << (number - 1))
+    return caught != 0
+
+
+def process_group(pid: int) -> Optional[int]:
+    """The process group's id, None if the process is gone."""
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return None
+
+
+def namespace(pid: int, kind: str) -> Optional[str]:
+    """The identity ("net:[4026531840]") of a namespace of the process, None if unreadable."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}")
+    except OSError:
+        return None
+
+
+def is_our_namespace(pid: int, kind: str) -> bool:
+    """Whether the process shares our namespace of that kind; True where it can't be told."""
+    theirs = namespace(pid, kind)
+    return theirs is None or theirs == namespace(os.getpid(), kind)
+
+
+def sees_all_processes() -> bool:
+    """Whether our /proc shows every process of the machine: not so inside a container."""
+    return namespace(os.getpid(), "pid") in (INIT_PID_NAMESPACE, None)
+
+
+def inner_pid(pid: int, level_of: int) -> int:
+    """The id that the process `pid` has in the pid namespace of the process `level_of`, which
+    is at the same level or above it (NSpid lists the ids from our namespace inwards)."""
+    level = len(status(level_of).get("NSpid", "").split())
+    ids = status(pid).get("NSpid", "").split()
+    if 0 < level <= len(ids):
+        return int(ids[level - 1])
+    return pid
+
+
+def children(pid: int, tid: Optional[int] = None) -> list[int]:
+    """The children of a process, or of one of its threads, in the order of their birth.
+
+    From /proc/PID/task/TID/children; where the kernel has none (CONFIG_PROC_CHILDREN) from
+    every process's PPid, which can't tell the parent's threads apart."""
+    try:
+        tids = [tid] if tid is not None else [int(t) for t in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return []
+    found: list[int] = []
+    for thread in tids:
+        path = f"/proc/{pid}/task/{thread}/children"
+        try:
+            found += [int(child) for child in read_proc(path, 1 << 22).split()]
+        except FileNotFoundError:
+            if os.path.exists(f"/proc/{os.getpid()}/task/{os.getpid()}/children"):
+                continue  # this thread ended
+            return [p for p in process_ids() if status(p).get("PPid") == str(pid)]
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,96 @@
+"""Pipes and FIFOs: a reader of an empty one waits for whoever has the write end open, a writer
+to a full one for whoever has the read end (fs/pipe.c)."""
+
+import os
+import stat
+from typing import NamedTuple, Optional
+
+from faultkit.model import Lock, Wait
+from faultkit.procfs import fds
+from faultkit.procfs.status import state
+from faultkit.waits._ends import choose_peers
+from faultkit.waits._ipc import Channel, descriptors, fd_argument, once
+from faultkit.world import Blocked
+
+READS = {0: "read", 17: "pread64", 19: "readv", 295: "preadv", 327: "preadv2"}
+WRITES = {1: "write", 18: "pwrite64", 20: "writev", 40: "sendfile", 296: "pwritev"}
+SYSCALLS = frozenset(READS) | frozenset(WRITES)
+PRIORITY = 60
+
+
+class End(NamedTuple):
+    """A descriptor of a pipe: whose it is, and which directions it is open for."""
+
+    pid: int
+    reads: bool
+    writes: bool
+
+
+def recognise(blocked: Blocked) -> Optional[Wait]:
+    """The wait of a task that reads from or writes to a pipe; None for any other file."""
+    writing = blocked.call.nr in WRITES
+    found = channel(blocked, fd_argument(blocked), writing)
+    return None if found is None else found.wait(blocked.task, "write" if writing else "read")
+
+
+def channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
+    """The pipe behind the task's descriptor, in one direction; None if it isn't a pipe."""
+    if not blocked.process.live:
+        return None
+    pid = blocked.task.pid
+    link = fds.link(pid, fd)
+    if link is None:
+        return None
+    inode = fds.link_inode(link)
+    if link.startswith("pipe:") and inode is not None:
+        lock = Lock("pipe", name=link, key=("pipe", inode))
+        ends = once(
+            blocked.world,
+            ("pipe", inode),
+            lambda: _ends(descriptors(blocked.world).by_link.get(link, [])),
+        )
+    elif link.startswith("/") and _is_fifo(pid, blocked.task.tid, fd):
+        identity = fds.file_identity(pid, fd)
+        if identity is None:
+            return None
+        device, number, _ = identity
+        lock = Lock("pipe", name=link, key=("fifo", device, number))
+        ends = once(
+            blocked.world,
+            ("fifo", device, number),
+            lambda: [
+                End(owner, info.reads, info.writes)
+                for owner, _, info in descriptors(blocked.world).of_file(link, number, device)
+            ],
+        )
+    else:
+        return None
+    readers = {end.pid for end in ends if end.reads}
+    writers = {end.pid for end in ends if end.writes}
+    far, near, end = (readers, writers, "read end") if writing else (writers, readers, "write end")
+    peers = choose_peers(blocked.world, blocked.task, far, near, end)
+    if not peers.tasks:  # end of file, or a broken pipe: it is about to return
+        return Channel(lock, outside=True, evidence=(f"nobody has the {end} open",))
+    return Channel(
+        lock, peers.tasks, confidence=peers.confidence, evidence=peers.evidence,
+        itself=peers.itself,
+    )  # fmt: skip
+
+
+def _ends(pairs: list[tuple[int, int]]) -> list[End]:
+    infos = ((pid, fds.fdinfo(pid, fd)) for pid, fd in pairs)
+    return [End(pid, info.reads, info.writes) for pid, info in infos if info is not None]
+
+
+def _is_fifo(pid: int, tid: int, fd: int) -> bool:
+    """Whether the open file is a FIFO.  Not asked where a file server may have to answer: a
+    read that waits for it would make us wait too."""
+    if state(pid, tid) == "D":
+        return False
+    identity = fds.file_identity(pid, fd)
+    if identity is None or identity[2].remote:
+        return False
+    try:
+        return stat.S_ISFIFO(os.stat(f"/proc/{pid}/fd/{fd}").st_mode)
+    except OSError:
+        return False

@@ -1,0 +1,44 @@
+"""System V message queues: the kernel records who last sent and who last received."""
+
+from typing import Optional
+
+from faultkit.model import EVENT, INFERRED, Lock, Wait
+from faultkit.procfs.status import is_dead, is_our_namespace, namespace
+from faultkit.procfs.sysvipc import message_queues
+from faultkit.waits._ipc import IN_A_CORE, once, outside, signed, tasks_of
+from faultkit.world import Blocked
+
+MSGSND, MSGRCV = 69, 70
+SYSCALLS = frozenset({MSGSND, MSGRCV})
+PRIORITY = 50
+
+
+def recognise(blocked: Blocked) -> Optional[Wait]:
+    """The wait of a task in msgrcv() or msgsnd(): EVENT by the process that last did the
+    opposite, which is only the likely one; OUTSIDE where there is none."""
+    msqid = signed(blocked.call.args[0])
+    sending = blocked.call.nr == MSGSND
+    mode = "write" if sending else "read"
+    name = f"sysv queue id {msqid}"
+    if not blocked.process.live or not is_our_namespace(blocked.task.pid, "ipc"):
+        return outside(blocked, "sysv_msg", name, mode=mode, missing=IN_A_CORE)
+    queue = once(blocked.world, "message queues", message_queues).get(msqid)
+    if queue is None:
+        return outside(blocked, "sysv_msg", name, mode=mode)
+    if queue.key:
+        name = f"sysv queue {queue.key:#x}"
+    last = queue.last_receiver if sending else queue.last_sender
+    done = "received" if sending else "sent"
+    if last in (0, blocked.task.pid) or is_dead(last):
+        who = "nobody" if last == 0 else f"pid {last}"
+        return outside(blocked, "sysv_msg", name, mode=mode, evidence=(f"last {done} by {who}",))
+    return Wait(
+        blocked.task,
+        Lock("sysv_msg", name=name, key=("sysv_msg", namespace(blocked.task.pid, "ipc"), msqid)),
+        needs=EVENT,
+        mode=mode,
+        holders=tasks_of(blocked.world, last),
+        any_of=True,
+        confidence=INFERRED,
+        evidence=(f"last {done} by pid {last}; {queue.messages} messages in it",),
+    )
