@@ -99,11 +99,20 @@ def call_before(process: Process, address: int, size: int = 64) -> bytes:
     return b""
 
 
-def caller_code(blocked: Blocked, depth: int = 8) -> bytes:
-    """The code before the innermost return address on the waiter's stack: the call of the
-    library's system call wrapper, with its arguments being set; b"" if it is not found."""
+def callers(blocked: Blocked, depth: int = 48) -> Iterator[tuple[int, bytes]]:
+    """Each return address among the `depth` innermost words of the waiter's stack, with the
+    code before it: first the call of the library's system call wrapper.  What follows may be a
+    leftover of an earlier call: see `calls_into`."""
     for word in words(live_stack(blocked.process, blocked.call.sp, 8 * depth)):
         code = call_before(blocked.process, word)
         if code:
-            return code
-    return b""
+            yield word, code
+
+
+def calls_into(caller: int, code: bytes, callee: int, size: int = 512) -> bool:
+    """Whether the direct call that returns to `caller` goes to a function that starts at most
+    `size` bytes before `callee`, the return address in the next inner frame."""
+    if code[-5:-4] != b"\xe8":
+        return False
+    target = caller + int.from_bytes(code[-4:], "little", signed=True)
+    return 0 < callee - target <= size

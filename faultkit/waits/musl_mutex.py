@@ -46,9 +46,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     )
 
 
-def _with_owner(
-    blocked: Blocked, call: FutexCall, mutex: musl.Mutex, lock: Lock
-) -> Optional[Wait]:
+def _with_owner(blocked: Blocked, call: FutexCall, mutex: musl.Mutex, lock: Lock) -> Optional[Wait]:
     if mutex.lock & musl.OWNER_DIED:
         if not mutex.type & musl.ROBUST:
             return None

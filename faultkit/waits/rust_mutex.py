@@ -7,10 +7,10 @@ from faultkit.model import INFERRED, Lock, Wait
 from faultkit.waits._callers import innermost_functions
 from faultkit.waits._futex import SYSCALLS as SYSCALLS
 from faultkit.waits._futex import lock_key, parse
-from faultkit.waits._stack import caller_code
+from faultkit.waits._rust import is_rust_call, maybe_rust, sleeps_on_constant
 from faultkit.world import Blocked
 
-PRIORITY = 26
+PRIORITY = 12  # before glibc's: it never sleeps so, but what lies behind may look like its locks
 
 NO_OWNER = "Rust's Mutex records no owner"
 
@@ -18,11 +18,11 @@ NO_OWNER = "Rust's Mutex records no owner"
 def recognise(blocked: Blocked) -> Optional[Wait]:
     """A wait in Mutex::lock_contended: sleeps without a timeout while the word is 2."""
     call = parse(blocked)
-    if call is None or not rust.is_rust_call(call) or call.timed or call.value != rust.CONTENDED:
+    if call is None or not is_rust_call(call) or call.timed or call.value != rust.CONTENDED:
         return None
-    if rust.runs_rust(blocked.process) is False:
+    if not maybe_rust(blocked):
         return None
-    if not rust.passes_constant(caller_code(blocked), rust.CONTENDED):
+    if not sleeps_on_constant(blocked, rust.CONTENDED):
         names = innermost_functions(blocked)
         if not any("lock_contended" in name for name in names):
             return None  # a Condvar's counter may be 2 as well

@@ -4,26 +4,34 @@ from typing import Optional
 
 from faultkit.layouts import rust
 from faultkit.model import EVENT, INFERRED, Lock, Wait
-from faultkit.waits._callers import innermost_functions
 from faultkit.waits._futex import SYSCALLS as SYSCALLS
 from faultkit.waits._futex import lock_key, parse
+from faultkit.waits._rust import is_rust_call, maybe_rust
 from faultkit.world import Blocked
 
-PRIORITY = 28
+PRIORITY = 14
 
 
 def recognise(blocked: Blocked) -> Optional[Wait]:
-    """A wait in Parker::park (the word is -1), or in Condvar::wait by the function's name."""
+    """A wait in Parker::park, whose word is -1, or in Condvar::wait, whose word is a counter.
+
+    Timed waits are left to other providers, for C code makes the same call.
+    """
     call = parse(blocked)
-    if call is None or not rust.is_rust_call(call):
+    if call is None or not is_rust_call(call):
         return None
-    if call.value == rust.PARKED:
-        kind = "park"
-    elif not call.timed and any("ondvar" in name for name in innermost_functions(blocked)):
-        kind = "condvar"
-    else:
+    parked = call.value == rust.PARKED
+    if (call.timed and not parked) or not maybe_rust(blocked):
         return None
-    if rust.runs_rust(blocked.process) is False:
-        return None
-    lock = Lock(kind, call.uaddr, key=lock_key(blocked, call.uaddr, call.private))
-    return Wait(blocked.task, lock, EVENT, confidence=INFERRED, timed=call.timed)
+    return Wait(
+        blocked.task,
+        Lock(
+            "park" if parked else "condvar",
+            call.uaddr,
+            key=lock_key(blocked, call.uaddr, call.private),
+        ),
+        EVENT,
+        any_of=True,
+        confidence=INFERRED,
+        timed=call.timed,
+    )

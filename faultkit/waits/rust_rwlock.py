@@ -8,9 +8,10 @@ from faultkit.target import ReadError
 from faultkit.waits._callers import innermost_functions
 from faultkit.waits._futex import SYSCALLS as SYSCALLS
 from faultkit.waits._futex import lock_key, parse
+from faultkit.waits._rust import is_rust_call, maybe_rust, sleeps_on_constant
 from faultkit.world import Blocked
 
-PRIORITY = 25
+PRIORITY = 11
 
 NO_OWNER = "Rust's RwLock records neither its writer nor its readers"
 
@@ -18,9 +19,11 @@ NO_OWNER = "Rust's RwLock records neither its writer nor its readers"
 def recognise(blocked: Blocked) -> Optional[Wait]:
     """A wait in RwLock::read_contended (on the state) or write_contended (on writer_notify)."""
     call = parse(blocked)
-    if call is None or not rust.is_rust_call(call) or call.timed:
+    if call is None or not is_rust_call(call) or call.timed:
         return None
-    if call.value & rust.READERS_WAITING and call.value != rust.PARKED:
+    if call.value == rust.PARKED and sleeps_on_constant(blocked, rust.PARKED):
+        return None
+    if call.value & rust.READERS_WAITING:
         mode, address = "read", call.uaddr
     else:
         mode, address = "write", call.uaddr - 4
@@ -32,7 +35,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     if count != rust.WRITE_LOCKED and not 0 < count <= rust.MAX_READERS:
         return None
     waiting = rust.READERS_WAITING if mode == "read" else rust.WRITERS_WAITING
-    if not state & waiting or rust.runs_rust(blocked.process) is False:
+    if not state & waiting or not maybe_rust(blocked):
         return None
     if mode == "read" and count != rust.WRITE_LOCKED and not state & rust.WRITERS_WAITING:
         return None  # readers never wait for readers alone

@@ -1,0 +1,84 @@
+"""glibc's pthread_once, also under std::call_once: the running thread leaves a clean-up record."""
+
+from typing import Optional
+
+from faultkit.model import INFERRED, Lock, Task, Wait
+from faultkit.waits._callers import innermost_functions
+from faultkit.waits._futex import SYSCALLS as SYSCALLS
+from faultkit.waits._futex import WAIT, lock_key, parse
+from faultkit.waits._stack import call_before, is_code, threads_with_word, words
+from faultkit.world import Blocked
+
+PRIORITY = 16
+
+IN_PROGRESS, DONE = 1, 2  # the low bits; above them is the fork generation
+ARMED = 1  # __do_it of the record
+
+
+def recognise(blocked: Blocked) -> Optional[Wait]:
+    """A wait in __pthread_once_slow (nptl/pthread_once.c).
+
+    A barrier in its second round sleeps on the same value: it takes the function's name or a
+    thread with the record to be sure.
+    """
+    call = parse(blocked)
+    if call is None or call.operation != WAIT or not call.private or call.timed:
+        return None
+    if call.value & 3 != IN_PROGRESS or call.value >> 2 > 1 << 20 or call.now != call.value:
+        return None
+    runners = _runners(blocked, call.uaddr)
+    if not runners and not any("once" in name for name in innermost_functions(blocked)):
+        return None
+    wait = Wait(
+        blocked.task,
+        Lock(
+            "once",
+            call.uaddr,
+            _name(blocked, call.uaddr),
+            lock_key(blocked, call.uaddr, call.private),
+        ),
+        confidence=INFERRED,
+        evidence=("pthread_once: its initialisation is running",),
+    )
+    if len(runners) != 1:
+        return wait.but(
+            candidates=runners or blocked.world.members(blocked.process),
+            missing="pthread_once does not record which thread runs the initialisation",
+        )
+    found = (
+        f"thread {runners[0].tid} is inside the initialisation: pthread_once's clean-up record "
+        "for it is on that thread's stack"
+    )
+    return wait.but(holders=runners, evidence=(*wait.evidence, found))
+
+
+def _runners(blocked: Blocked, control: int) -> tuple[Task, ...]:
+    """The threads with a record {clear_once_control, once_control, do_it} on their stacks, and
+    above it the frame that a thread inside __pthread_once_slow has."""
+    name = f"once {blocked.process.pid} {control:#x}"
+    known: Optional[tuple[Task, ...]] = blocked.world.cache.get(name)
+    if known is None:
+        runners = []
+        for task, stack, at in threads_with_word(blocked, control):
+            if task not in runners and _is_record(blocked, stack, at):
+                runners.append(task)
+        known = blocked.world.cache[name] = tuple(runners)
+    return known
+
+
+def _is_record(blocked: Blocked, stack: bytes, at: int) -> bool:
+    """struct _pthread_cleanup_combined_frame at `at` - 8: {routine, arg, int do_it, ...}.  Just
+    below it lies the return address of the initialiser's call, into the routine's own image."""
+    if at < 16:
+        return False
+    below, routine = words(stack[at - 16 : at])
+    if int.from_bytes(stack[at + 8 : at + 12], "little") != ARMED:
+        return False
+    if not is_code(blocked.process, routine) or not call_before(blocked.process, below):
+        return False
+    return abs(below - routine) < 1 << 12  # one source file: a neighbour in the text
+
+
+def _name(blocked: Blocked, control: int) -> Optional[str]:
+    symbol = blocked.process.symbol(control)
+    return symbol[0] if symbol is not None and symbol[1] == 0 else None
