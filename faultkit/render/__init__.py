@@ -1,1 +1,102 @@
-"""Reports as text, JSON and DOT; tabulate and pygments are imported here only."""
+"""Reports as text, JSON and graphs: the only place that formats anything."""
+
+import os
+import tempfile
+from typing import Callable, Protocol
+
+from faultkit.model import Report
+from faultkit.target import FaultkitError
+
+
+class Destinations(Protocol):
+    """Where a report goes, as the user asked: file names, or None."""
+
+    @property
+    def json(self) -> "str | None":
+        """The machine-readable report; "-" is standard output, and then nothing else."""
+
+    @property
+    def dot(self) -> "str | None":
+        """The graph, for graphviz."""
+
+    @property
+    def svg(self) -> "str | None":
+        """The graph, drawn."""
+
+    @property
+    def output(self) -> "str | None":
+        """The text, instead of the terminal."""
+
+
+def deliver(
+    report: Report,
+    to: Destinations,
+    write: Callable[[str], object],
+    width: int,
+    color: bool,
+) -> None:
+    """Write the report wherever it was asked for; the text goes to `write` unless `output` or
+    `json` "-" took its place.  Raises OSError for a file that can't be written, FaultkitError
+    for a missing graphviz; the text is shown all the same."""
+    from faultkit.render.text import render_text
+
+    if to.json == "-":
+        from faultkit.render.machine import render_json
+
+        write(render_json(report) + "\n")
+    elif to.output:
+        save(to.output, render_text(report, width, False))
+    else:
+        write(render_text(report, width, color))
+    if to.json and to.json != "-":
+        from faultkit.render.machine import render_json
+
+        save(to.json, render_json(report) + "\n")
+    if to.dot or to.svg:
+        from faultkit.render.dot import render_dot
+
+        graph = render_dot(report)
+        if to.dot == "-":
+            write(graph)
+        elif to.dot:
+            save(to.dot, graph)
+        if to.svg:
+            draw(graph, to.svg)
+
+
+def save(path: str, text: str) -> None:
+    """Write a file as a whole or not at all; devices and pipes are written to directly."""
+    path = os.path.expanduser(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    handle, temporary = tempfile.mkstemp(prefix=".faultkit-", dir=folder)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, os.path.realpath(path))
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def draw(graph: str, path: str) -> None:
+    """Have graphviz draw the graph as SVG.  Raises FaultkitError if it is not installed."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            ["dot", "-Tsvg"], input=graph, capture_output=True, text=True, timeout=60, check=True
+        )
+    except FileNotFoundError:
+        raise FaultkitError(
+            "--svg needs graphviz, which is not installed", "sudo apt-get install graphviz"
+        ) from None
+    except subprocess.SubprocessError as error:
+        raise FaultkitError(f"graphviz failed: {error}", "use --dot FILE instead") from None
+    save(path, done.stdout)

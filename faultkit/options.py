@@ -1,0 +1,59 @@
+"""The arguments that every host's commands share."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn, Optional
+
+from faultkit.target import FaultkitError
+
+STACKS = ("cycle", "all", "none")
+DEADLOCK_OPTIONS = ("--stacks", "--json", "--dot", "--svg", "--output")
+
+
+@dataclass(frozen=True)
+class DeadlockArguments:
+    """What `deadlock` was asked: process ids, and where its answer goes."""
+
+    pids: tuple[int, ...] = ()
+    stacks: str = "cycle"
+    json: Optional[str] = None
+    dot: Optional[str] = None
+    svg: Optional[str] = None
+    output: Optional[str] = None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise FaultkitError(f"{self.prog}: {message}", f"see `help {self.prog}`")
+
+
+def add_deadlock_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `deadlock`, for a host's parser or for the console script's."""
+    parser.add_argument("pids", metavar="PID", nargs="*", type=_pid, help="process to examine")
+    parser.add_argument(
+        "--stacks",
+        choices=STACKS,
+        default="cycle",
+        help="back traces: of the members of cycles (default), all, none",
+    )
+    parser.add_argument("--json", metavar="FILE", help="report for machines; - is the output")
+    parser.add_argument("--dot", metavar="FILE", help="wait graph for graphviz")
+    parser.add_argument("--svg", metavar="FILE", help="wait graph drawn by graphviz")
+    parser.add_argument("--output", metavar="FILE", help="write the report to FILE")
+
+
+def parse_deadlock(words: Sequence[str]) -> DeadlockArguments:
+    """The arguments of `deadlock`.  Raises FaultkitError on words that it does not know."""
+    if not words:
+        return DeadlockArguments()
+    parser = _Parser(prog="deadlock", add_help=False)
+    add_deadlock_arguments(parser)
+    given = vars(parser.parse_args(list(words)))
+    return DeadlockArguments(**{**given, "pids": tuple(dict.fromkeys(given["pids"]))})
+
+
+def _pid(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"`{text}` is no process id")
+    return int(text)

@@ -1,0 +1,105 @@
+"""The machine-readable report: schema "faultkit/1", fields may be added."""
+
+import json
+from typing import Any, Optional
+
+from faultkit.model import Finding, Frame, Lock, Report, Task, Wait
+from faultkit.render.escape import clean
+
+SCHEMA = "faultkit/1"
+
+
+def render_json(report: Report) -> str:
+    """The report as one JSON object, indented."""
+    return json.dumps(report_object(report), indent=2, ensure_ascii=True)
+
+
+def report_object(report: Report) -> dict[str, Any]:
+    """The report as plain objects; addresses are hex strings, unknown values None."""
+    return {
+        "schema": SCHEMA,
+        "command": report.command,
+        "host": report.host,
+        "target": report.target,
+        "verdict": report.verdict,
+        "summary": clean(report.summary, 2000),
+        "findings": [_finding(finding) for finding in report.findings],
+        "limits": [clean(limit, 2000) for limit in report.limits],
+        "notes": [clean(note, 2000) for note in report.notes],
+        "counts": report.counts,
+        "stacks": [
+            {"task": _task(task), "frames": [_frame(frame) for frame in frames]}
+            for task, frames in report.stacks
+        ],
+        "elapsed_seconds": round(report.elapsed_seconds, 6),
+        "paused_seconds": report.paused_seconds,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "type": finding.type,
+        "confidence": finding.confidence,
+        "members": [_wait(wait) for wait in finding.members],
+        "victims": [_task(task) for task in finding.victims],
+        "lock": _lock(finding.lock, None) if finding.lock else None,
+        "root": _task(finding.root) if finding.root else None,
+        "root_waits_for": _wait(finding.root_waits_for) if finding.root_waits_for else None,
+        "explanation": finding.explanation,
+        "evidence": [clean(line, 2000) for line in finding.evidence],
+    }
+
+
+def _wait(wait: Wait) -> dict[str, Any]:
+    return {
+        "task": _task(wait.task),
+        "waits_for": _lock(wait.lock, wait.mode),
+        "held_by": [_task(holder) for holder in wait.holders],
+        "timed": wait.timed,
+        "confidence": wait.confidence,
+        "evidence": [clean(line, 2000) for line in wait.evidence],
+        "frames": [_frame(frame) for frame in wait.frames],
+    }
+
+
+def _lock(lock: Lock, mode: Optional[str]) -> dict[str, Any]:
+    return {
+        "kind": lock.kind,
+        "address": _hex(lock.address),
+        "name": clean(lock.name) if lock.name is not None else None,
+        "mode": mode,
+    }
+
+
+def _task(task: Task) -> dict[str, Any]:
+    return {
+        "pid": task.pid,
+        "tid": task.tid,
+        "name": clean(task.name) if task.name is not None else None,
+        "state": task.state,
+        "number": task.number,
+    }
+
+
+def _frame(frame: Frame) -> dict[str, Any]:
+    return {
+        "type": "frame",
+        "index": frame.index,
+        "address": _hex(frame.address),
+        "symbol": clean(frame.symbol, 2000) if frame.symbol is not None else None,
+        "offset": frame.offset,
+        "module": clean(frame.module, 2000) if frame.module is not None else None,
+        "inlines": [
+            {
+                "function": clean(source.function, 2000) if source.function is not None else None,
+                "file": clean(source.file, 2000) if source.file is not None else None,
+                "line": source.line,
+                "column": source.column,
+            }
+            for source in frame.inlines
+        ],
+    }
+
+
+def _hex(address: Optional[int]) -> Optional[str]:
+    return None if address is None else f"{address:#x}"

@@ -1,0 +1,80 @@
+"""faultkit's gdb commands: from the words typed to the report shown."""
+
+import os
+import sys
+from typing import Any
+
+import gdb
+
+from faultkit import __version__
+from faultkit.target import FaultkitError
+
+WIDEST = 100
+
+
+def deadlock(argument: str) -> None:
+    """Run `deadlock` with the words typed after it.  Raises gdb.GdbError for the user."""
+    try:
+        from faultkit.analyzers.deadlock import Options, analyze
+        from faultkit.options import parse_deadlock
+        from faultkit.procfs.process import ProcProcess
+        from faultkit.render import deliver
+        from gdb_ext.target import GdbProcess, selection_kept
+
+        arguments = parse_deadlock(gdb.string_to_argv(argument or ""))
+        with selection_kept():
+            processes: list[Any] = (
+                [ProcProcess(pid) for pid in arguments.pids] if arguments.pids else [GdbProcess()]
+            )
+            report = analyze(processes, host(), Options(stacks=arguments.stacks))
+        deliver(report, arguments, gdb.write, width(), colored())
+    except FaultkitError as error:
+        raise gdb.GdbError(f"deadlock: {error}") from None
+    except OSError as error:
+        raise gdb.GdbError(f"deadlock: {error.filename}: {error.strerror}") from None
+
+
+def complete(command: str, text: str, word: str) -> Any:
+    """Completions: options, the values of --stacks, files after those that take one, pids."""
+    from faultkit.options import DEADLOCK_OPTIONS, STACKS
+
+    words = text.split()
+    last = words[-1] if words and text.endswith(word) and word else ""
+    before = words[-2] if last and len(words) > 1 else (words[-1] if words and not last else "")
+    if before == "--stacks":
+        return [choice for choice in STACKS if choice.startswith(word)]
+    if before in ("--json", "--dot", "--svg", "--output"):
+        return gdb.COMPLETE_FILENAME
+    if last.startswith("-"):
+        # gdb's own word starts after the last "-": offer what follows there
+        cut = len(last) - len(word)
+        return [option[cut:] for option in DEADLOCK_OPTIONS if option.startswith(last)]
+    if last.isdigit():
+        return [pid for pid in os.listdir("/proc") if pid.isdigit() and pid.startswith(word)]
+    return list(DEADLOCK_OPTIONS) if not last else []
+
+
+def host() -> "dict[str, str | None]":
+    """What runs us, for the report."""
+    return {"name": "gdb", "version": gdb.VERSION, "faultkit": __version__}
+
+
+def width() -> int:
+    """Columns for a report: gdb's width, at most 100."""
+    columns = gdb.parameter("width")
+    return min(int(columns), WIDEST) if columns else WIDEST
+
+
+def colored() -> bool:
+    """Whether to colour, by `set faultkit color`, gdb's styling, NO_COLOR and the terminal."""
+    choice = gdb.parameter("faultkit color")
+    if choice != "auto":
+        return bool(choice == "on")
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    try:
+        if not gdb.parameter("style enabled"):
+            return False
+    except RuntimeError:
+        pass
+    return os.isatty(1) and sys.stdout is not None

@@ -1,0 +1,139 @@
+"""faultkit for gdb: `source` this file, then `help faultkit`.
+
+It only defines commands; what they need is imported when they are first used.
+"""
+
+import os
+import sys
+
+import gdb
+
+
+def _prepare():
+    """Make faultkit's packages importable, whatever Python gdb embeds.
+
+    Only appends to sys.path: the virtual environment of this checkout, this installation,
+    FAULTKIT_SITE.  The packages beside this very file win over any other copy.
+    """
+    import glob
+    import importlib.util
+
+    here = os.path.dirname(os.path.abspath(os.path.expanduser(_prepare.__code__.co_filename)))
+    root = os.path.dirname(os.path.realpath(here))
+    places = sorted(glob.glob(os.path.join(root, ".venv", "lib", "python3*", "site-packages")))
+    places.append(root)
+    places += [place for place in os.environ.get("FAULTKIT_SITE", "").split(os.pathsep) if place]
+    sys.path.extend(place for place in places if place not in sys.path)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("faultkit", "gdb_ext")]:
+        del sys.modules[name]  # sourced again: take the files as they are now
+    for package in ("faultkit", "gdb_ext"):
+        folder = os.path.join(root, package)
+        spec = importlib.util.spec_from_file_location(
+            package, os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
+        )
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[package] = module
+        spec.loader.exec_module(module)
+
+
+class _Prefix(gdb.Command):
+    """Diagnose deadlocks and other faults of the inferior, or of any process.
+
+Each command says what was found, on what evidence, and what could not be seen.
+They change nothing: no setting of gdb, nothing in the process."""
+
+    def __init__(self, name):
+        super().__init__(name, gdb.COMMAND_SUPPORT, gdb.COMPLETE_NONE, True)
+
+    def invoke(self, argument, from_tty):
+        gdb.execute("help faultkit")
+
+
+class _SetPrefix(gdb.Command):
+    """Settings of faultkit."""
+
+    def __init__(self, name):
+        super().__init__(name, gdb.COMMAND_SUPPORT, gdb.COMPLETE_NONE, True)
+
+
+class _Color(gdb.Parameter):
+    """Whether faultkit's reports are coloured: auto, on or off.
+
+"auto" follows the terminal, gdb's `style enabled` and NO_COLOR."""
+
+    set_doc = "Set whether faultkit's reports are coloured."
+    show_doc = "Show whether faultkit's reports are coloured."
+
+    def __init__(self):
+        super().__init__(
+            "faultkit color", gdb.COMMAND_SUPPORT, gdb.PARAM_ENUM, ["auto", "on", "off"]
+        )
+        self.value = "auto"
+
+    def get_set_string(self):
+        return ""
+
+    def get_show_string(self, value):
+        return f"faultkit's reports are coloured: {value}."
+
+
+class _Deadlock(gdb.Command):
+    """Find deadlocks: who waits for whom, the cycle, and who queues behind it.
+
+Usage: deadlock [PID...] [--stacks cycle|all|none] [--json FILE] [--dot FILE]
+                [--svg FILE] [--output FILE]
+
+Without PID the inferior, live or a core, is examined.  With PIDs those
+processes are, through /proc: nothing is attached, nothing is paused, and a
+thread in D state does no harm.
+
+  --stacks WHICH  back traces: of the members of cycles (default), all, none
+  --json FILE     the report for machines ("-": standard output, alone)
+  --dot FILE      the wait graph for graphviz
+  --svg FILE      the same drawn, if graphviz is installed
+  --output FILE   the report goes to FILE instead of the terminal"""
+
+    def __init__(self, name):
+        super().__init__(name, gdb.COMMAND_SUPPORT)
+
+    def invoke(self, argument, from_tty):
+        from gdb_ext import commands
+
+        commands.deadlock(argument)
+
+    def complete(self, text, word):
+        from gdb_ext import commands
+
+        return commands.complete("deadlock", text, word)
+
+
+def _is_free(name):
+    """Whether no command of that very name exists but ours."""
+    if name in getattr(gdb, "_faultkit_commands", ()):
+        return True
+    try:
+        gdb.execute("help " + name, to_string=True)
+    except gdb.error:
+        return True
+    return False
+
+
+def _define():
+    _Prefix("faultkit")
+    if not hasattr(gdb, "_faultkit_commands"):
+        _SetPrefix("set faultkit")
+        _SetPrefix("show faultkit")
+        _Color()
+        gdb._faultkit_commands = set()
+    for name, command in (("deadlock", _Deadlock),):
+        command("faultkit " + name)
+        if _is_free(name):
+            command(name)
+            gdb._faultkit_commands.add(name)
+
+
+if sys.version_info < (3, 9):  # noqa: UP036 - gdb may embed any Python
+    print("faultkit: Python 3.9 or newer is needed, this gdb embeds " + sys.version.split()[0])
+else:
+    _prepare()
+    _define()
