@@ -1,14 +1,14 @@
 /* What the scenes of several processes share: parts played at once, each in its own process.
  *
  * p1 is the program's own process, the others are its children.  Everybody prepares (opens,
- * takes what it is to hold), all meet, p1 says ready, and then each goes and blocks.
+ * takes what it is to hold), all meet, p1 says ready, and then each goes and blocks.  Files are
+ * made in the working directory.
  */
 #ifndef IPC_H
 #define IPC_H
 
 #include "scene.h"
 
-#include <limits.h>
 #include <sys/mman.h>
 
 struct part {
@@ -79,13 +79,6 @@ SCENE_FN void ipc_sleep(void)
         sleep(3600);
 }
 
-/* A path of this run's own for `what`, under $TMPDIR; ipc_remove() of it is the caller's. */
-SCENE_FN void ipc_path(char *path, const char *what, pid_t run)
-{
-    const char *directory = getenv("TMPDIR");
-    snprintf(path, PATH_MAX, "%s/scene-%d-%s", directory ? directory : "/tmp", (int) run, what);
-}
-
 /* Calls `clean` after this process has died, however it dies: for what the kernel would keep,
  * such as System V semaphores.  Done by a child that holds no file and waits for nobody. */
 SCENE_FN void ipc_afterwards(void (*clean)(void))
@@ -103,6 +96,15 @@ SCENE_FN void ipc_afterwards(void (*clean)(void))
         usleep(100 * 1000);
     clean();
     _exit(0);
+}
+
+SCENE_FN int ipc_main(const scene_entry *scenes, int argc, char **argv)
+{
+    for (; scenes->name; scenes++)
+        if (scene_is(argc, argv, scenes->name))
+            scenes->play(argc, argv);
+    fprintf(stderr, "usage: %s SCENARIO\n", argv[0]);
+    return 2;
 }
 
 /* Returns once process `pid`'s main thread is blocked in system call `nr`. */

@@ -3,35 +3,17 @@
 
 #include <sys/file.h>
 
-static int file[3];    /* accounts, audit, ledger: opened by each process for itself */
+static int file[2];    /* opened by each process for itself */
 static int channel[2]; /* a pipe, made before the fork */
-static pid_t run;      /* the process that the files are named after */
 
-static const char *const names[] = { "accounts", "audit", "ledger" };
-
-static void remove_files(void)
-{
-    char path[PATH_MAX];
-    for (int i = 0; i < 3; i++) {
-        ipc_path(path, names[i], run);
-        unlink(path);
-    }
-}
+static const char *const names[] = { "accounts", "audit" };
 
 static void open_files(void)
 {
-    char path[PATH_MAX];
-    for (int i = 0; i < 3; i++) {
-        ipc_path(path, names[i], run);
-        file[i] = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    for (int i = 0; i < 2; i++) {
+        file[i] = open(names[i], O_RDWR | O_CREAT, 0600);
         scene_require(file[i] >= 0, "open");
     }
-}
-
-static void begin(void)
-{
-    run = getpid();
-    ipc_afterwards(remove_files);
 }
 
 static void record_lock(int fd, int command, int type, off_t start, off_t length)
@@ -74,15 +56,11 @@ FILE_LOCKS(0)
 FILE_LOCKS(1)
 
 /* A plain AB-BA of each kind; POSIX locks need a second kind, or the kernel says EDEADLK. */
-IPC_SCENE(with_flock, begin();
-          IPC_PLAY({ hold_flock_0, wait_flock_1 }, { hold_flock_1, wait_flock_0 }))
-IPC_SCENE(with_shared_flock, begin();
-          IPC_PLAY({ share_flock_0, wait_flock_1 }, { share_flock_1, wait_flock_0 }))
-IPC_SCENE(with_ofd, begin(); IPC_PLAY({ hold_ofd_0, wait_ofd_1 }, { hold_ofd_1, wait_ofd_0 }))
-IPC_SCENE(with_posix_and_flock, begin();
-          IPC_PLAY({ hold_posix_0, wait_flock_1 }, { hold_flock_1, wait_posix_0 }))
-IPC_SCENE(with_ofd_and_flock, begin();
-          IPC_PLAY({ hold_ofd_0, wait_flock_1 }, { hold_flock_1, wait_ofd_0 }))
+IPC_SCENE(with_flock, IPC_PLAY({ hold_flock_0, wait_flock_1 }, { hold_flock_1, wait_flock_0 }))
+IPC_SCENE(with_shared_flock, IPC_PLAY({ share_flock_0, wait_flock_1 }, { share_flock_1, wait_flock_0 }))
+IPC_SCENE(with_ofd, IPC_PLAY({ hold_ofd_0, wait_ofd_1 }, { hold_ofd_1, wait_ofd_0 }))
+IPC_SCENE(with_posix_and_flock, IPC_PLAY({ hold_posix_0, wait_flock_1 }, { hold_flock_1, wait_posix_0 }))
+IPC_SCENE(with_ofd_and_flock, IPC_PLAY({ hold_ofd_0, wait_flock_1 }, { hold_flock_1, wait_ofd_0 }))
 
 /* Three readers of one file, one of which is in the cycle; p3 and p4 only sleep. */
 static void share_first_too(void)
@@ -90,11 +68,9 @@ static void share_first_too(void)
     share_flock_0();
 }
 
-IPC_SCENE(among_readers, begin();
-          IPC_PLAY({ hold_flock_1, wait_flock_0 }, { share_flock_0, wait_flock_1 },
+IPC_SCENE(among_readers, IPC_PLAY({ hold_flock_1, wait_flock_0 }, { share_flock_0, wait_flock_1 },
                    { share_first_too, wait_flock_1 }))
-IPC_SCENE(among_sleeping_readers, begin();
-          IPC_PLAY({ hold_flock_1, wait_flock_0 }, { share_flock_0, wait_flock_1 },
+IPC_SCENE(among_sleeping_readers, IPC_PLAY({ hold_flock_1, wait_flock_0 }, { share_flock_0, wait_flock_1 },
                    { share_first_too, ipc_sleep }))
 
 /* Two byte ranges of one file. */
@@ -120,7 +96,7 @@ static void wait_high(void)
     record_lock(file[0], F_OFD_SETLKW, F_WRLCK, 10, 10);
 }
 
-IPC_SCENE(ranges, begin(); IPC_PLAY({ hold_low, wait_high }, { hold_high, wait_low }))
+IPC_SCENE(ranges, IPC_PLAY({ hold_low, wait_high }, { hold_high, wait_low }))
 
 /* A ring of POSIX locks on a byte each: the kernel's own check gives up after ten steps
  * (MAX_DEADLK_ITERATIONS in fs/locks.c). */
@@ -141,7 +117,6 @@ static void ring(int argc, char **argv)
 {
     struct part parts[RING];
     (void) argc, (void) argv;
-    begin();
     for (int i = 0; i < RING; i++)
         parts[i] = (struct part){ hold_own_byte, wait_for_next_byte };
     ipc_play(parts, RING);
@@ -167,13 +142,12 @@ static void keep_writing_end(void)
     close(channel[0]);
 }
 
-IPC_SCENE(with_posix_and_pipe, begin(); scene_require(pipe(channel) == 0, "pipe");
+IPC_SCENE(with_posix_and_pipe, scene_require(pipe(channel) == 0, "pipe");
           IPC_PLAY({ hold_and_keep_reading_end, read_channel },
                    { keep_writing_end, wait_posix_0 }))
 
 /* No cycle: the holder sleeps. */
-IPC_SCENE(held_by_sleeper, begin();
-          IPC_PLAY({ open_files, wait_flock_0 }, { hold_flock_0, ipc_sleep }))
+IPC_SCENE(held_by_sleeper, IPC_PLAY({ open_files, wait_flock_0 }, { hold_flock_0, ipc_sleep }))
 
 /* A lock whose taker has exited and whose descriptor lives on in its child: /proc/locks names
  * the dead taker. */
@@ -182,6 +156,7 @@ static void inherit(void)
     open_files();
     scene_require(flock(file[1], LOCK_EX) == 0, "flock");
     close(file[0]);
+    pid_t self = getpid();
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     pid_t taker = scene_fork();
     if (taker == 0) {
@@ -190,7 +165,7 @@ static void inherit(void)
         scene_require(flock(file[0], LOCK_EX) == 0, "flock");
         if (fork() > 0)
             _exit(0);
-        while (getppid() != run)
+        while (getppid() != self)
             scene_doze();
         scene_mortal();
         scene_name("p2");
@@ -201,25 +176,20 @@ static void inherit(void)
     }
     waitpid(taker, NULL, 0);
     scene_wait(&stage->early, 1);
-    char path[PATH_MAX];
-    ipc_path(path, names[0], run);
-    file[0] = open(path, O_RDWR);
+    file[0] = open(names[0], O_RDWR);
     scene_require(file[0] >= 0, "open");
 }
 
-IPC_SCENE(inherited, begin(); IPC_PLAY({ inherit, wait_flock_0 }))
+IPC_SCENE(inherited, IPC_PLAY({ inherit, wait_flock_0 }))
 
 /* Two threads of one process, each with its own descriptors; the main thread joins one. */
 static void *flocker(void *argument)
 {
     long number = (long) argument;
     int own, other;
-    char path[PATH_MAX];
     scene_name(number ? "b" : "a");
-    ipc_path(path, names[number], run);
-    own = open(path, O_RDWR | O_CREAT, 0600);
-    ipc_path(path, names[!number], run);
-    other = open(path, O_RDWR | O_CREAT, 0600);
+    own = open(names[number], O_RDWR | O_CREAT, 0600);
+    other = open(names[!number], O_RDWR | O_CREAT, 0600);
     scene_require(own >= 0 && other >= 0, "open");
     flock(own, LOCK_EX);
     scene_meet(&stage->early, 2);
@@ -242,7 +212,7 @@ static void join_thread(void)
     pthread_join(joined, NULL);
 }
 
-IPC_SCENE(threads, begin(); IPC_PLAY({ start_threads, join_thread }))
+IPC_SCENE(threads, IPC_PLAY({ start_threads, join_thread }))
 
 int main(int argc, char **argv)
 {
@@ -262,5 +232,5 @@ int main(int argc, char **argv)
         { "posix-ring", ring },
         { NULL, NULL },
     };
-    return scene_main(scenes, argc, argv);
+    return ipc_main(scenes, argc, argv);
 }

@@ -11,32 +11,14 @@ static pthread_mutex_t idle_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t work = PTHREAD_COND_INITIALIZER;
 static pthread_t joined;
 static scene_point threads_up; /* of this process */
-static pid_t run;
 static int file = -1;
 static int channel[2];
 static int question[2], callback[2]; /* two connections; [0] is p1's side of both */
 static int listener = -1;
 
-static void remove_paths(void)
-{
-    char path[PATH_MAX];
-    ipc_path(path, "accounts", run);
-    unlink(path);
-    ipc_path(path, "socket", run);
-    unlink(path);
-}
-
-static void begin(void)
-{
-    run = getpid();
-    ipc_afterwards(remove_paths);
-}
-
 static void open_file(void)
 {
-    char path[PATH_MAX];
-    ipc_path(path, "accounts", run);
-    file = open(path, O_RDWR | O_CREAT, 0600);
+    file = open("accounts", O_RDWR | O_CREAT, 0600);
     scene_require(file >= 0, "open");
 }
 
@@ -99,11 +81,11 @@ static void read_channel(void)
     read_byte(channel[0]);
 }
 
-IPC_SCENE(mutex_flock_pipe, begin(); scene_require(pipe(channel) == 0, "pipe");
+IPC_SCENE(mutex_flock_pipe, scene_require(pipe(channel) == 0, "pipe");
           IPC_PLAY({ start_a_and_b, join_a }, { hold_flock, read_channel }))
 
 /* The same, but p1's main thread sleeps and could still write to the pipe. */
-IPC_SCENE(mutex_flock_pipe_sleeper, begin(); scene_require(pipe(channel) == 0, "pipe");
+IPC_SCENE(mutex_flock_pipe_sleeper, scene_require(pipe(channel) == 0, "pipe");
           IPC_PLAY({ start_a_and_b, ipc_sleep }, { hold_flock, read_channel }))
 
 /* p1's main thread waits for a's mutex and the process holds a record lock; p2 holds the flock
@@ -141,8 +123,7 @@ static void wait_for_record_lock(void)
     record_lock(F_SETLKW);
 }
 
-IPC_SCENE(mutex_flock_posix, begin();
-          IPC_PLAY({ start_a_with_record_lock, wait_for_mutex },
+IPC_SCENE(mutex_flock_posix, IPC_PLAY({ start_a_with_record_lock, wait_for_mutex },
                    { hold_flock_alone, wait_for_record_lock }))
 
 /* A server of several threads: p1 waits for its answer, and its worker (p2's main thread) waits
@@ -211,12 +192,9 @@ static void *poller(void *argument)
 static void listen_somewhere(void)
 {
     struct sockaddr_un address;
-    char path[PATH_MAX];
     memset(&address, 0, sizeof address);
     address.sun_family = AF_UNIX;
-    ipc_path(path, "socket", run);
-    scene_require(strlen(path) < sizeof address.sun_path, "a short TMPDIR");
-    strcpy(address.sun_path, path);
+    strcpy(address.sun_path, "socket");
     listener = socket(AF_UNIX, SOCK_STREAM, 0);
     scene_require(bind(listener, (struct sockaddr *) &address, sizeof address) == 0, "bind");
     scene_require(listen(listener, 5) == 0, "listen");
@@ -242,9 +220,9 @@ static void start_poller(void)
 
 IPC_SCENE(server, make_connections();
           IPC_PLAY({ keep_own_sides, read_question }, { start_idlers, read_callback }))
-IPC_SCENE(server_accepting, begin(); make_connections();
+IPC_SCENE(server_accepting, make_connections();
           IPC_PLAY({ keep_own_sides, read_question }, { start_acceptor, read_callback }))
-IPC_SCENE(server_polling, begin(); make_connections();
+IPC_SCENE(server_polling, make_connections();
           IPC_PLAY({ keep_own_sides, read_question }, { start_poller, read_callback }))
 
 int main(int argc, char **argv)
@@ -258,5 +236,5 @@ int main(int argc, char **argv)
         { "server-polling", server_polling },
         { NULL, NULL },
     };
-    return scene_main(scenes, argc, argv);
+    return ipc_main(scenes, argc, argv);
 }

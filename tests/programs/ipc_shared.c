@@ -144,20 +144,9 @@ static struct locks *map_file(void)
     return (struct locks *) memory;
 }
 
-static void remove_file(void)
-{
-    char path[PATH_MAX];
-    ipc_path(path, "locks", run);
-    unlink(path);
-}
-
 static void in_file(void)
 {
-    char path[PATH_MAX];
-    run = getpid();
-    ipc_afterwards(remove_file);
-    ipc_path(path, "locks", run);
-    backing = open(path, O_RDWR | O_CREAT, 0600);
+    backing = open("locks", O_RDWR | O_CREAT, 0600);
     scene_require(backing >= 0 && ftruncate(backing, 4096) == 0, "a file to map");
     locks = map_file();
     make_locks();
@@ -290,5 +279,5 @@ int main(int argc, char **argv)
         { "mutex-sleeper", sleeping_owner },
         { NULL, NULL },
     };
-    return scene_main(scenes, argc, argv);
+    return ipc_main(scenes, argc, argv);
 }

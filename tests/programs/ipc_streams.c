@@ -14,7 +14,6 @@
 static int ends[PIPES][2];
 static int connection[2] = { -1, -1 }; /* what each side of a connection uses; [0] is p1's */
 static int listener = -1;
-static pid_t run;
 
 static void make_pipes(int n)
 {
@@ -61,44 +60,21 @@ IPC_SCENE(reading_open_pipes, make_pipes(2);
 IPC_SCENE(writing_pipes, make_pipes(2);
           IPC_PLAY({ keep_own_ends, write_request }, { keep_own_ends, write_request }))
 
-static void remove_paths(void)
-{
-    static const char *const names[] = { "requests", "answers", "socket" };
-    char path[PATH_MAX];
-    for (int i = 0; i < 3; i++) {
-        ipc_path(path, names[i], run);
-        unlink(path);
-    }
-}
-
-static void begin(void)
-{
-    run = getpid();
-    ipc_afterwards(remove_paths);
-}
-
 /* Both open requests, then answers: one of them for reading, the other for writing. */
 static void open_fifos(void)
 {
     static const char *const names[] = { "requests", "answers" };
-    char path[PATH_MAX];
     for (int i = 0; i < 2; i++) {
         int writer = i == me - 1;
-        ipc_path(path, names[i], run);
-        ends[i][writer] = open(path, writer ? O_WRONLY : O_RDONLY);
+        ends[i][writer] = open(names[i], writer ? O_WRONLY : O_RDONLY);
         scene_require(ends[i][writer] >= 0, "open of a FIFO");
     }
 }
 
 static void with_fifos(int argc, char **argv)
 {
-    char path[PATH_MAX];
     (void) argc, (void) argv;
-    begin();
-    ipc_path(path, "requests", run);
-    scene_require(mkfifo(path, 0600) == 0, "mkfifo");
-    ipc_path(path, "answers", run);
-    scene_require(mkfifo(path, 0600) == 0, "mkfifo");
+    scene_require(mkfifo("requests", 0600) == 0 && mkfifo("answers", 0600) == 0, "mkfifo");
     IPC_PLAY({ open_fifos, read_answer }, { open_fifos, read_answer });
 }
 
@@ -162,10 +138,7 @@ static void listen_at(int family)
     memset(&address, 0, sizeof address);
     address.any.sa_family = (sa_family_t) family;
     if (family == AF_UNIX) {
-        char path[PATH_MAX];
-        ipc_path(path, "socket", run);
-        scene_require(strlen(path) < sizeof address.local.sun_path, "a short TMPDIR");
-        strcpy(address.local.sun_path, path);
+        strcpy(address.local.sun_path, "socket");
         address_size = sizeof address.local;
     } else if (family == AF_INET) {
         address.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -202,7 +175,7 @@ static void connect_peer(void)
 }
 
 #define CONNECTED(name, family, wait)                                                       \
-    IPC_SCENE(name, begin(); listen_at(family);                                             \
+    IPC_SCENE(name, listen_at(family);                                             \
               IPC_PLAY({ accept_and_close_listener, wait }, { connect_peer, wait }))
 CONNECTED(unix_named, AF_UNIX, read_connection)
 CONNECTED(tcp4, AF_INET, read_connection)
@@ -275,11 +248,11 @@ static void poll_two(void)
     poll(files, 2, -1);
 }
 
-IPC_SCENE(idle_accept, begin(); listen_at(AF_INET);
+IPC_SCENE(idle_accept, listen_at(AF_INET);
           IPC_PLAY({ accept_peer, accept_another }, { connect_peer, ipc_sleep }))
-IPC_SCENE(idle_epoll, begin(); listen_at(AF_UNIX);
+IPC_SCENE(idle_epoll, listen_at(AF_UNIX);
           IPC_PLAY({ accept_peer, watch_everything }, { connect_peer, watch_connection }))
-IPC_SCENE(idle_poll, begin(); listen_at(AF_INET);
+IPC_SCENE(idle_poll, listen_at(AF_INET);
           IPC_PLAY({ accept_peer, poll_two }, { connect_peer, read_connection }))
 
 /* p2, a client at its prompt: reads a terminal whose other side p3 keeps. */
@@ -306,7 +279,6 @@ static void read_terminal(void)
 static void at_prompt(int argc, char **argv)
 {
     (void) argc, (void) argv;
-    begin();
     listen_at(AF_UNIX);
     terminal = posix_openpt(O_RDWR | O_NOCTTY);
     scene_require(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0,
@@ -367,5 +339,5 @@ int main(int argc, char **argv)
         { "idle-pipeline", pipeline },
         { NULL, NULL },
     };
-    return scene_main(scenes, argc, argv);
+    return ipc_main(scenes, argc, argv);
 }
