@@ -59,8 +59,9 @@ READY_SECONDS = 60
 class Stage:
     """A scene that is being played.
 
-    `tids` has the (pid, tid) of every thread that told its name; `notes` the numbers that the
-    program told; `health` the state before anybody looked, for assert_unharmed().
+    `pid` is the first process, the leader of the group; `tids` has the (pid, tid) of every
+    thread that told its name; `notes` the numbers that the program told; `health` the state
+    before anybody looked, for assert_unharmed().
     """
 
     pid: int
@@ -72,6 +73,11 @@ class Stage:
     notes: dict[str, int] = field(default_factory=dict)
     health: dict[str, Any] = field(default_factory=dict)
     unread: bytes = b""
+
+    @property
+    def target(self) -> int:
+        """The process to diagnose: the one that the program noted as "target", or the first."""
+        return self.notes.get("target", self.pid)
 
     @property
     def procs(self) -> tuple[int, ...]:
@@ -272,7 +278,7 @@ def assert_unharmed(stage: Stage, seconds: float = 5) -> None:
 
 
 def kernel_core(stage: Stage) -> Path:
-    """The core that the kernel writes when the first process is killed with SIGABRT.
+    """The core that the kernel writes when the target process is killed with SIGABRT.
 
     Raises Unplayable where cores go to a program or are forbidden.
     """
@@ -281,19 +287,21 @@ def kernel_core(stage: Stage) -> Path:
         raise Unplayable(f"cores go to a program here: {pattern}")
     if not pattern:
         raise Unplayable("kernel.core_pattern is empty")
-    _, hard = resource.prlimit(stage.pid, resource.RLIMIT_CORE)
+    _, hard = resource.prlimit(stage.target, resource.RLIMIT_CORE)
     if hard != resource.RLIM_INFINITY:
         raise Unplayable(f"RLIMIT_CORE is limited to {hard}")
-    resource.prlimit(stage.pid, resource.RLIMIT_CORE, (hard, hard))
+    resource.prlimit(stage.target, resource.RLIMIT_CORE, (hard, hard))
     began = time.time()
-    os.kill(stage.pid, signal.SIGABRT)
-    status = stage.process.wait(GDB_SECONDS)
-    if status != -signal.SIGABRT:
-        raise HarnessError(f"SIGABRT ended it with {status}")
-    expanded = re.sub(r"%(.)", lambda m: {"p": str(stage.pid), "%": "%"}.get(m[1], "*"), pattern)
+    os.kill(stage.target, signal.SIGABRT)
+    deadline = time.monotonic() + GDB_SECONDS
+    while alive(stage.target):
+        if time.monotonic() > deadline:
+            raise HarnessError(f"SIGABRT did not end {stage.target}")
+        time.sleep(0.01)
+    expanded = re.sub(r"%(.)", lambda m: {"p": str(stage.target), "%": "%"}.get(m[1], "*"), pattern)
     where = Path("/") if expanded.startswith("/") else stage.directory
     expanded = expanded.lstrip("/")
-    candidates = (*where.glob(expanded), *where.glob(f"{expanded}.{stage.pid}"))
+    candidates = (*where.glob(expanded), *where.glob(f"{expanded}.{stage.target}"))
     found = [path for path in candidates if path.stat().st_mtime >= began - 1]
     if not found:
         raise HarnessError(f"no core at {expanded} in {stage.directory}")
@@ -303,7 +311,7 @@ def kernel_core(stage: Stage) -> Path:
 def gcore_core(stage: Stage) -> Path:
     """The core that gdb's own generate-core-file writes; the process lives on."""
     core = stage.directory / "gcore"
-    stdout, stderr = run_gdb(["-p", str(stage.pid), "-ex", f"generate-core-file {core}"])
+    stdout, stderr = run_gdb(["-p", str(stage.target), "-ex", f"generate-core-file {core}"])
     if not core.exists():
         raise HarnessError(f"gdb wrote no core:\n{stdout}\n{stderr}")
     return core

@@ -31,10 +31,10 @@ def _cases():
 def test_scenario(scenario, variant, mode):
     with harness.running(scenario, variant) as stage:
         if mode == "attached":
-            report, _, _ = harness.gdb_deadlock(pid=stage.pid)
+            report, _, _ = harness.gdb_deadlock(pid=stage.target)
             harness.assert_unharmed(stage)
         elif mode == "unattached":
-            report, _, _ = harness.unattached_deadlock(stage.pid)
+            report, _, _ = harness.unattached_deadlock(stage.target)
             harness.assert_unharmed(stage, seconds=0)
         else:
             take = harness.kernel_core if mode == "kernel-core" else harness.gcore_core

@@ -16,7 +16,6 @@ static pthread_mutex_t plain_second = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t nested_first = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static pthread_mutex_t nested_second = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
 
-static scene_point held, go;
 static int one_by_one; /* the second locker goes when the first one sleeps */
 static pid_t first_of_two;
 static int (*lock)(pthread_mutex_t *) = pthread_mutex_lock;
@@ -53,8 +52,7 @@ static void *locker(void *argument)
         pthread_mutex_lock(self->first);
     if (one_by_one && self->name[0] == 'a')
         first_of_two = scene_tid();
-    scene_arrive(&held);
-    scene_wait(&go, 1);
+    scene_hold();
     if (one_by_one && self->name[0] != 'a')
         scene_until_futex(first_of_two);
     lock(self->second);
@@ -71,19 +69,11 @@ static void cross(struct locker *two, const char *a, const char *b, pthread_mute
     scene_thread(locker, &two[1]);
 }
 
-static void start(int holders)
+static void cross_and_start(pthread_mutex_t *first, pthread_mutex_t *second, int depth)
 {
-    scene_wait(&held, holders);
-    scene_ready();
-    scene_arrive(&go);
-}
-
-static void cross_and_idle(pthread_mutex_t *first, pthread_mutex_t *second, int depth)
-{
-    struct locker two[2];
+    static struct locker two[2];
     cross(two, "a", "b", first, second, depth);
-    start(2);
-    scene_idle();
+    scene_start(2);
 }
 
 static void make(pthread_mutex_t *mutex, int type, int robust, int protocol, int shared)
@@ -109,7 +99,7 @@ static void make_both(int type, int robust, int protocol, int shared)
 
 static void cross_globals(int depth)
 {
-    cross_and_idle(&accounts[0].lock, &audit, depth);
+    cross_and_start(&accounts[0].lock, &audit, depth);
 }
 
 #define CROSS(scene, type, robust, protocol, shared, depth, how)           \
@@ -157,20 +147,20 @@ static void pi_robust(int argc, char **argv)
 static void statically(int argc, char **argv)
 {
     (void) argc, (void) argv;
-    cross_and_idle(&plain_first, &plain_second, 1);
+    cross_and_start(&plain_first, &plain_second, 1);
 }
 
 static void statically_typed(int argc, char **argv)
 {
     (void) argc, (void) argv;
-    cross_and_idle(&nested_first, &nested_second, 1);
+    cross_and_start(&nested_first, &nested_second, 1);
 }
 
 static void in_heap(int argc, char **argv)
 {
     pthread_mutex_t *two = calloc(2, sizeof *two);
     (void) argc, (void) argv;
-    cross_and_idle(&two[0], &two[1], 1);
+    cross_and_start(&two[0], &two[1], 1);
 }
 
 static void on_stack(int argc, char **argv)
@@ -179,14 +169,15 @@ static void on_stack(int argc, char **argv)
     (void) argc, (void) argv;
     make(&two[0], PTHREAD_MUTEX_NORMAL, 0, NONE, 0);
     make(&two[1], PTHREAD_MUTEX_NORMAL, 0, NONE, 0);
-    cross_and_idle(&two[0], &two[1], 1);
+    cross_and_start(&two[0], &two[1], 1);
+    scene_idle(); /* never leaves the frame that the locks are in */
 }
 
 /* accounts[0].lock and accounts[3].lock: names with an offset into an array of structures. */
 static void in_array(int argc, char **argv)
 {
     (void) argc, (void) argv;
-    cross_and_idle(&accounts[0].lock, &accounts[3].lock, 1);
+    cross_and_start(&accounts[0].lock, &accounts[3].lock, 1);
 }
 
 static void *taker_of_both(void *argument)
@@ -194,19 +185,17 @@ static void *taker_of_both(void *argument)
     struct locker *self = argument;
     scene_name(self->name);
     pthread_mutex_lock(self->first);
-    scene_arrive(&held);
-    scene_wait(&go, 1);
+    scene_hold();
     pthread_mutex_lock(self->first);
     return NULL;
 }
 
 static void relock(int type, int protocol)
 {
-    struct locker self = { "a", &audit, NULL, 1 };
+    static struct locker self = { "a", &audit, NULL, 1 };
     make(&audit, type, 0, protocol, 0);
     scene_thread(taker_of_both, &self);
-    start(1);
-    scene_idle();
+    scene_start(1);
 }
 
 static void self_normal(int argc, char **argv)
@@ -247,8 +236,7 @@ static void *link_of_ring(void *argument)
     struct link *self = argument;
     scene_name_number("r", self->number);
     pthread_mutex_lock(self->own);
-    scene_arrive(&held);
-    scene_wait(&go, 1);
+    scene_hold();
     pthread_mutex_lock(self->next);
     return NULL;
 }
@@ -262,16 +250,14 @@ static void ring(int argc, char **argv)
         links[i] = (struct link){ i, &locks[i], &locks[(i + 1) % n] };
         scene_thread(link_of_ring, &links[i]);
     }
-    start(n);
-    scene_idle();
+    scene_start(n);
 }
 
 static void *victim(void *argument)
 {
     int number = (int) (long) argument;
     scene_name_number("v", number);
-    scene_arrive(&held);
-    scene_wait(&go, 1);
+    scene_hold();
     pthread_mutex_lock(number % 2 ? &audit : &accounts[0].lock);
     return NULL;
 }
@@ -280,36 +266,34 @@ static void *victim(void *argument)
 static void victims(int argc, char **argv)
 {
     int n = scene_number(argc, argv, 2, 20);
-    struct locker two[2];
+    static struct locker two[2];
     cross(two, "a", "b", &accounts[0].lock, &audit, 1);
     for (long i = 0; i < n; i++)
         scene_thread(victim, (void *) i);
-    start(n + 2);
-    scene_idle();
+    scene_start(n + 2);
 }
 
 /* The main thread joins a thread of the cycle: a victim too, as in most programs. */
 static void joined(int argc, char **argv)
 {
-    struct locker two[2];
+    static struct locker two[2];
     (void) argc, (void) argv;
     two[0] = (struct locker){ "a", &accounts[0].lock, &audit, 1 };
     two[1] = (struct locker){ "b", &audit, &accounts[0].lock, 1 };
     pthread_t a = scene_thread(locker, &two[0]);
     scene_thread(locker, &two[1]);
-    start(2);
+    scene_start(2);
     pthread_join(a, NULL);
 }
 
 /* Two cycles that have nothing to do with each other. */
 static void two(int argc, char **argv)
 {
-    struct locker one[2], other[2];
+    static struct locker one[2], other[2];
     (void) argc, (void) argv;
     cross(one, "a", "b", &accounts[0].lock, &audit, 1);
     cross(other, "c", "d", &plain_first, &plain_second, 1);
-    start(4);
-    scene_idle();
+    scene_start(4);
 }
 
 /* Two processes, two process-shared mutexes in shared memory. */

@@ -207,6 +207,49 @@ SCENE_FN struct timespec scene_in_an_hour(clockid_t clock)
     return when;
 }
 
+/* For scenes of threads that all take something first and want something else then: each says
+ * scene_hold() between the two, and the main thread lets them go once `n` of them hold. */
+static scene_point scene_held __attribute__((unused)), scene_go __attribute__((unused));
+
+SCENE_FN void scene_hold(void)
+{
+    scene_arrive(&scene_held);
+    scene_wait(&scene_go, 1);
+}
+
+SCENE_FN void scene_start(int n)
+{
+    scene_wait(&scene_held, n);
+    scene_ready();
+    scene_arrive(&scene_go);
+}
+
+/* A scene of two threads, a and b, written out so that the calls stand in their own code. */
+#define SCENE_CROSS(scene, a_takes, a_wants, b_takes, b_wants) \
+    static void *scene##_a(void *unused)                       \
+    {                                                          \
+        scene_name("a");                                       \
+        a_takes;                                               \
+        scene_hold();                                          \
+        a_wants;                                               \
+        return unused;                                         \
+    }                                                          \
+    static void *scene##_b(void *unused)                       \
+    {                                                          \
+        scene_name("b");                                       \
+        b_takes;                                               \
+        scene_hold();                                          \
+        b_wants;                                               \
+        return unused;                                         \
+    }                                                          \
+    static void scene(int argc, char **argv)                   \
+    {                                                          \
+        (void) argc, (void) argv;                              \
+        scene_thread(scene##_a, NULL);                         \
+        scene_thread(scene##_b, NULL);                         \
+        scene_start(2);                                        \
+    }
+
 SCENE_FN int scene_is(int argc, char **argv, const char *scene)
 {
     return argc > 1 && strcmp(argv[1], scene) == 0;

@@ -15,7 +15,8 @@ class Expect:
     finding everybody in it but the root, in any order.  `kinds` and `names` are those of the
     locks that the members wait for, in the same order ("" or None: any); names are compared
     only where the binary has symbols.  `victims` is how many there are, or their names.
-    `root` is a thread's name.  `confidence` is that of the weakest edge.
+    `root` is a thread's name.  `confidence` is that of the weakest edge.  `otherwise` is
+    another finding that would be as right.
     """
 
     type: str
@@ -25,6 +26,7 @@ class Expect:
     root: Optional[str] = None
     confidence: Optional[str] = None
     names: tuple[Optional[str], ...] = ()
+    otherwise: Optional["Expect"] = None
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -35,8 +37,9 @@ class Expect:
 class Scenario:
     """A program and its arguments, and the verdict and findings that are right for it.
 
-    `verdict` may name several, as "not-found|inconclusive".  The report holds exactly these
-    findings, no others.  `variants` are the ways in which the program is built (harness.py).
+    `verdict` may name several, as "found|inconclusive".  The report holds exactly these
+    findings, no others; where another verdict than "found" is right and given, they may be
+    missing.  `variants` are the ways in which the program is built (harness.py).
     `core`: whether a core of the first process shows the same; `core_verdict` and
     `core_findings` replace what differs there.  `moving`: its threads never come to rest.
     """

@@ -1,0 +1,165 @@
+/* Deadlocks of pthread rwlocks.  glibc records the writer, and only counts the readers. */
+#include "scene.h"
+
+static pthread_rwlock_t accounts = PTHREAD_RWLOCK_INITIALIZER;
+static pthread_rwlock_t audit = PTHREAD_RWLOCK_INITIALIZER;
+static pthread_rwlock_t writer_first = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+static pthread_mutex_t journal = PTHREAD_MUTEX_INITIALIZER;
+
+static int write_within_an_hour(pthread_rwlock_t *lock)
+{
+    struct timespec when = scene_in_an_hour(CLOCK_REALTIME);
+    return pthread_rwlock_timedwrlock(lock, &when);
+}
+
+static int read_within_an_hour(pthread_rwlock_t *lock)
+{
+    struct timespec when = scene_in_an_hour(CLOCK_REALTIME);
+    return pthread_rwlock_timedrdlock(lock, &when);
+}
+
+SCENE_CROSS(writers, pthread_rwlock_wrlock(&accounts), pthread_rwlock_wrlock(&audit),
+            pthread_rwlock_wrlock(&audit), pthread_rwlock_wrlock(&accounts))
+
+/* Both hold for writing and want to read. */
+SCENE_CROSS(writers_read, pthread_rwlock_wrlock(&accounts), pthread_rwlock_rdlock(&audit),
+            pthread_rwlock_wrlock(&audit), pthread_rwlock_rdlock(&accounts))
+
+SCENE_CROSS(timed, pthread_rwlock_wrlock(&accounts), write_within_an_hour(&audit),
+            pthread_rwlock_wrlock(&audit), read_within_an_hour(&accounts))
+
+/* Both hold for reading and want to write: nothing records them. */
+SCENE_CROSS(readers, pthread_rwlock_rdlock(&accounts), pthread_rwlock_wrlock(&audit),
+            pthread_rwlock_rdlock(&audit), pthread_rwlock_wrlock(&accounts))
+
+SCENE_CROSS(with_mutex, pthread_rwlock_wrlock(&accounts), pthread_mutex_lock(&journal),
+            pthread_mutex_lock(&journal), pthread_rwlock_wrlock(&accounts))
+
+SCENE_CROSS(reader_with_mutex, pthread_rwlock_rdlock(&accounts), pthread_mutex_lock(&journal),
+            pthread_mutex_lock(&journal), pthread_rwlock_wrlock(&accounts))
+
+static void read_once(pthread_rwlock_t *lock)
+{
+    pthread_rwlock_rdlock(lock);
+    pthread_rwlock_unlock(lock);
+}
+
+/* Has read under both locks, and holds neither. */
+static void *innocent(void *unused)
+{
+    scene_name("innocent");
+    read_once(&accounts);
+    read_once(&audit);
+    scene_hold();
+    scene_idle();
+    return unused;
+}
+
+static void readers_and_innocent(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    scene_thread(innocent, NULL);
+    scene_wait(&scene_held, 1);
+    scene_thread(readers_a, NULL);
+    scene_thread(readers_b, NULL);
+    scene_start(3);
+}
+
+static pid_t queued_writer;
+
+static void *reader_again(void *unused)
+{
+    scene_name("reader");
+    pthread_rwlock_rdlock(&writer_first);
+    scene_hold();
+    scene_until_futex(queued_writer);
+    pthread_rwlock_rdlock(&writer_first);
+    return unused;
+}
+
+static void *writer(void *unused)
+{
+    scene_name("writer");
+    queued_writer = scene_tid();
+    scene_hold();
+    pthread_rwlock_wrlock(&writer_first);
+    return unused;
+}
+
+/* A reader reads again behind a queued writer, which waits for that very reader. */
+static void relock(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    scene_thread(reader_again, NULL);
+    scene_wait(&scene_held, 1);
+    scene_thread(writer, NULL);
+    scene_start(2);
+}
+
+static void *upgrader(void *unused)
+{
+    scene_name("a");
+    pthread_rwlock_rdlock(&accounts);
+    scene_hold();
+    pthread_rwlock_wrlock(&accounts);
+    return unused;
+}
+
+static void upgrade(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    scene_thread(upgrader, NULL);
+    scene_start(1);
+}
+
+static void *victim(void *argument)
+{
+    int number = (int) (long) argument;
+    scene_name_number("v", number);
+    scene_hold();
+    if (number % 2)
+        pthread_rwlock_rdlock(&accounts);
+    else
+        pthread_rwlock_wrlock(&audit);
+    return NULL;
+}
+
+static void victims(int argc, char **argv)
+{
+    int n = scene_number(argc, argv, 2, 20);
+    scene_thread(writers_a, NULL);
+    scene_thread(writers_b, NULL);
+    scene_wait(&scene_held, 2);
+    for (long i = 0; i < n; i++)
+        scene_thread(victim, (void *) i);
+    scene_start(2 + n);
+}
+
+static void shared(int argc, char **argv)
+{
+    pthread_rwlockattr_t attributes;
+    pthread_rwlockattr_init(&attributes);
+    pthread_rwlockattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_rwlock_init(&accounts, &attributes);
+    pthread_rwlock_init(&audit, &attributes);
+    writers(argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+    static const scene_entry scenes[] = {
+        { "writers", writers },
+        { "writers-read", writers_read },
+        { "timed", timed },
+        { "readers", readers },
+        { "readers-innocent", readers_and_innocent },
+        { "with-mutex", with_mutex },
+        { "reader-with-mutex", reader_with_mutex },
+        { "relock", relock },
+        { "upgrade", upgrade },
+        { "victims", victims },
+        { "pshared", shared },
+        { NULL, NULL },
+    };
+    return scene_main(scenes, argc, argv);
+}

@@ -1,0 +1,287 @@
+/* Deadlocks of everything else in glibc: join, barrier, once, semaphore, condition variable,
+ * stdio's locks, malloc's, and a lock made by hand. */
+#include "scene.h"
+
+#include <linux/futex.h>
+#include <semaphore.h>
+
+static pthread_mutex_t accounts = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t audit = PTHREAD_MUTEX_INITIALIZER;
+
+/* join: three, since two that join each other are told EDEADLK */
+
+static pthread_t joiners[3];
+
+static void *joiner(void *argument)
+{
+    int number = (int) (long) argument;
+    scene_name_number("j", number);
+    scene_hold();
+    pthread_join(joiners[(number + 1) % 3], NULL);
+    return NULL;
+}
+
+static void join_ring(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    for (long i = 0; i < 3; i++)
+        joiners[i] = scene_thread(joiner, (void *) i);
+    scene_start(3);
+}
+
+static void *worker(void *unused)
+{
+    scene_name("worker");
+    scene_hold();
+    pthread_mutex_lock(&accounts);
+    return unused;
+}
+
+static void join_mutex(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    pthread_t thread = scene_thread(worker, NULL);
+    pthread_mutex_lock(&accounts);
+    scene_start(1);
+    pthread_join(thread, NULL);
+}
+
+/* barrier: b would arrive, but needs the mutex before */
+
+static pthread_barrier_t barrier;
+
+SCENE_CROSS(barrier_cross, pthread_mutex_lock(&accounts), pthread_barrier_wait(&barrier),
+            (void) 0, (pthread_mutex_lock(&accounts), pthread_barrier_wait(&barrier)))
+
+static void barrier_mutex(int argc, char **argv)
+{
+    pthread_barrier_init(&barrier, NULL, 2);
+    barrier_cross(argc, argv);
+}
+
+/* once */
+
+static pthread_once_t config = PTHREAD_ONCE_INIT, locale = PTHREAD_ONCE_INIT;
+static pthread_once_t itself = PTHREAD_ONCE_INIT;
+
+static void nothing(void)
+{
+}
+
+static void make_config(void)
+{
+    scene_hold();
+    pthread_once(&locale, nothing);
+}
+
+static void make_locale(void)
+{
+    scene_hold();
+    pthread_once(&config, nothing);
+}
+
+static void *configurer(void *unused)
+{
+    scene_name("a");
+    pthread_once(&config, make_config);
+    return unused;
+}
+
+static void *localizer(void *unused)
+{
+    scene_name("b");
+    pthread_once(&locale, make_locale);
+    return unused;
+}
+
+static void once(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    scene_thread(configurer, NULL);
+    scene_thread(localizer, NULL);
+    scene_start(2);
+}
+
+static void make_itself(void)
+{
+    scene_hold();
+    pthread_once(&itself, nothing);
+}
+
+static void *recurser(void *unused)
+{
+    scene_name("a");
+    pthread_once(&itself, make_itself);
+    return unused;
+}
+
+static void once_self(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    scene_thread(recurser, NULL);
+    scene_start(1);
+}
+
+/* semaphores used as locks */
+
+static sem_t left, right;
+
+SCENE_CROSS(sem_cross, sem_wait(&left), sem_wait(&right), sem_wait(&right), sem_wait(&left))
+
+static void semaphores(int argc, char **argv)
+{
+    sem_init(&left, 0, 1);
+    sem_init(&right, 0, 1);
+    sem_cross(argc, argv);
+}
+
+/* nested monitor: a keeps the outer lock while it waits; b needs it in order to signal */
+
+static pthread_cond_t filled = PTHREAD_COND_INITIALIZER;
+static int full;
+
+static void *consumer(void *unused)
+{
+    scene_name("a");
+    pthread_mutex_lock(&accounts);
+    pthread_mutex_lock(&audit);
+    scene_hold();
+    while (!full)
+        pthread_cond_wait(&filled, &audit);
+    pthread_mutex_unlock(&audit);
+    pthread_mutex_unlock(&accounts);
+    return unused;
+}
+
+static void *producer(void *unused)
+{
+    scene_name("b");
+    scene_hold();
+    pthread_mutex_lock(&accounts);
+    pthread_mutex_lock(&audit);
+    full = 1;
+    pthread_cond_signal(&filled);
+    pthread_mutex_unlock(&audit);
+    pthread_mutex_unlock(&accounts);
+    return unused;
+}
+
+static void nested_monitor(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    scene_thread(consumer, NULL);
+    scene_wait(&scene_held, 1);
+    scene_thread(producer, NULL);
+    scene_start(2);
+}
+
+/* stdio */
+
+static FILE *journal, *ledger;
+
+SCENE_CROSS(stdio_cross, flockfile(journal), fputs("x", ledger), flockfile(ledger),
+            fputs("x", journal))
+
+static void stdio_files(int argc, char **argv)
+{
+    journal = tmpfile();
+    ledger = tmpfile();
+    scene_require(journal && ledger, "tmpfile");
+    stdio_cross(argc, argv);
+}
+
+/* A lock made by hand: its word holds the owner's tid, as futex(2) proposes. */
+
+static unsigned hand_first, hand_second;
+
+static void hand_lock(unsigned *word)
+{
+    unsigned mine = (unsigned) scene_tid(), seen = 0;
+    while (!__atomic_compare_exchange_n(word, &seen, mine, 0, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST)) {
+        unsigned marked = seen | FUTEX_WAITERS;
+        if (seen == marked || __atomic_compare_exchange_n(word, &seen, marked, 0,
+                                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            syscall(SYS_futex, word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, marked, NULL, NULL, 0);
+        seen = 0;
+    }
+}
+
+SCENE_CROSS(by_hand, hand_lock(&hand_first), hand_lock(&hand_second), hand_lock(&hand_second),
+            hand_lock(&hand_first))
+
+/* malloc called from a signal handler that interrupted malloc */
+
+enum { LARGE = 2000 }; /* too large for the thread's own cache: takes the arena's lock */
+
+static int handled;
+static pid_t allocator_tid;
+static void *volatile kept;
+
+static void allocate(void)
+{
+    kept = malloc(LARGE);
+    free(kept);
+}
+
+static void on_signal(int number)
+{
+    (void) number;
+    allocate();
+    __atomic_add_fetch(&handled, 1, __ATOMIC_SEQ_CST);
+}
+
+static void *allocator(void *unused)
+{
+    scene_name("a");
+    allocator_tid = scene_tid();
+    scene_arrive(&scene_held);
+    for (;;)
+        allocate();
+    return unused;
+}
+
+static int in_futex(pid_t tid)
+{
+    char path[64], text[8] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%d/syscall", (int) tid);
+    int fd = open(path, O_RDONLY);
+    ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    close(fd);
+    return size > 0 && strncmp(text, "202 ", 4) == 0;
+}
+
+static void malloc_in_handler(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    signal(SIGUSR1, on_signal);
+    pthread_t thread = scene_thread(allocator, NULL);
+    scene_wait(&scene_held, 1);
+    for (int sent = 1;; sent++) {
+        pthread_kill(thread, SIGUSR1);
+        while (__atomic_load_n(&handled, __ATOMIC_SEQ_CST) < sent) {
+            if (in_futex(allocator_tid)) {
+                scene_ready();
+                return;
+            }
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const scene_entry scenes[] = {
+        { "join-ring", join_ring },
+        { "join-mutex", join_mutex },
+        { "barrier", barrier_mutex },
+        { "once", once },
+        { "once-self", once_self },
+        { "semaphores", semaphores },
+        { "nested-monitor", nested_monitor },
+        { "stdio", stdio_files },
+        { "by-hand", by_hand },
+        { "malloc-in-handler", malloc_in_handler },
+        { NULL, NULL },
+    };
+    return scene_main(scenes, argc, argv);
+}

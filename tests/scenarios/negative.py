@@ -1,0 +1,28 @@
+"""What waits and is no deadlock: tests/programs/negative.c."""
+
+from .model import Scenario
+
+
+def _none(name, **more):
+    return Scenario(f"negative-{name}", "negative.c", (name,), "not-found", **more)
+
+
+SCENARIOS = (
+    _none("alone"),
+    _none("condvar-pool"),
+    _none("joined-pool", notes="main joins a worker of an idle pool"),
+    _none("sigwait-pool"),
+    _none("semaphore-pool"),
+    _none("contention", moving=True),
+    _none("sleepy-contention", moving=True),
+    _none("ordered-contention", moving=True),
+    _none("readers-and-writers", moving=True),
+    _none("timed-waits", moving=True),
+    _none("producers-and-consumers", moving=True),
+    _none("late-at-barrier", moving=True),
+    _none("busy-holder", moving=True),
+    _none("holder-sleeps", notes="nanosleep with the mutex held"),
+    _none("other-process-sleeps", core=False, notes="the holder of a shared mutex is elsewhere"),
+    _none("idle-loop"),
+    _none("busy-loop", moving=True),
+)

@@ -1,0 +1,83 @@
+"""Everything else that glibc makes threads wait for: tests/programs/sync.c."""
+
+from .model import Expect, Scenario
+
+
+def _scene(name, finding, **more):
+    return Scenario(f"sync-{name}", "sync.c", (name,), "found", (finding,), **more)
+
+
+def _or_chain(cycle):
+    """A cycle whose inferred edge may be left open: then b queues behind a."""
+    chain = Expect("chain", ("b",), root="a")
+    return Expect(cycle.type, cycle.members, cycle.kinds, cycle.victims, otherwise=chain)
+
+
+SCENARIOS = (
+    _scene(
+        "join-ring",
+        Expect("cycle", ("j0", "j1", "j2"), ("join",) * 3, 0, confidence="proven"),
+        notes="two that join each other are told EDEADLK",
+    ),
+    _scene(
+        "join-mutex",
+        Expect(
+            "cycle",
+            ("main", "worker"),
+            ("join", "pthread_mutex"),
+            0,
+            confidence="proven",
+            names=(None, "accounts"),
+        ),
+    ),
+    _scene("barrier", _or_chain(Expect("cycle", ("a", "b"), ("barrier", "pthread_mutex"), 0))),
+    _scene(
+        "once",
+        Expect(
+            "cycle",
+            ("a", "b"),
+            ("once", "once"),
+            0,
+            confidence="inferred",
+            names=("locale", "config"),
+        ),
+    ),
+    _scene(
+        "once-self",
+        Expect("self-deadlock", ("a",), ("once",), 0, confidence="inferred", names=("itself",)),
+    ),
+    _scene(
+        "semaphores",
+        Expect(
+            "cycle",
+            ("a", "b"),
+            ("semaphore", "semaphore"),
+            0,
+            confidence="inferred",
+            names=("right", "left"),
+        ),
+        notes="a semaphore records no holder",
+    ),
+    _scene(
+        "nested-monitor",
+        _or_chain(Expect("cycle", ("a", "b"), ("condvar", "pthread_mutex"), 0)),
+    ),
+    _scene(
+        "stdio",
+        Expect("cycle", ("a", "b"), ("stdio", "stdio"), 0, confidence="proven"),
+        notes="_IO_lock_t records its owner's thread control block",
+    ),
+    _scene(
+        "by-hand",
+        Expect("cycle", ("a", "b"), ("futex", "futex"), 0, names=("hand_second", "hand_first")),
+        notes="the word holds the owner's tid, and FUTEX_WAITERS",
+    ),
+    Scenario(
+        "sync-malloc-in-handler",
+        "sync.c",
+        ("malloc-in-handler",),
+        "found|inconclusive",
+        (Expect("self-deadlock", ("a",), ("lowlevellock",), 0, confidence="inferred"),),
+        notes="the word behind an arena's lock is 0 or 1 and no owner",
+    ),
+)
