@@ -150,7 +150,7 @@ def _build_table(image: Image) -> Optional[_Table]:
     base = section.address + image.bias
     data = image.read(base, section.size)
     encodings: dict[int, int] = {}
-    found = []
+    found: list[tuple[int, int]] = []
     position = 0
     while position + 12 <= len(data) and len(found) < MAX_FDES:
         length, distance = struct.unpack_from("<II", data, position)
