@@ -1,0 +1,183 @@
+"""A process's functions: where they begin and end, what they are called, what they call."""
+
+import os.path
+from typing import Optional
+
+from faultkit.code.cfi import Fde, find_fde
+from faultkit.code.images import Images
+from faultkit.code.plt import got_target, plt_target, slot_of
+from faultkit.code.symbols import symbol_at
+from faultkit.code.x86 import Instruction, instructions
+from faultkit.model import Frame
+from faultkit.target import FaultkitError, Process, ReadError
+
+MAX_FUNCTION = 1 << 15  # bytes of one function that are looked at
+MAX_INSTRUCTIONS = 150_000  # in one inference, so that it takes a second or two at most
+MAX_DEPTH = 5  # of calls within calls
+
+# Libraries whose functions are known by name; no look into their bodies
+SYSTEM_LIBRARIES = ("libc.", "libc-", "libpthread", "ld-", "libm.", "libm-", "libstdc++", "libc++",
+                    "libgcc_s", "librt", "libdl", "linux-vdso")  # fmt: skip
+
+
+class Function:
+    """One function's code.  `instructions` are in address order from `start` to `end`."""
+
+    def __init__(self, start: int, body: list[Instruction]) -> None:
+        self.start = start
+        self.body = body
+        self.end = body[-1].end if body else start
+
+    def contains(self, address: Optional[int]) -> bool:
+        """Whether the address is one of this function's."""
+        return address is not None and self.start <= address < self.end
+
+
+class Code:
+    """The code of one process, decoded once."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.images = Images(
+            process.read, process.mappings(), process.pid if process.live else None
+        )
+        self.budget = MAX_INSTRUCTIONS
+        self._functions: dict[int, Function] = {}
+        self._names: dict[int, Optional[str]] = {}
+        self._stubs: dict[int, tuple[Optional[int], Optional[str]]] = {}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether so much code was read that it has to end here."""
+        return self.budget <= 0
+
+    def name(self, address: int) -> Optional[str]:
+        """The name of the function that starts at `address`; None if it has none."""
+        if address not in self._names:
+            self._names[address] = self._name(address)
+        return self._names[address]
+
+    def _name(self, address: int) -> Optional[str]:
+        image = self.images.at(address)
+        symbol = symbol_at(image, address) if image is not None else None
+        if symbol is not None:
+            return symbol.name if symbol.offset == 0 else None
+        try:
+            found = self.process.symbol(address)
+        except FaultkitError:
+            return None
+        return found[0] if found is not None and found[1] == 0 else None
+
+    def is_system(self, address: int) -> bool:
+        """Whether the address is in a library whose functions are known by name."""
+        image = self.images.at(address)
+        return image is not None and os.path.basename(image.path).startswith(SYSTEM_LIBRARIES)
+
+    def callee(self, instruction: Instruction) -> tuple[Optional[int], Optional[str]]:
+        """(address, name) of the function that a call or jump goes to, through the PLT or the
+        GOT if need be; None for what can't be told."""
+        target = instruction.target
+        if target is None:
+            slot = slot_of(instruction.source)
+            found = got_target(self.images, slot) if slot is not None else None
+            return (found.address, found.name) if found is not None else (None, None)
+        if target not in self._stubs:
+            name = self.name(target)
+            address: Optional[int] = target
+            if name is None or "@" in name:
+                stub = plt_target(self.images, target)
+                if stub is not None:
+                    address, name = stub.address, stub.name or name
+            self._stubs[target] = address, name
+        return self._stubs[target]
+
+    def function(self, start: int, reach: int = 0) -> Function:
+        """The function that starts at `start`, at least up to `reach`; empty if unreadable."""
+        known = self._functions.get(start)
+        if known is not None and known.end >= reach:
+            return known
+        function = Function(start, self._decode(start, reach))
+        self._functions[start] = function
+        return function
+
+    def _size(self, start: int) -> Optional[int]:
+        image = self.images.at(start)
+        if image is None:
+            return None
+        symbol = symbol_at(image, start)
+        if symbol is not None and symbol.offset == 0 and symbol.size:
+            return int(symbol.size)
+        fde = self._fde(start)
+        return fde.end - start if fde is not None and fde.start == start else None
+
+    def _fde(self, address: int) -> Optional[Fde]:
+        image = self.images.at(address)
+        try:
+            return find_fde(image, address) if image is not None else None
+        except FaultkitError:
+            return None
+
+    def start(self, frame: Frame) -> Optional[int]:
+        """Where the code of the frame's function starts: by call frame information, as that
+        knows of parts that were split off; None if unknown."""
+        fde = self._fde(frame.address - (frame.index > 0))
+        return fde.start if fde is not None else frame.function_start
+
+    def _decode(self, start: int, reach: int) -> list[Instruction]:
+        """Without a size the function ends at the first instruction after which nothing goes on
+        and that no earlier jump leads beyond."""
+        if reach - start > MAX_FUNCTION or self.exhausted:
+            return []
+        size = self._size(start)
+        limit = start + min(MAX_FUNCTION, max(size or MAX_FUNCTION, reach - start))
+        body: list[Instruction] = []
+        furthest = reach - 1
+        try:
+            for instruction in instructions(self.process.read, start, limit):
+                if size is None and instruction.address > furthest and self.name(
+                    instruction.address
+                ) and instruction.address != start:
+                    break
+                body.append(instruction)
+                self.budget -= 1
+                target = instruction.target
+                if instruction.kind in ("jcc", "jmp") and target is not None:
+                    near = 0x400 if instruction.kind == "jmp" else MAX_FUNCTION
+                    certain = instruction.kind == "jcc" or self._internal(target)
+                    if certain and instruction.address < target < instruction.end + near:
+                        furthest = max(furthest, target)
+                last = instruction.kind in ("ret", "jmp", "trap")
+                if size is None and last and instruction.end > furthest:
+                    break
+                if self.budget <= 0:
+                    break
+        except ReadError:
+            pass
+        return body
+
+    def _internal(self, target: int) -> bool:
+        """Whether a short forward jump's target looks like the inside of a function: compilers
+        align the start of one to 16 bytes and often mark it with endbr64."""
+        return target % 16 != 0
+
+    def reaches(self, start: int, goals: frozenset[int], depth: int = MAX_DEPTH) -> bool:
+        """Whether the function at `start` calls one of `goals`, itself or through others."""
+        seen = {start}
+        level = [start]
+        for _ in range(depth + 1):
+            following = []
+            for address in level:
+                if address in goals:
+                    return True
+                function = self.function(address)
+                for instruction in function.body:
+                    if instruction.kind not in ("call", "jmp"):
+                        continue
+                    if function.contains(instruction.target):
+                        continue
+                    target, _ = self.callee(instruction)
+                    if target is not None and target not in seen and len(seen) < 200:
+                        seen.add(target)
+                        following.append(target)
+            level = following
+        return False

@@ -1,0 +1,211 @@
+"""The live frames of one task: what their code has done so far, in real addresses.
+
+Unknown values of a frame's code become numbers where the stopped task still keeps them: in a
+callee-saved register, in a stack slot, or in an argument that the caller's code tells.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
+
+from faultkit.code.x86 import Instruction
+from faultkit.infer.code import Code
+from faultkit.infer.flow import Event, Held, Path, Tracer, Walk
+from faultkit.infer.values import (
+    CFA,
+    MASK,
+    MAX_NESTING,
+    PRESERVED,
+    Load,
+    Sum,
+    Unknown,
+    Value,
+    in_frame,
+)
+from faultkit.model import Frame
+from faultkit.target import Process, ReadError
+
+ARGUMENTS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
+MAX_FRAMES = 32
+
+
+class LiveFrame:
+    """One frame with its code followed up to where it stands."""
+
+    def __init__(
+        self,
+        process: Process,
+        frame: Frame,
+        walk: Walk,
+        at: Path,
+        caller: Optional[Frame],
+        arguments: dict[str, int],
+    ) -> None:
+        self.process = process
+        self.frame = frame
+        self.walk = walk
+        self.at = at
+        self.entry = arguments
+        self._resolving: set[Unknown] = set()
+        if caller is not None and caller.registers:
+            for name in PRESERVED:
+                if name != "rsp" and name in caller.registers:
+                    self.entry.setdefault(name, caller.registers[name])
+        self.cfa = self._frame_address(caller)
+        self.known: dict[Unknown, int] = {}
+        registers = dict(frame.registers or {})
+        if frame.sp is not None:
+            registers["rsp"] = frame.sp
+        for name in PRESERVED:
+            base, offset, _ = at.registers[name]
+            if name in registers and isinstance(base, (Unknown, Load)):
+                self.known[base] = (registers[name] - offset) & MASK  # type: ignore[index]
+
+    def _frame_address(self, caller: Optional[Frame]) -> Optional[int]:
+        """The canonical frame address: the caller's stack pointer after the return."""
+        if caller is not None and caller.sp is not None:
+            return caller.sp
+        base, offset, _ = self.at.registers["rsp"]
+        if base == CFA and self.frame.sp is not None:
+            return self.frame.sp - offset
+        return None
+
+    def resolve(self, value: Optional[Value], depth: int = 0) -> Optional[int]:
+        """The number that `value` stands for in this frame, None if it can't be told."""
+        if value is None or depth > MAX_NESTING:
+            return None
+        base = self._base(value, depth)
+        return None if base is None else (base + value.offset) & MASK
+
+    def _base(self, value: Value, depth: int) -> Optional[int]:
+        base = value.base
+        if base is None:
+            return 0
+        if base == CFA:
+            return self.cfa
+        if isinstance(base, Sum):
+            left = self.resolve(base.left, depth + 1)
+            right = self.resolve(base.right, depth + 1)
+            return None if left is None or right is None else left + right * base.scale
+        kept = self.known.get(base)  # type: ignore[call-overload]
+        if kept is not None:
+            return int(kept)
+        if isinstance(base, Unknown) and base.where == "entry" and base.register in self.entry:
+            return self.entry[base.register]
+        slot = self._slot(base, depth)
+        if slot is not None:
+            return slot
+        if isinstance(base, Load):
+            address = self.resolve(base.address, depth + 1)
+            return None if address is None else self._read(address, base.width)
+        return None
+
+    def _slot(self, base: object, depth: int) -> Optional[int]:
+        """The unknown's number from a stack slot that it was saved in."""
+        for address, (value, width) in self.at.memory.items():
+            if value.base == base and in_frame(address) and address.base == CFA:
+                where = self.resolve(address, depth + 1)
+                number = None if where is None else self._read(where, width)
+                if number is not None:
+                    return number - value.offset
+        return None
+
+    def _read(self, address: int, width: int) -> Optional[int]:
+        try:
+            return int.from_bytes(self.process.read(address, width), "little")
+        except ReadError:
+            return None
+
+    def argument(self, register: str) -> Optional[int]:
+        """What the live call was given in `register`."""
+        if self.walk.live is None or self.walk.live.kind != "call":
+            return None
+        return self.resolve(self.at.registers[register])
+
+    def held(self) -> Iterator[tuple[Optional[int], Held]]:
+        """The locks that the code up to here took and did not give back: (address or None if
+        it can't be told, how).  What may have been given back since is not sure."""
+        for lock, held in self.at.held.items():
+            address = self.resolve(lock)
+            released = [(value, self.resolve(value)) for value in held.released]
+            if address is not None and any(there == address for _, there in released):
+                continue
+            doubtful = any(there is None or _from_slot(value) for value, there in released)
+            yield address, held._replace(sure=held.sure and not doubtful)
+
+    def later(self) -> Iterator[tuple[Optional[int], Event]]:
+        """The events in this frame's code that are still to come: behind where it stands, or
+        before it in the same loop."""
+        for event in self.walk.events:
+            if self._ahead(event.site):
+                yield self.resolve(event.lock), event
+
+    @property
+    def opaque_later(self) -> bool:
+        """Whether the code still to come calls a function that can't be told."""
+        return any(self._ahead(site) for site in self.walk.opaque)
+
+    def _ahead(self, site: int) -> bool:
+        pc = self.frame.address
+        return site >= pc or any(
+            head <= site and head < pc <= end for head, end in self.walk.loops
+        )
+
+
+def _from_slot(value: Value) -> bool:
+    """Whether the value is read from a stack slot that somebody else filled."""
+    return isinstance(value.base, Load) and in_frame(value.base.address)
+
+
+class CallSite(NamedTuple):
+    """Where a live frame's call goes: to `target`, with `first` in rdi."""
+
+    frame: LiveFrame
+    target: Optional[int]
+    name: Optional[str]
+    first: Optional[int]
+
+
+def live_frames(
+    process: Process, code: Code, tracer: Tracer, frames: tuple[Frame, ...]
+) -> list[LiveFrame]:
+    """The frames whose own code could be followed to where they stand, outermost first."""
+    result: list[LiveFrame] = []
+    arguments: dict[str, int] = {}
+    frames = frames[:MAX_FRAMES]
+    for position in range(len(frames) - 1, -1, -1):
+        frame = frames[position]
+        start = code.start(frame)
+        if start is None or code.is_system(start):
+            arguments = {}
+            continue
+        function = code.function(start, frame.address)
+        walk = tracer.walk(function, frame.address)
+        if walk.at_stop is None:
+            arguments = {}
+            continue
+        caller = frames[position + 1] if position + 1 < len(frames) else None
+        live = LiveFrame(process, frame, walk, walk.at_stop, caller, arguments)
+        result.append(live)
+        arguments = _passed(code, live, frames[position - 1] if position else None)
+    return result
+
+
+def _passed(code: Code, live: LiveFrame, callee: Optional[Frame]) -> dict[str, int]:
+    """The arguments that reached `callee`, if it is what the live call goes to."""
+    if callee is None or live.walk.live is None or live.walk.live.kind != "call":
+        return {}
+    target, _ = code.callee(live.walk.live)
+    if target is not None and target != code.start(callee):
+        return {}  # it was reached by a tail call, with arguments of its own
+    passed = {name: live.resolve(live.at.registers[name]) for name in ARGUMENTS}
+    return {name: number for name, number in passed.items() if number is not None}
+
+
+def call_sites(code: Code, frames: list[LiveFrame]) -> Iterator[CallSite]:
+    """The live calls, outermost first."""
+    for live in frames:
+        instruction: Optional[Instruction] = live.walk.live
+        if instruction is not None and instruction.kind == "call":
+            target, name = code.callee(instruction)
+            yield CallSite(live, target, name, live.argument("rdi"))
+

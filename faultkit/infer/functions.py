@@ -1,0 +1,122 @@
+"""What functions do to locks, by name: the one table of acquire, release and event functions.
+
+Names are the exported ones of glibc (nptl/), musl (src/thread/), C11 and libstdc++; leading
+underscores and versions are dropped before the table is asked.  Rust's are matched by the path
+inside their mangled name (library/std/src/sys/sync).
+"""
+
+import re
+from typing import NamedTuple, Optional
+
+ACQUIRE = "acquire"  # holds the lock when it returns
+TRY = "try"  # holds the lock when it returned 0
+RELEASE = "release"
+EVENT = "event"  # ends somebody's wait: post, signal, arrive
+WAIT = "wait"  # gives the mutex in `argument` back while it waits, and holds it afterwards
+
+# Families of locks
+RWLOCK, SEMAPHORE, MUTEX = "rwlock", "semaphore", "mutex"
+RUST, BARRIER, CONDITION, ONCE, FILE = "rust", "barrier", "condition", "once", "file"
+
+
+class Role(NamedTuple):
+    """What a function does, to the lock that it gets in the register `argument`."""
+
+    what: str
+    argument: str = "rdi"
+
+
+def _roles(what: str, names: str, argument: str = "rdi") -> dict[str, Role]:
+    return {name: Role(what, argument) for name in names.split()}
+
+
+_TABLE: dict[str, dict[str, Role]] = {
+    RWLOCK: {
+        **_roles(ACQUIRE, "pthread_rwlock_rdlock pthread_rwlock_wrlock"),
+        **_roles(
+            TRY,
+            "pthread_rwlock_tryrdlock pthread_rwlock_trywrlock pthread_rwlock_timedrdlock "
+            "pthread_rwlock_timedwrlock pthread_rwlock_clockrdlock pthread_rwlock_clockwrlock",
+        ),
+        **_roles(RELEASE, "pthread_rwlock_unlock"),
+    },
+    SEMAPHORE: {
+        **_roles(ACQUIRE, "sem_wait new_sem_wait"),
+        **_roles(TRY, "sem_trywait new_sem_trywait sem_timedwait sem_clockwait"),
+        **_roles(RELEASE, "sem_post new_sem_post"),
+    },
+    MUTEX: {
+        **_roles(ACQUIRE, "pthread_mutex_lock mtx_lock"),
+        **_roles(
+            TRY,
+            "pthread_mutex_trylock pthread_mutex_timedlock pthread_mutex_clocklock mtx_trylock "
+            "mtx_timedlock",
+        ),
+        **_roles(RELEASE, "pthread_mutex_unlock mtx_unlock"),
+        **_roles(
+            WAIT,
+            "pthread_cond_wait pthread_cond_timedwait pthread_cond_clockwait cnd_wait "
+            "cnd_timedwait",
+            "rsi",
+        ),
+    },
+    BARRIER: _roles(EVENT, "pthread_barrier_wait"),
+    CONDITION: _roles(
+        EVENT,
+        "pthread_cond_signal pthread_cond_broadcast cnd_signal cnd_broadcast "
+        "ZNSt18condition_variable10notify_oneEv ZNSt18condition_variable10notify_allEv",
+    ),
+    ONCE: _roles(ACQUIRE, "pthread_once call_once"),
+    FILE: {**_roles(ACQUIRE, "flock lockf lockf64 fcntl fcntl64"), **_roles(RELEASE, "close")},
+    RUST: {},
+}
+
+# library/std/src/sys/sync/{mutex,rwlock}/futex.rs, in the legacy and the v0 mangling
+_RUST = (
+    (re.compile(r"mutex\d*5?futex.{0,12}Mutex\d+lock(_contended)?(17h|E|$|B)"), ACQUIRE),
+    (re.compile(r"mutex\d*5?futex.{0,12}Mutex\d+(unlock|wake)"), RELEASE),
+    (re.compile(r"rwlock\d*5?futex.{0,13}RwLock\d+(read|write)(_contended)?(17h|E|$|B)"), ACQUIRE),
+    (re.compile(r"rwlock\d*5?futex.{0,13}RwLock\d+(read_unlock|write_unlock|wake_)"), RELEASE),
+)
+
+
+# Frames whose live call runs the initialiser of the once flag in its first argument
+ONCE_RUNNERS = re.compile(r"pthread_once|call_once|once.*Once.*call")
+
+
+def plain_name(name: str) -> str:
+    """The symbol without its version, PLT mark, glibc-internal prefixes and underscores."""
+    return re.sub(r"^_*(GI_+)?", "", name.partition("@")[0])
+
+
+def role_of(name: str, family: str) -> Optional[Role]:
+    """What the function called `name` does to locks of this family, or None."""
+    if family == RUST:
+        for pattern, what in _RUST:
+            if pattern.search(name):
+                return Role(what)
+        return None
+    return _TABLE[family].get(plain_name(name))
+
+
+def family_of(kind: str) -> Optional[str]:
+    """The family of a Lock's kind, or None if nothing is known about how it is taken."""
+    kind = kind.lower()
+    for word, family in (
+        ("rust", RUST),
+        ("futex", RUST),  # written by hand: taken inline, as Rust's are
+        ("rwlock", RWLOCK),
+        ("shared_mutex", RWLOCK),
+        ("sem", SEMAPHORE),
+        ("barrier", BARRIER),
+        ("once", ONCE),
+        ("cond", CONDITION),
+        ("flock", FILE),
+        ("file", FILE),
+        ("posix", FILE),
+        ("ofd", FILE),
+        ("mutex", MUTEX),
+    ):
+        if word in kind:
+            return family
+    return None

@@ -1,0 +1,272 @@
+"""Who holds a lock that records no holder: signs, their strength, and when they suffice.
+
+A strong sign is one that would convince an engineer who reads the code; a weak one only makes
+curious.  A task is named as holder on a strong sign, or on two different weak ones that agree
+with the lock's own count and fit nobody else; never on one weak sign.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Optional
+
+from faultkit.infer import functions
+from faultkit.infer.functions import (
+    BARRIER,
+    CONDITION,
+    FILE,
+    MUTEX,
+    ONCE,
+    RUST,
+    SEMAPHORE,
+    family_of,
+)
+from faultkit.infer.lock import Target, locate
+from faultkit.infer.trace import Trace, Tracing
+from faultkit.layouts.guards import guard_of
+from faultkit.model import INFERRED, Task, Wait
+from faultkit.target import RUNNING, FaultkitError, Process
+from faultkit.world import World
+
+STRONG, WEAK = 2, 1
+ENOUGH = 2
+MOST_CANDIDATES = 64
+EXCLUSIVE = (MUTEX, RUST)  # at most one holder, and who waits for it does not have it
+EVENTS = (SEMAPHORE, BARRIER, CONDITION)
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A task that may hold the lock (or, for events, would bring the event about)."""
+
+    task: Task
+    strength: int
+    evidence: tuple[str, ...]
+
+
+@dataclass
+class _Case:
+    """The signs against one task."""
+
+    task: Task
+    strong: list[str] = field(default_factory=list)
+    weak: list[str] = field(default_factory=list)
+    on_stack: Optional[str] = None
+    given_back: bool = False
+
+    @property
+    def strength(self) -> int:
+        if self.strong:
+            return STRONG * len(self.strong) + WEAK * (len(self.weak) + bool(self.on_stack))
+        return WEAK if self.weak or self.on_stack else 0
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        lines = [*self.strong, *self.weak]
+        return tuple(lines + [self.on_stack] if self.on_stack else lines)
+
+
+class Findings(NamedTuple):
+    """Suspects, strongest first, and what keeps them from being all."""
+
+    suspects: list[Suspect]
+    unseen: int  # candidates that were not looked at
+    blind: int  # candidates that were, in vain: no stack, or code that can't be followed
+
+
+def infer_holders(world: World, wait: Wait, candidates: Iterable[Task]) -> list[Suspect]:
+    """Who may hold what `wait` waits for, strongest first; see `resolve` for what suffices.
+
+    `candidates` may hold the waiter itself: it is asked whether it already has the lock.
+    """
+    return investigate(world, wait, tuple(candidates)).suspects
+
+
+def investigate(world: World, wait: Wait, candidates: Sequence[Task]) -> Findings:
+    """As `infer_holders`, and how many candidates could not be judged."""
+    family = family_of(wait.lock.kind)
+    if family is None or not candidates:
+        return Findings([], 0, 0)
+    tracing = Tracing(world, wait, family)
+    chosen, unseen = _choose(world, candidates)
+    cases = []
+    blind = 0
+    for task in chosen:
+        process = world.process(task.pid)
+        target = locate(world, wait, process) if process is not None else None
+        if process is None or target is None:
+            blind += 1
+            continue
+        waits_too = target.waited_by(process, task)
+        if waits_too and task != wait.task and family in (*EXCLUSIVE, *EVENTS):
+            continue
+        if waits_too and family in EVENTS:
+            continue
+        trace = tracing.trace(process, task)
+        if trace is None or (family in EVENTS and trace.opaque):
+            blind += 1
+        case = _Case(task)
+        if trace is not None:
+            _by_code(case, trace, target, family)
+            if family == ONCE:
+                _by_once(case, trace, target)
+            if not waits_too and not case.given_back:
+                case.on_stack = _on_stack(process, trace, target)
+        if not case.given_back and family not in (FILE, *EVENTS):
+            _by_guards(case, process, task, trace, target)
+        cases.append(case)
+    _agree(cases, wait.holder_count)
+    suspects = [
+        Suspect(case.task, case.strength, case.evidence) for case in cases if case.strength
+    ]
+    suspects.sort(key=lambda suspect: (-suspect.strength, suspect.task.pid, suspect.task.tid))
+    return Findings(suspects, unseen, blind)
+
+
+def resolve(world: World, wait: Wait, candidates: Iterable[Task]) -> Wait:
+    """`wait` with the holders that the signs suffice for, its confidence inferred; else as it
+    was, `missing` naming whom only weak signs point to."""
+    if wait.holders or wait.fault or wait.holder_count == 0:
+        return wait
+    found = investigate(world, wait, tuple(candidates))
+    family = family_of(wait.lock.kind)
+    named = [suspect for suspect in found.suspects if suspect.strength >= ENOUGH]
+    refusal = _refusal(family, wait, found, named) if named else None
+    if refusal is None and named:
+        named, refusal = _within_count(family, wait, named)
+    if not named or refusal is not None:
+        return wait.but(missing=_missing(wait, found, refusal))
+    any_of = family in (SEMAPHORE, CONDITION) or (
+        family == BARRIER and len(named) > (wait.holder_count or len(named))
+    )
+    evidence = tuple(
+        f"thread {suspect.task.tid}: {line}" for suspect in named for line in suspect.evidence
+    )
+    return wait.but(
+        holders=tuple(suspect.task for suspect in named),
+        any_of=any_of,
+        confidence=INFERRED,
+        evidence=wait.evidence + evidence,
+        missing=None,
+    )
+
+
+def _refusal(
+    family: Optional[str], wait: Wait, found: Findings, named: list[Suspect]
+) -> Optional[str]:
+    """Why the signs do not suffice though they are strong, or None.
+
+    For an event it matters who else could bring it about: a thread that nobody could look into
+    might, so one that was seen must not be shown as the only one."""
+    if family in (SEMAPHORE, CONDITION) and (found.unseen or found.blind):
+        number = found.unseen + found.blind
+        return f"{number} thread{'s' * (number > 1)} could do so too and can't be followed"
+    if family == BARRIER and wait.holder_count and len(named) > wait.holder_count > 1:
+        return f"{len(named)} threads would arrive, and only {wait.holder_count} are waited for"
+    return None
+
+
+def _within_count(
+    family: Optional[str], wait: Wait, named: list[Suspect]
+) -> tuple[list[Suspect], Optional[str]]:
+    """The suspects that fit the lock's own count of holders; strictly stronger ones first."""
+    most = wait.holder_count
+    if family in EVENTS:
+        return named, None
+    if most is None and family in EXCLUSIVE:
+        most = 1
+    if most is None or len(named) <= most:
+        return named, None
+    if named[most - 1].strength > named[most].strength:
+        return named[:most], None
+    return [], f"{len(named)} threads look like holders, and the lock counts {most}"
+
+
+def _missing(wait: Wait, found: Findings, refusal: Optional[str]) -> Optional[str]:
+    parts = [wait.missing] if wait.missing else []
+    if found.suspects:
+        first = found.suspects[0]
+        others = len(found.suspects) - 1
+        more = f" (and {others} more)" if others else ""
+        why = refusal or "that alone proves nothing"
+        parts.append(f"thread {first.task.tid}{more} is suspected: {first.evidence[0]}; {why}")
+    if found.unseen:
+        parts.append(f"{found.unseen} more threads were not looked at")
+    return "; ".join(parts) or None
+
+
+def _choose(world: World, candidates: Sequence[Task]) -> tuple[list[Task], int]:
+    """The candidates to look at, blocked ones first, and how many were left out."""
+    if len(candidates) <= MOST_CANDIDATES:
+        return list(candidates), 0
+    blocked: list[Task] = []
+    others: list[Task] = []
+    for task in candidates:
+        process = world.process(task.pid)
+        try:
+            call = process.syscall(task) if process is not None else None
+        except FaultkitError:
+            call = None
+        (others if call is None or call is RUNNING else blocked).append(task)
+    ordered = blocked + others
+    return ordered[:MOST_CANDIDATES], len(ordered) - MOST_CANDIDATES
+
+
+def _by_code(case: _Case, trace: Trace, target: Target, family: str) -> None:
+    """What the task's own code did to the lock before it got where it is, or will do."""
+    for holding in trace.holding(target):
+        line = holding.text
+        if family == SEMAPHORE:
+            case.weak.append(line)
+        elif holding.sure:
+            case.strong.append(line)
+        else:
+            case.weak.append(line)
+    case.given_back = trace.gave_back(target)
+    if family in EVENTS:
+        for line in trace.coming(target):
+            case.strong.append(line)
+
+
+def _by_once(case: _Case, trace: Trace, target: Target) -> None:
+    for frame, first in trace.inside(functions.ONCE_RUNNERS):
+        if first is not None and first in target.addresses:
+            case.strong.append(f"frame #{frame.index} runs the initialiser of this once flag")
+
+
+def _by_guards(
+    case: _Case, process: Process, task: Task, trace: Optional[Trace], target: Target
+) -> None:
+    """Local guard objects in the task's frames, by debug information."""
+    try:
+        variables = process.locals(task)
+    except FaultkitError:
+        return
+    for local in variables:
+        guard = guard_of(local, target.addresses)
+        if guard is None:
+            continue
+        where = f"frame #{local.frame_index} {local.function or '?'}()"
+        line = f'{local.type} "{local.name}" in {where} refers to it'
+        moved = guard.droppable and (trace is None or trace.may_have_moved(local.frame_index))
+        if moved:
+            case.weak.append(line + ", but the guard may have been moved or dropped")
+        else:
+            case.strong.append(line)
+
+
+def _on_stack(process: Process, trace: Trace, target: Target) -> Optional[str]:
+    """The lock's exact address in the task's live stack or callee-saved registers."""
+    where = trace.find_word(process, target.addresses)
+    return f"its address is {where}" if where is not None else None
+
+
+def _agree(cases: list[_Case], count: Optional[int]) -> None:
+    """Weak signs of two kinds against one task, none against another, and one holder by the
+    lock's own count: together they are as good as a strong one."""
+    if count != 1 or any(case.strong for case in cases):
+        return
+    marked = [case for case in cases if case.weak or case.on_stack]
+    if len(marked) == 1 and marked[0].weak and marked[0].on_stack:
+        marked[0].strong.append("no other thread has a trace of it, and the lock counts one holder")
+
+

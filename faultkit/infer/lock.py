@@ -1,0 +1,96 @@
+"""The lock that a suspect would hold, as the suspect's process sees it."""
+
+import os
+from typing import NamedTuple, Optional
+
+from faultkit.infer.functions import FILE, family_of
+from faultkit.model import Task, Wait
+from faultkit.procfs.process import read_proc
+from faultkit.target import FaultkitError, Process
+from faultkit.world import World
+
+FUTEX, RESTART_SYSCALL = 202, 219
+EXTENT = {"rwlock": 56, "rust_rwlock": 8, "pthread_mutex": 40, "barrier": 32, "condvar": 48}
+MAX_DESCRIPTORS = 4096
+
+
+class Target(NamedTuple):
+    """`addresses` are what code passes to functions, or guards point to, when they mean the
+    lock (for file locks: descriptor numbers); the lock's words are [start, end)."""
+
+    addresses: frozenset[int]
+    start: int
+    end: int
+
+    def waited_by(self, process: Process, task: Task) -> bool:
+        """Whether the task sleeps on one of the lock's own words."""
+        try:
+            call = process.syscall(task)
+        except FaultkitError:
+            return False
+        if call is None or call.nr not in (FUTEX, RESTART_SYSCALL) or not call.args:
+            return False
+        return self.start <= call.args[0] < self.end
+
+
+def locate(world: World, wait: Wait, process: Process) -> Optional[Target]:
+    """Where `process` has the lock that `wait` waits for; None if that can't be told."""
+    if family_of(wait.lock.kind) == FILE:
+        numbers = _descriptors(wait, process)
+        return Target(numbers, 0, 0) if numbers else None
+    address = wait.lock.address
+    if address is None:
+        return None
+    if process.pid != wait.task.pid:
+        own = world.process(wait.task.pid)
+        address = _translate(own, address, process) if own is not None else None
+        if address is None:
+            return None
+    return Target(
+        frozenset((address,)), address, address + EXTENT.get(wait.lock.kind, 4)
+    )
+
+
+def _translate(own: Process, address: int, other: Process) -> Optional[int]:
+    """The place in `other` where the same shared object is mapped."""
+    here = own.mapping(address)
+    if here is None or not here.shared or not here.inode:
+        return None
+    place = address - here.start + here.offset
+    for there in other.mappings():
+        same = (there.inode, there.device, there.shared) == (here.inode, here.device, True)
+        if same and there.offset <= place < there.offset + there.end - there.start:
+            return place - there.offset + there.start
+    return None
+
+
+def _descriptors(wait: Wait, process: Process) -> frozenset[int]:
+    """The descriptors of `process` whose open file holds a lock on the file waited for
+    (Documentation/filesystems/proc.rst, fdinfo: "lock:" lines, of that open file only)."""
+    if not process.live:
+        return frozenset()
+    directory = f"/proc/{process.pid}/fdinfo"
+    inodes = _numbers(wait.lock.key)
+    found = set()
+    try:
+        names = os.listdir(directory)[:MAX_DESCRIPTORS]
+    except OSError:
+        return frozenset()
+    for name in names:
+        try:
+            text = read_proc(f"{directory}/{name}").decode("ascii", "replace")
+        except OSError:
+            continue
+        for line in text.splitlines():
+            if line.startswith("lock:") and "->" not in line:
+                inode = line.split()[-3].rpartition(":")[2] if len(line.split()) > 5 else ""
+                if inode.isdigit() and int(inode) in inodes:
+                    found.add(int(name))
+    return frozenset(found)
+
+
+def _numbers(key: object) -> frozenset[int]:
+    """All numbers inside a lock's key: the file's inode is one of them."""
+    if isinstance(key, tuple):
+        return frozenset(number for part in key for number in _numbers(part))
+    return frozenset((key,)) if isinstance(key, int) else frozenset()

@@ -1,0 +1,76 @@
+"""Scoped lock guards of C++ and Rust as debug information shows them.
+
+A guard is a local object that holds a lock for as long as it lives.  Its type's name says so;
+its members point to the lock, and some carry a flag that tells whether they own it now.
+"""
+
+import re
+from collections.abc import Container
+from typing import NamedTuple, Optional
+
+from faultkit.target import Local
+
+
+class GuardType(NamedTuple):
+    """One family of guards: types that match `pattern`; `flags` are the names of members that
+    must not be zero while the lock is held; `shared` if it holds for reading; `droppable` if the
+    variable can outlive its guard (Rust moves a guard away without a trace in the variable)."""
+
+    pattern: "re.Pattern[str]"
+    flags: tuple[str, ...] = ()
+    shared: bool = False
+    droppable: bool = False
+
+
+def _type(pattern: str, *flags: str, shared: bool = False, droppable: bool = False) -> GuardType:
+    return GuardType(re.compile(pattern), flags, shared, droppable)
+
+
+_STD = r"^(const )?std::(__\w+::)?"
+_BOOST = r"^(const )?boost::(sync::|interprocess::)?"
+_RUST = r"^(&(mut )?)?(std|lock_api|parking_lot|tokio|spin)::(\w+::)*"
+
+GUARDS = (
+    # libstdc++: bits/std_mutex.h, bits/unique_lock.h, <mutex>, <shared_mutex>; libc++: <mutex>
+    _type(_STD + r"lock_guard<"),
+    _type(_STD + r"scoped_lock<"),
+    _type(_STD + r"unique_lock<", "_M_owns", "__owns_"),
+    _type(_STD + r"shared_lock<", "_M_owns", "__owns_", shared=True),
+    # boost/thread/lock_types.hpp, lock_guard.hpp
+    _type(_BOOST + r"(lock_guard|scoped_lock|strict_lock)<", "m_locked", "mp_locked"),
+    _type(_BOOST + r"(unique_lock|upgrade_lock)<", "is_locked", "m_locked"),
+    _type(_BOOST + r"(shared_lock|sharable_lock)<", "is_locked", "m_locked", shared=True),
+    # absl/synchronization/mutex.h, Qt's qmutex.h and qreadwritelock.h, folly, glib
+    _type(r"^(const )?absl::(\w+::)?(Writer)?MutexLock$"),
+    _type(r"^(const )?absl::(\w+::)?ReaderMutexLock$", shared=True),
+    _type(r"^(const )?Q(Mutex|Write)Locker\b", "isLocked"),
+    _type(r"^(const )?QReadLocker\b", shared=True),
+    # library/std/src/sync: mutex, rwlock, reentrant_lock; lock_api and parking_lot
+    _type(_RUST + r"(MutexGuard|RwLockWriteGuard)<", droppable=True),
+    _type(_RUST + r"ReentrantLockGuard<", droppable=True),
+    _type(_RUST + r"RwLockReadGuard<", shared=True, droppable=True),
+)
+
+
+def guard_type(local: Local) -> Optional[GuardType]:
+    """What kind of guard the variable is; None if it is none."""
+    return next((guard for guard in GUARDS if guard.pattern.search(local.type)), None)
+
+
+def guard_of(local: Local, lock: Container[int]) -> Optional[GuardType]:
+    """The kind of guard, if the variable is one that holds the lock with these addresses.
+
+    It does not when its flag says that it owns nothing, or when it is declared on the frame's
+    current line or later: then it is being made, or was not made yet.
+    """
+    guard = guard_type(local)
+    if guard is None:
+        return None
+    if local.line is not None and local.frame_line is not None and local.line >= local.frame_line:
+        return None
+    members = {path.rpartition(".")[2]: value for path, value in local.pointers.items()}
+    if any(members.get(flag, 1) & 0xFF == 0 for flag in guard.flags):
+        return None
+    if any(value in lock for value in local.pointers.values()):
+        return guard
+    return None
