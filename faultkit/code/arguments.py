@@ -14,6 +14,7 @@ MAX_DEPTH = 16  # values that depend on others
 
 Read = Callable[[int, int], bytes]
 StackOffset = Callable[[int], Optional[int]]
+AtEntry = Callable[[str], Optional["Value"]]
 
 
 class Value(NamedTuple):
@@ -32,18 +33,19 @@ def argument_at_call(
     read: Read,
     current: Optional[int] = None,
     stack_offset: Optional[StackOffset] = None,
+    at_entry: Optional[AtEntry] = None,
 ) -> Optional[Value]:
     """The value that `register` had when instructions[index] (a call, as a rule) began.
 
     `instructions` are a function's, in address order, from its start on; the more of it, the
     better "certain" is judged.  `frame_registers` are those of the frame now, which is at
     instructions[current] (`index` unless given).  `stack_offset` tells CFA - rsp at a pc, from
-    call frame information; without it rsp is followed through straight code only.  None when
-    the value can't be told: a parameter, a call's result, a merge of paths.
+    call frame information; without it rsp is followed through straight code only.  `at_entry`
+    tells the value a register had when the function was entered (its parameters).  None when
+    the value can't be told: a call's result, a merge of paths.
     """
-    trace = _Trace(
-        instructions, frame_registers, read, index if current is None else current, stack_offset
-    )
+    now = index if current is None else current
+    trace = _Trace(instructions, frame_registers, read, now, stack_offset, at_entry)
     return trace.before(index, register, 0)
 
 
@@ -55,12 +57,14 @@ class _Trace:
         read: Read,
         current: int,
         stack_offset: Optional[StackOffset],
+        at_entry: Optional[AtEntry],
     ) -> None:
         self.code = instructions
         self.registers = registers
         self.read = read
         self.current = current
         self.stack_offset = stack_offset
+        self.at_entry = at_entry
         self.steps = MAX_STEPS
         self.jumps: dict[int, list[int]] = {}  # by target, the indices of jumps to it
         for number, instruction in enumerate(instructions):
@@ -95,6 +99,10 @@ class _Trace:
                 return None
             if above.kind == "syscall" and register in ("rax", "rcx", "r11"):
                 return None
+        if index == 0 and self.at_entry is not None:
+            found = self.at_entry(register)
+            certain = certain and self.code[0].address not in self.jumps
+            return Value(found.value, certain and found.certain) if found else None
         return None
 
     def still_there(self, index: int, register: str) -> Optional[Value]:

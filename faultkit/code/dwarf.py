@@ -5,6 +5,7 @@ the GNU forms of dwz files are stepped over, as the file that they point into ma
 """
 
 import struct
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
@@ -59,12 +60,38 @@ class Inlined(NamedTuple):
     call_column: Optional[int]
 
 
+class _Inflater:
+    """A compressed section, inflated only as far as it is asked for."""
+
+    def __init__(self, packed: bytes) -> None:
+        """Raises FormatError when it is large or not zlib's (Elf64_Chdr, gABI chapter 4)."""
+        kind, _, self.size = struct.unpack_from("<IIQ", packed.ljust(16, b"\0"))
+        if kind != 1 or self.size > MAX_INFLATE:
+            raise FormatError("a section that is large and compressed, or not with zlib")
+        self._machine = zlib.decompressobj()
+        self._packed = packed[24:]
+        self._plain = bytearray()
+
+    def part(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes from `offset` on."""
+        while len(self._plain) < min(offset + size, self.size):
+            try:
+                more = self._machine.decompress(self._packed, 1 << 20)
+            except zlib.error as error:
+                raise FormatError("a section that does not inflate") from error
+            if not more:
+                break
+            self._plain += more
+            self._packed = self._machine.unconsumed_tail
+        return bytes(self._plain[offset : offset + size])
+
+
 class Dwarf:
     """The debug sections of one file."""
 
     def __init__(self, file: ElfFile) -> None:
         self.file = file
-        self._inflated: dict[str, bytes] = {}
+        self._inflated: dict[str, _Inflater] = {}
         self._abbreviations: dict[int, dict[int, Abbreviation]] = {}
         self._units: dict[int, Unit] = {}
         self._aranges: Optional[tuple[list[int], list[tuple[int, int]]]] = None
@@ -76,15 +103,14 @@ class Dwarf:
         section = self.file.sections.get(name)
         if section is None or section.type == SHT_NOBITS:
             return 0
-        return len(self._content(name)) if section.flags & SHF_COMPRESSED else section.size
+        return self._inflater(name).size if section.flags & SHF_COMPRESSED else section.size
 
-    def _content(self, name: str) -> bytes:
+    def _inflater(self, name: str) -> "_Inflater":
         if name not in self._inflated:
             section = self.file.sections[name]
-            head = self.file.data[section.offset : section.offset + 24]
-            if len(head) < 24 or struct.unpack_from("<Q", head, 8)[0] > MAX_INFLATE:
-                raise FormatError(f"section {name} is compressed and large")
-            self._inflated[name] = self.file.section_data(name)
+            self._inflated[name] = _Inflater(
+                self.file.data[section.offset : section.offset + section.size]
+            )
         return self._inflated[name]
 
     def part(self, name: str, offset: int, size: int) -> bytes:
@@ -93,7 +119,7 @@ class Dwarf:
         if section is None or section.type == SHT_NOBITS or offset < 0 or offset >= self.size(name):
             return b""
         if section.flags & SHF_COMPRESSED:
-            return self._content(name)[offset : offset + size]
+            return self._inflater(name).part(offset, size)
         end = section.offset + min(section.size, offset + size)
         return self.file.data[section.offset + offset : end]
 
@@ -428,6 +454,8 @@ class Unit:
                     inside = depth + 1
                     if abbreviation.tag != TAG_LEXICAL_BLOCK:
                         found.append(self._inlined(attributes))
+                        if not abbreviation.children:
+                            break
             else:
                 after, sibling = self.skip(abbreviation, after)
             position = after

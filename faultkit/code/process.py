@@ -10,8 +10,8 @@ from faultkit.code.images import Images, Read
 from faultkit.code.lines import lines_at
 from faultkit.code.plt import Import, got_target, plt_target, slot_of
 from faultkit.code.symbols import Symbol, addresses_of, symbol_at
-from faultkit.code.unwind import Step, unwind
-from faultkit.code.x86 import Instruction, instructions
+from faultkit.code.unwind import Step, call_target, unwind
+from faultkit.code.x86 import Instruction, call_before, instructions
 from faultkit.model import Frame, SourceLine
 from faultkit.target import Mapping, ReadError
 
@@ -131,14 +131,37 @@ class Code:
             return None
         return cfa[1] if isinstance(cfa, tuple) and cfa[0] == 7 else None
 
-    def argument(self, frame: Step, call_address: int, register: str = "rdi") -> Optional[Value]:
-        """What `frame`'s function had in `register` at its call at `call_address`, whether that
-        is the call it is in now (frame.code_address) or an earlier one."""
+    def argument(
+        self, steps: Sequence[Step], number: int, call_address: int, register: str = "rdi"
+    ) -> Optional[Value]:
+        """What the function of steps[number] had in `register` at its call at `call_address`,
+        whether that is the call it is in now (its code_address) or an earlier one.
+
+        `steps` is the whole stack: a parameter's value is what the caller passed.
+        """
+        frame = steps[number]
         code = self.instructions(frame.code_address)
         current = index_of(code, frame.code_address)
         index = index_of(code, call_address)
         if current is None or index is None:
             return None
+
+        def at_entry(name: str) -> Optional[Value]:
+            if number + 1 >= len(steps) or frame.is_signal_frame or name == "rsp":
+                return None
+            caller = steps[number + 1]
+            call = call_before(self.read, caller.pc)
+            if call is None or not caller.sure or call_target(self.images, call) != code[0].address:
+                return None  # reached by a tail call or a pointer: others set the registers
+            return self.argument(steps, number + 1, caller.code_address, name)
+
         return argument_at_call(
-            code, index, register, frame.registers, self.read, current, self.stack_offset
+            code,
+            index,
+            register,
+            frame.registers,
+            self.read,
+            current,
+            self.stack_offset,
+            at_entry,
         )
