@@ -14,6 +14,9 @@ KCMP_FILE, KCMP_VM = 0, 1
 # Where asking a file's attributes may wait for a server, perhaps the very one that hangs.
 REMOTE_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "afs", "gfs", "ocfs", "lustre")
 
+# Files that everybody has open and nobody locks or talks through.
+NEVER_SHARED = ("/dev/null", "/dev/zero", "/dev/pts/", "/dev/tty", "/proc/", "/sys/")
+
 Device = tuple[int, int]
 
 
@@ -173,6 +176,8 @@ class Descriptors:
     def __init__(self) -> None:
         self.by_link: dict[str, list[tuple[int, int]]] = {}
         self.unreadable: list[int] = []
+        self._by_inode: Optional[dict[int, list[tuple[int, int, FdInfo]]]] = None
+        self._mounts: dict[int, dict[int, Mount]] = {}
         for pid in process_ids():
             try:
                 numbers = os.listdir(f"/proc/{pid}/fd")
@@ -191,41 +196,45 @@ class Descriptors:
         """The (pid, fd) pairs that have the socket open."""
         return self.by_link.get(f"socket:[{inode}]", [])
 
-    def of_file(self, path: str, inode: int, device: Device) -> list[tuple[int, int, FdInfo]]:
-        """The descriptors of a file with a path.  Those with the same base name are looked at
-        first, and all others (other mounts, hard links) only if none of them is it."""
-        base = os.path.basename(path)
-        alike = [name for name in self.by_link if name.endswith(base) and name[:1] == "/"]
-        found = self._of_file(alike, inode, device)
-        if not found:
-            alike = [name for name in self.by_link if name[:1] == "/"]
-            found = self._of_file(alike, inode, device)
-        return found
+    def of_file(self, inode: int, device: Device) -> list[tuple[int, int, FdInfo]]:
+        """The descriptors of a file with a path, by whatever path they were opened."""
+        if self._by_inode is None:
+            self._by_inode = self._index()
+        return [
+            (pid, fd, info)
+            for pid, fd, info in self._by_inode.get(inode, [])
+            if any(lock.file == (device, inode) for lock in info.locks)
+            or self._device(pid, info) == device
+        ]
 
-    def _of_file(
-        self, names: list[str], inode: int, device: Device
-    ) -> list[tuple[int, int, FdInfo]]:
-        found = []
-        mounts_of: dict[int, dict[int, Mount]] = {}
-        for name in names:
-            for pid, fd in self.by_link[name]:
+    def _index(self) -> dict[int, list[tuple[int, int, FdInfo]]]:
+        """All descriptors of files with a path by inode number: one read for each."""
+        index: dict[int, list[tuple[int, int, FdInfo]]] = {}
+        for name, pairs in self.by_link.items():
+            if name[:1] != "/" or name.startswith(NEVER_SHARED):
+                continue
+            for pid, fd in pairs:
                 info = fdinfo(pid, fd)
-                if info is None or info.mount is None:
+                if info is None:
                     continue
-                if info.inode is not None and info.inode != inode:
-                    continue
-                if any(lock.file == (device, inode) for lock in info.locks):
-                    found.append((pid, fd, info))
-                    continue
-                if pid not in mounts_of:
-                    mounts_of[pid] = mounts(pid)
-                mount = mounts_of[pid].get(info.mount)
-                if mount is None or mount.device != device:
-                    continue
-                if info.inode is None and _stat_inode(pid, fd, mount) != inode:
-                    continue
-                found.append((pid, fd, info))
-        return found
+                inode = info.inode
+                if inode is None and info.locks:
+                    inode = info.locks[0].inode
+                if inode is None:
+                    mount = self._mount(pid, info)
+                    inode = _stat_inode(pid, fd, mount) if mount is not None else None
+                if inode is not None:
+                    index.setdefault(inode, []).append((pid, fd, info))
+        return index
+
+    def _mount(self, pid: int, info: FdInfo) -> Optional[Mount]:
+        if pid not in self._mounts:
+            self._mounts[pid] = mounts(pid)
+        return self._mounts[pid].get(info.mount) if info.mount is not None else None
+
+    def _device(self, pid: int, info: FdInfo) -> Optional[Device]:
+        mount = self._mount(pid, info)
+        return mount.device if mount is not None else None
 
 
 def file_identity(pid: int, fd: int) -> Optional[tuple[Device, int, Mount]]:

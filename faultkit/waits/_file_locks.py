@@ -60,7 +60,7 @@ def lockers(world: World, file: File) -> list[tuple[int, int, fds.FdInfo]]:
     """The descriptors of the file, of all processes, that carry locks."""
 
     def find() -> list[tuple[int, int, fds.FdInfo]]:
-        found = descriptors(world).of_file(file.path, file.inode, file.device)
+        found = descriptors(world).of_file(file.inode, file.device)
         return [entry for entry in found if entry[2].locks]
 
     return once(world, ("lockers", file.key), find)

@@ -60,7 +60,7 @@ def channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
             ("fifo", device, number),
             lambda: [
                 End(owner, info.reads, info.writes)
-                for owner, _, info in descriptors(blocked.world).of_file(link, number, device)
+                for owner, _, info in descriptors(blocked.world).of_file(number, device)
             ],
         )
     else:

@@ -1,0 +1,323 @@
+"""Waits for pipes, sockets and polls: whoever has the other end."""
+
+import os
+import signal
+import socket
+import time
+
+import pytest
+from blocking import blocked, pids, programs, wait_of
+
+from faultkit import waits
+from faultkit.model import EVENT, INFERRED, OUTSIDE, PROVEN
+from faultkit.procfs.status import state
+from faultkit.world import World
+
+READ, WRITE, POLL, RECVFROM, SENDTO, CONNECT, ACCEPT = 0, 1, 7, 45, 44, 42, 288
+SELECT, PSELECT, EPOLL_WAIT, EPOLL_PWAIT, PPOLL = 23, 270, 232, 281, 271
+
+PAUSE = "READY\nsignal.pause()"
+
+
+@pytest.fixture
+def run():
+    with programs() as started:
+        yield started
+
+
+@pytest.fixture
+def pipe():
+    ends = os.pipe()
+    yield ends
+    for fd in ends:
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+
+
+def test_reader_of_an_empty_pipe_waits_for_the_writer(run, pipe):
+    reader = run.start("READY\nos.read(int(sys.argv[1]), 1)", pipe[0], pass_fds=pipe[:1])
+    writer = run.start(PAUSE, pass_fds=pipe[1:])
+    os.close(pipe[0])
+    os.close(pipe[1])
+    wait = wait_of(reader, READ)
+    assert (wait.lock.kind, wait.needs, wait.mode) == ("pipe", EVENT, "read")
+    assert (wait.confidence, pids(wait.holders)) == (PROVEN, {writer.pid})
+    assert wait.lock.name.startswith("pipe:[")
+
+
+def test_a_process_with_both_ends_is_taken_as_an_inheritor(run, pipe):
+    """This process, which has both ends, is not accused."""
+    reader = run.start("READY\nos.read(int(sys.argv[1]), 1)", pipe[0], pass_fds=pipe[:1])
+    writer = run.start(PAUSE, pass_fds=pipe[1:])
+    wait = wait_of(reader, READ)
+    assert (wait.confidence, pids(wait.holders)) == (INFERRED, {writer.pid})
+    assert any(f"process {os.getpid()} has both ends" in line for line in wait.evidence)
+
+
+def test_writer_to_a_full_pipe_waits_for_the_reader(run, pipe):
+    writer = run.start(
+        "READY\nos.write(int(sys.argv[1]), bytes(1 << 20))", pipe[1], pass_fds=pipe[1:]
+    )
+    reader = run.start(PAUSE, pass_fds=pipe[:1])
+    os.close(pipe[0])
+    os.close(pipe[1])
+    wait = wait_of(writer, WRITE)
+    assert (wait.mode, wait.needs, pids(wait.holders)) == ("write", EVENT, {reader.pid})
+
+
+def test_any_of_several_writers_may_end_it(run, pipe):
+    reader = run.start("READY\nos.read(int(sys.argv[1]), 1)", pipe[0], pass_fds=pipe[:1])
+    writers = {run.start(PAUSE, pass_fds=pipe[1:]).pid for _ in range(2)}
+    os.close(pipe[0])
+    os.close(pipe[1])
+    wait = wait_of(reader, READ)
+    assert wait.any_of
+    assert pids(wait.holders) == writers
+
+
+SELF = """
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+r, w = os.pipe()
+READY
+os.read(r, 1)
+"""
+
+
+def test_own_pipe_that_nobody_else_has_is_a_self_wait(run):
+    wait = wait_of(run.start(SELF), READ)
+    assert (wait.holders, wait.confidence) == ((wait.task,), PROVEN)
+
+
+def test_own_pipe_may_be_written_by_a_signal_handler(run):
+    wait = wait_of(run.start(SELF.replace("SIG_DFL", "default_int_handler")), READ)
+    assert wait.confidence == INFERRED
+
+
+def test_own_pipe_among_threads_is_for_the_other_threads(run):
+    program = run.start(
+        SELF.replace("READY", "threading.Thread(target=signal.pause).start()\nREADY")
+    )
+    wait = wait_of(program, READ)
+    assert len(wait.holders) == 1
+    assert wait.holders[0].tid != wait.task.tid
+
+
+def test_fifo_by_two_paths(run, tmp_path):
+    fifo, other = tmp_path / "fifo", tmp_path / "other"
+    os.mkfifo(fifo)
+    os.link(fifo, other)
+    keep = os.open(fifo, os.O_RDWR)
+    writer = run.start("f = os.open(sys.argv[1], os.O_WRONLY)\n" + PAUSE, other)
+    reader = run.start("f = os.open(sys.argv[1], os.O_RDONLY)\nREADY\nos.read(f, 1)", fifo)
+    os.close(keep)
+    wait = wait_of(reader, READ)
+    assert (wait.lock.kind, wait.lock.name) == ("pipe", str(fifo))
+    assert pids(wait.holders) == {writer.pid}
+
+
+def test_opening_a_fifo_may_end_by_itself(run, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    wait = wait_of(run.start("READY\nos.open(sys.argv[1], os.O_RDONLY)", fifo), 257)
+    assert (wait.lock.kind, wait.lock.name, wait.needs) == ("pipe", str(fifo), OUTSIDE)
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET])
+def test_socketpair_leads_to_the_peer(run, kind):
+    a, b = socket.socketpair(socket.AF_UNIX, kind)
+    code = "s = socket.socket(fileno=int(sys.argv[1]))\nREADY\ns.recv(1)"
+    one = run.start(code, a.fileno(), pass_fds=[a.fileno()])
+    two = run.start(code, b.fileno(), pass_fds=[b.fileno()])
+    a.close()
+    b.close()
+    first, second = wait_of(one, RECVFROM), wait_of(two, RECVFROM)
+    assert (first.lock.kind, first.needs, first.confidence) == ("unix_socket", EVENT, PROVEN)
+    assert (pids(first.holders), pids(second.holders)) == ({two.pid}, {one.pid})
+    assert first.lock.key == second.lock.key
+    assert first.lock.name == second.lock.name
+
+
+def test_full_unix_socket_waits_for_the_receiver(run):
+    a, b = socket.socketpair()
+    one = run.start(
+        "s = socket.socket(fileno=int(sys.argv[1]))\nREADY\ns.sendall(bytes(1 << 24))",
+        a.fileno(), pass_fds=[a.fileno()],
+    )  # fmt: skip
+    two = run.start(PAUSE, pass_fds=[b.fileno()])
+    a.close()
+    b.close()
+    wait = wait_of(one, SENDTO)
+    assert (wait.mode, pids(wait.holders)) == ("write", {two.pid})
+
+
+SERVER = """
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(int(sys.argv[2]))
+READY
+signal.pause()
+"""
+
+
+def test_unaccepted_unix_connection_waits_for_the_listener(run, tmp_path):
+    path = tmp_path / "s.sock"
+    server = run.start(SERVER, path, 5)
+    client = run.start(
+        "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\nREADY\ns.recv(1)", path
+    )
+    wait = wait_of(client, RECVFROM)
+    assert (wait.needs, pids(wait.holders)) == (EVENT, {server.pid})
+    assert str(path) in wait.lock.name
+
+
+def test_unix_connect_to_a_full_queue_waits_for_the_listener(run, tmp_path):
+    path = tmp_path / "s.sock"
+    server = run.start(SERVER, path, 0)
+    code = "s = socket.socket(socket.AF_UNIX)\nREADY\ns.connect(sys.argv[1]); signal.pause()"
+    run.start(code, path)
+    wait = wait_of(run.start(code, path), CONNECT)
+    assert (wait.needs, pids(wait.holders)) == (EVENT, {server.pid})
+    assert wait.lock.name == f"connect to {path}"
+
+
+@pytest.mark.parametrize(
+    "family,address,shown",
+    [
+        (socket.AF_INET, "127.0.0.1", "127.0.0.1"),
+        (socket.AF_INET6, "::1", "[::1]"),
+        (socket.AF_INET6, "::ffff:127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_loopback_tcp_leads_to_the_peer(run, family, address, shown):
+    listener = socket.socket(family)
+    listener.bind((address, 0))
+    listener.listen()
+    port = listener.getsockname()[1]
+    server = run.start(
+        """
+        l = socket.socket(fileno=int(sys.argv[1]))
+        READY
+        c, _ = l.accept(); l.close(); c.recv(1)
+        """,
+        listener.fileno(),
+        pass_fds=[listener.fileno()],
+    )
+    listener.close()
+    target = address.replace("::ffff:", "")
+    code = "s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\nREADY\ns.recv(1)"
+    client = run.start(code, target, port)
+    one, two = wait_of(client, RECVFROM), wait_of(server, RECVFROM)
+    assert (one.lock.kind, one.needs, one.confidence) == ("tcp", EVENT, PROVEN)
+    assert (pids(one.holders), pids(two.holders)) == ({server.pid}, {client.pid})
+    assert one.lock.key == two.lock.key
+    assert one.lock.name.endswith(f"<-> {shown}:{port}")
+
+
+def test_tcp_that_nobody_accepted_waits_for_the_listener(run):
+    server = run.start(
+        """
+        s = socket.create_server(("127.0.0.1", 0))
+        print("ready", s.getsockname()[1], flush=True)
+        signal.pause()
+        """
+    )
+    code = "s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\nREADY\ns.recv(1)"
+    wait = wait_of(run.start(code, server.words[0]), RECVFROM)
+    assert (wait.needs, pids(wait.holders)) == (EVENT, {server.pid})
+
+
+def test_tcp_with_data_on_its_way_is_not_stuck(run):
+    """The reader is stopped, as a debugger would, before it could take what has come."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    code = "s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\nREADY\ns.recv(1)"
+    client = run.start(code, listener.getsockname()[1])
+    seen = blocked(client, RECVFROM)
+    peer, _ = listener.accept()
+    assert waits.recognise(seen).needs == EVENT
+    client.send_signal(signal.SIGSTOP)
+    while state(client.pid) != "T":
+        time.sleep(0.01)
+    peer.send(b"x")
+    wait = waits.recognise(seen._replace(world=World([seen.process])))
+    assert (wait.needs, wait.holders) == (OUTSIDE, ())
+    peer.close()
+    listener.close()
+
+
+def test_accept_and_udp_wait_for_the_outside(run):
+    accept = run.start("s = socket.create_server(('127.0.0.1', 0))\nREADY\ns.accept()")
+    udp = run.start(
+        "s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('127.0.0.1', 0))\nREADY\ns.recv(1)"
+    )
+    wait = wait_of(accept, ACCEPT)
+    assert (wait.lock.kind, wait.needs) == ("accept", OUTSIDE)
+    assert wait_of(udp, RECVFROM).needs == OUTSIDE
+
+
+POLLS = {
+    "poll": (
+        "p = select.poll()\nfor fd in fds: p.register(fd, select.POLLIN)\nREADY\np.poll()",
+        (POLL, PPOLL),
+    ),
+    "select": ("READY\nselect.select(fds, [], [])", (SELECT, PSELECT)),
+    "epoll": (
+        "p = select.epoll()\nfor fd in fds: p.register(fd, select.EPOLLIN)\nREADY\np.poll()",
+        (EPOLL_WAIT, EPOLL_PWAIT),
+    ),
+}
+FDS = "fds = [int(fd) for fd in sys.argv[1:]]\n"
+
+
+@pytest.mark.parametrize("call", POLLS)
+def test_poll_leads_to_all_peers(run, pipe, call):
+    code, numbers = POLLS[call]
+    a, b = socket.socketpair()
+    fds = [pipe[0], a.fileno()]
+    poller = run.start(FDS + code, *fds, pass_fds=fds)
+    writer = run.start(PAUSE, pass_fds=pipe[1:])
+    peer = run.start(PAUSE, pass_fds=[b.fileno()])
+    a.close()
+    b.close()
+    os.close(pipe[0])
+    os.close(pipe[1])
+    wait = wait_of(poller, *numbers)
+    assert (wait.lock.kind, wait.needs, wait.any_of) == ("poll", EVENT, True)
+    assert pids(wait.holders) == {writer.pid, peer.pid}
+
+
+@pytest.mark.parametrize("call", POLLS)
+def test_poll_of_one_pipe_is_a_wait_for_that_pipe(run, pipe, call):
+    code, numbers = POLLS[call]
+    poller = run.start(FDS + code, pipe[0], pass_fds=pipe[:1])
+    writer = run.start(PAUSE, pass_fds=pipe[1:])
+    os.close(pipe[0])
+    os.close(pipe[1])
+    wait = wait_of(poller, *numbers)
+    assert (wait.lock.kind, pids(wait.holders)) == ("pipe", {writer.pid})
+
+
+@pytest.mark.parametrize("call", POLLS)
+def test_poll_with_a_listening_socket_is_an_event_loop(run, pipe, call):
+    code, numbers = POLLS[call]
+    listener = socket.create_server(("127.0.0.1", 0))
+    fds = [pipe[0], listener.fileno()]
+    poller = run.start(FDS + code, *fds, pass_fds=fds)
+    listener.close()
+    wait = wait_of(poller, *numbers)
+    assert (wait.needs, wait.holders) == (OUTSIDE, ())
+
+
+@pytest.mark.parametrize("call", POLLS)
+def test_poll_with_a_timeout_ends_by_itself(run, pipe, call):
+    code, numbers = POLLS[call]
+    timeout = {"poll": "p.poll(60000)", "select": "select.select(fds, [], [], 60)",
+               "epoll": "p.poll(60)"}[call]  # fmt: skip
+    head, _, _ = code.rpartition("\n")
+    poller = run.start(FDS + head + "\n" + timeout, pipe[0], pass_fds=pipe[:1])
+    wait = wait_of(poller, *numbers)
+    assert (wait.needs, wait.timed) == (OUTSIDE, True)
+
+
+def test_poll_with_a_self_pipe_may_be_woken_by_a_signal(run):
+    code = "fds = os.pipe()[:1]\n" + POLLS["poll"][0]
+    assert wait_of(run.start(code), POLL, PPOLL).needs == OUTSIDE
