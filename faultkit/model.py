@@ -1,10 +1,12 @@
 """What analyzers return: plain data, the same for every host, rendered elsewhere.
 
-Addresses are integers in the target's address space; unknown values are None.
+Addresses are integers in the target's address space; unknown values are None.  Everything that
+comes by the thousand is a NamedTuple: importing and making dataclasses would cost a tenth of the
+time that a command may take inside gdb.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Any, Optional
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional
 
 PROVEN = "proven"  # recorded by the lock itself or by the kernel
 INFERRED = "inferred"  # concluded from the candidate's code and stack; evidence says how
@@ -14,23 +16,31 @@ NOT_FOUND = "not-found"
 INCONCLUSIVE = "inconclusive"
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """A thread (or single-threaded process), identified by the kernel's own thread id.
 
     `pid` is the thread group's id; `number` is the debugger's own name for it ("3" in gdb);
-    `state` is the letter of /proc/PID/stat, None where the target does not hold it.
+    `state` is the letter of /proc/PID/stat, None where the target does not hold it.  Tasks with
+    the same ids are equal, whatever else is known of them.
     """
 
     pid: int
     tid: int
-    name: Optional[str] = field(default=None, compare=False)
-    state: Optional[str] = field(default=None, compare=False)
-    number: Optional[str] = field(default=None, compare=False)
+    name: Optional[str] = None
+    state: Optional[str] = None
+    number: Optional[str] = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Task) and self[:2] == other[:2]
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self[:2])
 
 
-@dataclass(frozen=True)
-class SourceLine:
+class SourceLine(NamedTuple):
     """One level of an inline chain: where an address comes from in the source."""
 
     function: Optional[str]
@@ -39,8 +49,7 @@ class SourceLine:
     column: Optional[int] = None
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame of a back trace; `address` is the pc (a return address when index > 0).
 
     `sp` is the stack pointer in that frame and `registers` what unwinding recovered of the
@@ -55,11 +64,10 @@ class Frame:
     inlines: tuple[SourceLine, ...] = ()
     sp: Optional[int] = None
     function_start: Optional[int] = None
-    registers: Optional[dict[str, int]] = field(default=None, compare=False, repr=False)
+    registers: Optional[dict[str, int]] = None
 
 
-@dataclass(frozen=True)
-class Lock:
+class Lock(NamedTuple):
     """Something that is waited for.  `key` is its identity: equal keys are the same lock, also
     when two processes map it at different addresses."""
 
@@ -79,8 +87,7 @@ EVENT = "event"  # somebody has to act: signal, post, arrive, exit, answer
 OUTSIDE = "outside"  # a timer, a device, a peer elsewhere: not another task that we could see
 
 
-@dataclass(frozen=True)
-class Wait:
+class Wait(NamedTuple):
     """One task's wait, and who would end it.
 
     `holders` are the tasks that must act; all of them, or with `any_of` just one.  `fault` is
@@ -111,11 +118,10 @@ class Wait:
 
     def but(self, **changes: Any) -> "Wait":
         """The same wait with some fields changed."""
-        return replace(self, **changes)
+        return self._replace(**changes)
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing found.  `members` in cycle order, each held by the next one."""
 
     type: str
@@ -129,19 +135,33 @@ class Finding:
     evidence: tuple[str, ...] = ()
 
 
-@dataclass
 class Report:
-    """An analyzer's whole answer; see docs/architecture.md for its JSON form."""
+    """An analyzer's whole answer; see docs/architecture.md for its JSON form.
 
-    command: str
-    host: dict[str, Optional[str]]
-    target: dict[str, Optional[str]]
-    verdict: str
-    summary: str
-    findings: list[Finding] = field(default_factory=list)
-    limits: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    stacks: list[tuple[Task, tuple[Frame, ...]]] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-    elapsed_seconds: float = 0.0
-    paused_seconds: Optional[float] = None
+    `counts` says how many tasks there are and how many waits are resolved; `paused_seconds` is
+    how long the target has been stopped, None where nothing was.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        host: dict[str, Optional[str]],
+        target: dict[str, Optional[str]],
+        verdict: str,
+        summary: str = "",
+        findings: Sequence[Finding] = (),
+        limits: Sequence[str] = (),
+        counts: Optional[dict[str, int]] = None,
+    ) -> None:
+        self.command = command
+        self.host = host
+        self.target = target
+        self.verdict = verdict
+        self.summary = summary
+        self.findings = list(findings)
+        self.limits = list(limits)
+        self.notes: list[str] = []
+        self.stacks: list[tuple[Task, tuple[Frame, ...]]] = []
+        self.counts = counts or {}
+        self.elapsed_seconds = 0.0
+        self.paused_seconds: Optional[float] = None

@@ -1,9 +1,12 @@
 """The arguments that every host's commands share."""
 
-import argparse
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NoReturn, Optional
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Optional
+
+if TYPE_CHECKING:  # imported where it is used: most commands are typed without arguments
+    import argparse
 
 from faultkit.target import FaultkitError
 
@@ -11,8 +14,7 @@ STACKS = ("cycle", "all", "none")
 DEADLOCK_OPTIONS = ("--stacks", "--json", "--dot", "--svg", "--output")
 
 
-@dataclass(frozen=True)
-class DeadlockArguments:
+class DeadlockArguments(NamedTuple):
     """What `deadlock` was asked: process ids, and where its answer goes."""
 
     pids: tuple[int, ...] = ()
@@ -21,11 +23,6 @@ class DeadlockArguments:
     dot: Optional[str] = None
     svg: Optional[str] = None
     output: Optional[str] = None
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise FaultkitError(f"{self.prog}: {message}", f"see `help {self.prog}`")
 
 
 def add_deadlock_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,13 +44,21 @@ def parse_deadlock(words: Sequence[str]) -> DeadlockArguments:
     """The arguments of `deadlock`.  Raises FaultkitError on words that it does not know."""
     if not words:
         return DeadlockArguments()
-    parser = _Parser(prog="deadlock", add_help=False)
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise FaultkitError(f"{self.prog}: {message}", f"see `help {self.prog}`")
+
+    parser = Parser(prog="deadlock", add_help=False)
     add_deadlock_arguments(parser)
     given = vars(parser.parse_args(list(words)))
     return DeadlockArguments(**{**given, "pids": tuple(dict.fromkeys(given["pids"]))})
 
 
 def _pid(text: str) -> int:
+    import argparse
+
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"`{text}` is no process id")
     return int(text)

@@ -91,15 +91,23 @@ class Snapshot:
         return wait
 
     def all_blocked(self, pid: int) -> bool:
-        """Whether not one task of the process was seen running, or could not be seen."""
-        return not any(task.pid == pid for task in self.running | self.unseen)
+        """Whether not one task of the process runs, or could not be seen."""
+        if any(task.pid == pid for task in self.running | self.unseen):
+            return False
+        return all(
+            process.surely_blocked(task)
+            for task, process in self.tasks.items()
+            if task.pid == pid
+        )
 
     def progressed(self, before: Wait) -> bool:
         """Whether the task has got on since: it no longer waits, or waits for something else,
         or what it waits for has changed hands.  Call `forget` before the first."""
         process = self.tasks.get(before.task)
-        if process is None or process.stopped:
+        if process is None:
             return False
+        if process.stopped:
+            return not process.surely_blocked(before.task)
         try:
             now = self.look_at(process, before.task)
         except FaultkitError:

@@ -100,6 +100,11 @@ class Process(ABC):
     def syscall(self, task: Task) -> Optional[Syscall]:
         """Where the task is blocked: a Syscall, RUNNING, or None when it can't be told."""
 
+    def surely_blocked(self, task: Task) -> bool:
+        """Whether a task that `syscall` shows as blocked is not just on its way out of the
+        call.  Dearer than `syscall` where the two differ: for what is about to be claimed."""
+        return True
+
     @abstractmethod
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at `address`, all of them, or ReadError."""

@@ -15,12 +15,13 @@ def _prepare():
     Only appends to sys.path: the virtual environment of this checkout, this installation,
     FAULTKIT_SITE.  The packages beside this very file win over any other copy.
     """
-    import glob
     import importlib.util
 
     here = os.path.dirname(os.path.abspath(os.path.expanduser(_prepare.__code__.co_filename)))
     root = os.path.dirname(os.path.realpath(here))
-    places = sorted(glob.glob(os.path.join(root, ".venv", "lib", "python3*", "site-packages")))
+    venv = os.path.join(root, ".venv", "lib")
+    pythons = sorted(os.listdir(venv)) if os.path.isdir(venv) else []
+    places = [os.path.join(venv, python, "site-packages") for python in pythons]
     places.append(root)
     places += [place for place in os.environ.get("FAULTKIT_SITE", "").split(os.pathsep) if place]
     sys.path.extend(place for place in places if place not in sys.path)

@@ -79,6 +79,7 @@ class GdbProcess(Process):
         self.kind = "core" if core else "process"
         self.live = not core and _traced_by_us(self.pid)
         self.stopped = True
+        self._proc = _readable(self.pid) if self.live else None
         self._threads = {thread.ptid[1] or thread.ptid[0]: thread for thread in threads}
         self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
         self._mappings: Optional[Sequence[Mapping]] = None
@@ -97,8 +98,8 @@ class GdbProcess(Process):
         """The task with gdb's number for it, and its name and state where it is alive."""
         thread = self._threads.get(task.tid)
         number = str(thread.num) if thread is not None else None
-        if self.live:
-            known = ProcProcess(self.pid).describe(task)
+        if self._proc is not None:
+            known = self._proc.describe(task)
             return Task(task.pid, task.tid, known.name, known.state, number)
         name = thread.name if thread is not None else None
         return Task(task.pid, task.tid, name, None, number)
@@ -114,6 +115,21 @@ class GdbProcess(Process):
             return None
 
     def syscall(self, task: Task) -> Optional[Syscall]:
+        """A live inferior's threads by /proc, which is five times faster than registers but
+        does not tell a thread that a wake-up has reached: see `surely_blocked`."""
+        if self._proc is not None:
+            call = self._proc.syscall(task)
+            if call is not None:
+                return call
+        return self._syscall_by_registers(task)
+
+    def surely_blocked(self, task: Task) -> bool:
+        if self._proc is None:
+            return True
+        call = self._syscall_by_registers(task)
+        return call is not None and call is not RUNNING
+
+    def _syscall_by_registers(self, task: Task) -> Optional[Syscall]:
         frame = self._newest_frame(task)
         if frame is None:
             return None
@@ -153,8 +169,8 @@ class GdbProcess(Process):
 
     def mappings(self) -> Sequence[Mapping]:
         if self._mappings is None:
-            if self.live:
-                self._mappings = ProcProcess(self.pid).mappings()
+            if self._proc is not None:
+                self._mappings = self._proc.mappings()
             elif self.core:
                 from faultkit.corefile import core_mappings
 
@@ -240,6 +256,16 @@ class GdbProcess(Process):
                 "load it with `file PROGRAM`"
             )
         return limits
+
+
+def _readable(pid: int) -> Optional[ProcProcess]:
+    """The process through /proc, None if that does not let us see its system calls."""
+    try:
+        process = ProcProcess(pid)
+        process.syscall(Task(pid, pid))
+    except FaultkitError:
+        return None
+    return process
 
 
 def core_file() -> Optional[str]:

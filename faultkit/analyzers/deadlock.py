@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from faultkit.graph import WaitGraph
 from faultkit.model import (
@@ -29,8 +28,7 @@ MOST_STACKS = 200  # back traces shown by --stacks all
 INFERRED_LOCKS = 256  # locks without a recorded holder that are looked into
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """What the user may ask for: `stacks` is "cycle" (members only), "all" or "none"."""
 
     stacks: str = "cycle"
@@ -64,9 +62,8 @@ def analyze(
             "release": None,
         },
         _verdict(findings, limits),
-        "",
-        findings,
-        limits,
+        findings=findings,
+        limits=limits,
         counts=_counts(snapshot),
     )
     report.summary = _summary(report)
@@ -189,13 +186,17 @@ def _infer(snapshot: Snapshot) -> None:
 
 
 def _second_look(snapshot: Snapshot, findings: list[Finding]) -> list[Finding]:
-    """Drop the findings whose tasks have got on after a moment; what is stopped can't."""
-    involved = [wait for finding in findings for wait in _waits_of(finding, snapshot)]
-    if all(snapshot.tasks[wait.task].stopped or not snapshot.tasks[wait.task].live
-           for wait in involved if wait.task in snapshot.tasks):
-        return findings
-    time.sleep(SECOND_LOOK)
-    snapshot.forget()
+    """Drop the findings whose tasks get on: at a second sample a moment later, or, stopped,
+    because a wake-up had reached them already."""
+    involved = [
+        snapshot.tasks[wait.task]
+        for finding in findings
+        for wait in _waits_of(finding, snapshot)
+        if wait.task in snapshot.tasks
+    ]
+    if any(process.live and not process.stopped for process in involved):
+        time.sleep(SECOND_LOOK)
+        snapshot.forget()
     return [
         finding
         for finding in findings
@@ -301,7 +302,7 @@ def _with_details(
         process = snapshot.tasks.get(wait.task)
         lock = wait.lock
         if process is not None and lock.name is None and lock.address is not None:
-            lock = replace(lock, key=lock.identity, name=name_address(process, lock.address))
+            lock = lock._replace(key=lock.identity, name=name_address(process, lock.address))
         return wait.but(
             task=world.describe(wait.task),
             lock=lock,
@@ -315,8 +316,7 @@ def _with_details(
         for number, wait in enumerate(finding.members)
     )
     root_waits_for = finding.root_waits_for
-    return replace(
-        finding,
+    return finding._replace(
         members=members,
         victims=tuple(world.describe(task) for task in finding.victims),
         lock=members[0].lock if finding.lock and members else finding.lock,

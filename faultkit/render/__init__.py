@@ -1,7 +1,6 @@
 """Reports as text, JSON and graphs: the only place that formats anything."""
 
 import os
-import tempfile
 from typing import Callable, Protocol
 
 from faultkit.model import Report
@@ -71,6 +70,8 @@ def save(path: str, text: str) -> None:
         with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         return
+    import tempfile
+
     folder = os.path.dirname(os.path.abspath(path))
     handle, temporary = tempfile.mkstemp(prefix=".faultkit-", dir=folder)
     try:
