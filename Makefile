@@ -23,7 +23,7 @@ help:
 
 demo:
 	@tools/apt $(DEMO_PACKAGES)
-	@tools/venv
+	@tools/venv || echo "no packages for gdb's Python: the report will be plainer"
 	@tools/demo
 
 test: setup lint pytest
@@ -38,7 +38,7 @@ lint: setup
 	$(PYTHON) -m mypy
 
 pytest: setup lint
-	$(PYTHON) -m pytest -n $$(nproc) $(PYTEST_ARGS) </dev/null
+	FAULTKIT_FULL=1 $(PYTHON) -m pytest -n $$(nproc) $(PYTEST_ARGS) </dev/null
 
 test-matrix: setup
 	@set -e; for suite in $(MATRIX); do \
