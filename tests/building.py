@@ -47,7 +47,7 @@ def compile_c(source: Path, variant: str, output: Path) -> list[str]:
 
 def compile_cxx(source: Path, variant: str, output: Path) -> list[str]:
     compiler = os.environ.get("CXX", "g++")
-    return [compiler, "-std=c++17", *COMMON, *FLAGS[variant], "-o", str(output), str(source)]
+    return [compiler, "-std=c++20", *COMMON, *FLAGS[variant], "-o", str(output), str(source)]
 
 
 def compile_rust(source: Path, variant: str, output: Path) -> list[str]:

@@ -1,0 +1,48 @@
+"""The C++ standard library's locks: tests/programs/locks.cc."""
+
+from .model import Expect, Scenario
+
+PAIR = ("a", "b")
+MUTEX, RWLOCK = "pthread_mutex", "rwlock"
+
+
+def _scenario(scene, verdict, *findings, **more):
+    return Scenario(f"cxx-{scene}", "locks.cc", (scene,), verdict, findings, **more)
+
+
+def _proven(scene, *kinds, members=PAIR, type="cycle", names=()):
+    finding = Expect(type, members, kinds, 0, confidence="proven", names=names)
+    return _scenario(scene, "found", finding)
+
+
+def _inferred(scene, *kinds, **more):
+    """The lock does not record who holds it: found by inference, or said to be unknown."""
+    finding = Expect("cycle", PAIR, kinds, 0, confidence="inferred")
+    return _scenario(scene, "found|inconclusive", finding, **more)
+
+
+def _nobody(scene, *findings, verdict="found|inconclusive|not-found", **more):
+    return _scenario(scene, verdict, *findings, **more)
+
+
+SCENARIOS = (
+    *(_proven(scene, MUTEX, MUTEX) for scene in ("mutex", "unique-lock", "scoped-lock")),
+    *(_proven(scene, MUTEX, MUTEX) for scene in ("timed", "recursive", "recursive-timed")),
+    _proven("self", MUTEX, members=("a",), type="self-deadlock"),
+    _proven("shared-writers", RWLOCK, RWLOCK),
+    _proven("shared-mixed", RWLOCK, RWLOCK),
+    _proven("shared-timed-writers", RWLOCK, RWLOCK),
+    _proven("shared-timed-readers", RWLOCK, RWLOCK),
+    _inferred("shared-readers", RWLOCK, RWLOCK),
+    _inferred("once", "once", "once"),
+    _inferred("static", "cxa_guard", "cxa_guard"),
+    _proven("join", "join", MUTEX),
+    _proven("async", "join", MUTEX),
+    _nobody("promise", Expect("cycle", PAIR), notes="nothing records who is to keep a promise"),
+    _scenario("pool", "not-found"),
+    _scenario("pool-any", "not-found"),
+    _nobody("binary-semaphore", Expect("cycle", PAIR), notes="a counter, and no holder"),
+    _nobody("counting-semaphore", Expect("cycle", PAIR), notes="a counter, and no holder"),
+    _nobody("latch", Expect("cycle", PAIR), notes="nothing records who is to count down"),
+    _nobody("barrier", Expect("cycle", PAIR), notes="the waits of all barriers share a pool"),
+)
