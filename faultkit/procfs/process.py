@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Sequence
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
-from faultkit.model import Task
+from faultkit.model import Frame, Task
 from faultkit.target import (
     RUNNING,
     FaultkitError,
@@ -13,6 +13,9 @@ from faultkit.target import (
     ReadError,
     Syscall,
 )
+
+if TYPE_CHECKING:
+    from faultkit.code.process import Code
 
 NO_PERMISSION = (
     "run as root or as the process's user (and see kernel.yama.ptrace_scope), "
@@ -97,7 +100,8 @@ class ProcProcess(Process):
         self.pid = pid
         self._memory: Optional[int] = None
         self._mappings: Optional[list[Mapping]] = None
-        self._unwinder: Optional[object] = None
+        self._code: Optional[Code] = None
+        self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
         if not os.path.isdir(f"/proc/{pid}/task"):
             raise FaultkitError(f"no process {pid}", "it has ended, or its pid is in a container")
 
@@ -164,3 +168,31 @@ class ProcProcess(Process):
                 text = ""
             self._mappings = parse_maps(text)
         return self._mappings
+
+    @property
+    def code(self) -> "Code":
+        """Its symbols, frames and instructions; loaded when first asked for."""
+        if self._code is None:
+            from faultkit.code.process import Code
+
+            self._code = Code(self.read, self.mappings(), self.pid)
+        return self._code
+
+    def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
+        found = self.code.symbol(address)
+        return (found.name, found.offset, found.size) if found is not None else None
+
+    def registers(self, task: Task) -> dict[str, int]:
+        """"rip" and "rsp": all that /proc tells, and only of a blocked task."""
+        call = self.syscall(task)
+        if call is None or call.nr < 0:
+            return {}
+        return {"rip": call.pc, "rsp": call.sp}
+
+    def frames(self, task: Task, limit: int = 64) -> tuple[Frame, ...]:
+        known = self._frames.get((task.tid, limit))
+        if known is None:
+            registers = self.registers(task)
+            known = self.code.frames(registers, limit) if registers else ()
+            self._frames[task.tid, limit] = known
+        return known
