@@ -1,0 +1,128 @@
+"""What the Python providers share: a process's thread states, and who is inside which `with`."""
+
+from typing import NamedTuple, Optional
+
+from faultkit.layouts.cpython import (
+    PythonMemory,
+    is_pointer,
+    list_thread_states,
+    read_thread_state,
+    runs_python,
+)
+from faultkit.layouts.pyframes import PyFrame, exits, place, python_frames, uses_name
+from faultkit.model import Task
+from faultkit.target import ReadError
+from faultkit.waits._stack import live_stack, words
+from faultkit.world import Blocked
+
+STACK = 16 << 10  # how far up a waiter's stack its thread state and its lock object are looked for
+
+
+class Inside(NamedTuple):
+    """A thread inside a `with` block: `manager` is the object after `with`."""
+
+    task: Task
+    kind: str
+    manager: int
+    where: str
+
+
+class Python:
+    """What is known of the interpreter in one process."""
+
+    def __init__(self, blocked: Blocked) -> None:
+        self.process = blocked.process
+        self.memory = PythonMemory(blocked.process)
+        self.tasks = blocked.world.threads(blocked.process)
+        self.states: dict[int, int] = {}
+        self._inside: Optional[list[Inside]] = None
+
+    def pointers_on_stack(self, blocked: Blocked) -> list[int]:
+        """The distinct addresses of what may be objects, on the waiter's stack near its sp."""
+        stack = words(live_stack(self.process, blocked.call.sp, STACK))
+        return [word for word in dict.fromkeys(stack) if is_pointer(word)]
+
+    def state(self, blocked: Blocked) -> Optional[int]:
+        """The waiter's PyThreadState, or None.  Finding one finds its interpreter's others."""
+        tid = self._inner_tid(blocked)
+        if tid not in self.states:
+            for pointer in self.pointers_on_stack(blocked):
+                found = read_thread_state(self.process, pointer, self.tasks)
+                if found is not None and found.tid == tid:
+                    self.states.update(list_thread_states(self.process, found, self.tasks))
+                    break
+        return self.states.get(tid)
+
+    def _inner_tid(self, blocked: Blocked) -> int:
+        for tid, task in self.tasks.items():
+            if task == blocked.task:
+                return tid
+        return blocked.task.tid
+
+    def frames(self, state: int) -> list[PyFrame]:
+        """The Python frames of the thread with that state, innermost first."""
+        return python_frames(self.memory, state)
+
+    def inside(self) -> list[Inside]:
+        """Every `with` block that a thread is inside of.
+
+        Left out: blocks of functions that also release by hand, and those that called
+        threading's wait(), which lets go of the lock meanwhile.
+        """
+        if self._inside is None:
+            self._inside = []
+            for tid, state in self.states.items():
+                self._inside += self._inside_of(self.tasks[tid], state)
+        return self._inside
+
+    def _inside_of(self, task: Task, state: int) -> list[Inside]:
+        found = []
+        for frame in self.frames(state):
+            where = place(self.memory, frame)
+            if where is None:
+                continue
+            if where.is_threading and where.function in ("wait", "wait_for"):
+                break
+            if uses_name(self.memory, frame, "release"):
+                continue
+            for kind, manager in exits(self.memory, frame):
+                found.append(Inside(task, kind, manager, str(where)))
+        return found
+
+    def locks_with(self, condition: int, lock: int) -> bool:
+        """Whether the threading.Condition at `condition` is made of `lock`: its first attribute
+        is `_lock` (Lib/threading.py, Condition.__init__), which lies, by version, in a values
+        array before the object (3.11, 3.12), behind its head (3.13) or in its dictionary."""
+        try:
+            values, tagged, *_, head, body = self.process.words(condition - 32, 8)
+            if body == lock:
+                return True
+            if self.memory.type_name(head) == "dict":
+                keys, shared = self.process.words(head + 32, 2)
+                return self._first_value(shared) == lock or self._entry(keys, "_lock") == lock
+            return lock in (self._first_value(values), self._first_value(tagged + 1))
+        except ReadError:
+            return False
+
+    def _first_value(self, array: int) -> int:
+        try:
+            return self.process.u64(array) if is_pointer(array) else 0
+        except ReadError:
+            return 0
+
+    def _entry(self, keys: int, name: str) -> int:
+        """The value of key `name` among the first entries of a PyDictKeysObject."""
+        if not is_pointer(keys):
+            return 0
+        table = self.process.words(keys, 32)
+        pairs = zip(table[5:], table[6:])
+        return next((value for key, value in pairs if self.memory.text(key) == name), 0)
+
+
+def python_of(blocked: Blocked) -> Optional[Python]:
+    """The interpreter in the waiter's process, None if there is none."""
+    name = f"python {blocked.process.pid}"
+    if name not in blocked.world.cache:
+        blocked.world.cache[name] = Python(blocked) if runs_python(blocked.process) else None
+    python: Optional[Python] = blocked.world.cache[name]
+    return python

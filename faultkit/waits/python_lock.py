@@ -1,0 +1,198 @@
+"""Python's threading.Lock and RLock, Thread.join, and what else waits for a lock of Python's:
+each is a semaphore, found through the Python object on the waiter's stack."""
+
+from typing import Optional
+
+from faultkit.layouts.cpython import (
+    BUFFERED_TYPES,
+    RLOCK_COUNT_AT,
+    RLOCK_OWNER_AT,
+    STATE_WORDS,
+    is_pointer,
+    lock_in_object,
+    thread_is_gone,
+    thread_of,
+)
+from faultkit.layouts.pyframes import Place, place
+from faultkit.model import EVENT, INFERRED, Lock, Task, Wait
+from faultkit.target import ReadError
+from faultkit.waits._futex import SYSCALLS as SYSCALLS
+from faultkit.waits._futex import WAIT, WAIT_BITSET, FutexCall, parse
+from faultkit.waits._owner import held_by
+from faultkit.waits._python import Python, python_of
+from faultkit.world import Blocked
+
+PRIORITY = 4  # before semaphores, of which they are made
+
+MOST_COUNT = 1 << 32
+HANDLE_SIZE = 96  # at least as much as a ThreadHandle has
+SHOWN = 3  # Python frames told of as evidence
+
+NO_OWNER = (
+    "threading.Lock records no owner and no thread is seen inside `with` on it; "
+    "py-spy dump or faulthandler shows all Python stacks, an RLock would name its owner"
+)
+
+
+def recognise(blocked: Blocked) -> Optional[Wait]:
+    """A wait in PyThread_acquire_lock_timed (Python/thread_pthread.h)."""
+    call = parse(blocked)
+    if call is None or call.operation not in (WAIT, WAIT_BITSET) or call.value != 0:
+        return None
+    python = python_of(blocked)
+    if python is None:
+        return None
+    pointers = python.pointers_on_stack(blocked)
+    for pointer in pointers:
+        found = lock_in_object(python.memory, pointer, call.uaddr)
+        if found is not None:
+            return _wait(blocked, call, python, pointer, *found)
+    return _handle_join(blocked, call, python, pointers)
+
+
+def _wait(
+    blocked: Blocked, call: FutexCall, python: Python, address: int, kind: str, at: int
+) -> Optional[Wait]:
+    state = python.state(blocked)
+    frames = python.frames(state) if state is not None else []
+    places = [found for frame in frames[:SHOWN] if (found := place(python.memory, frame))]
+    wait = Wait(
+        blocked.task,
+        _lock(blocked, "python_lock", address),
+        timed=call.timed,
+        evidence=tuple(f"in {where}" for where in places),
+    )
+    if kind == "_thread.RLock":
+        return _owned(blocked, wait, python, address, "python_rlock", RLOCK_OWNER_AT)
+    if kind in BUFFERED_TYPES:
+        return _owned(blocked, wait, python, address, "python_buffered", at + 8)
+    if kind == "_queue.SimpleQueue":
+        return wait.but(lock=_lock(blocked, "python_queue", address), needs=EVENT, any_of=True)
+    joined = _joined(python, address)
+    if joined is not None:
+        return wait.but(
+            lock=_lock(blocked, "python_join", address, f"thread {joined.tid}"),
+            needs=EVENT,
+            holders=(joined,),
+            evidence=(*wait.evidence, f"the lock that thread {joined.tid} releases on exit"),
+        )
+    if places and _idles(places[0]):
+        return wait.but(lock=_lock(blocked, "python_condition", address), needs=EVENT, any_of=True)
+    return _plain(blocked, wait, python, address)
+
+
+def _lock(blocked: Blocked, kind: str, address: int, name: Optional[str] = None) -> Lock:
+    return Lock(kind, address, name, ("private", blocked.process.pid, address))
+
+
+def _owned(
+    blocked: Blocked, wait: Wait, python: Python, address: int, kind: str, owner_at: int
+) -> Wait:
+    """A lock that records its owner's threading.get_ident(); a later thread may have been given
+    the ident of one that ended, and is then the owner for Python, too."""
+    name = {"python_rlock": "RLock"}.get(kind, "buffered file")
+    wait = wait.but(lock=Lock(kind, address, key=wait.lock.key))
+    owner = python.process.u64(address + owner_at)
+    if kind == "python_rlock":
+        count = python.process.u64(address + RLOCK_COUNT_AT)
+        if not owner or not 0 < count < MOST_COUNT:
+            return wait.but(evidence=(*wait.evidence, "the RLock changes hands just now"))
+    tid = thread_of(python.process, owner, python.tasks)
+    if tid is not None:
+        evidence = f"the {name} records its owner, ident {owner:#x}, tid {tid}"
+        return held_by(
+            blocked,
+            wait.lock,
+            tid,
+            private=True,
+            timed=wait.timed,
+            evidence=(*wait.evidence, evidence),
+        )
+    if owner and thread_is_gone(python.process, owner):
+        return wait.but(
+            fault="orphaned-lock",
+            fault_detail=f"the {name}'s owner, ident {owner:#x}, has exited while it held it",
+        )
+    return wait.but(missing=f"the {name}'s owner, ident {owner:#x}, is no thread that is known")
+
+
+def _joined(python: Python, lock: int) -> Optional[Task]:
+    """The thread whose exit releases `lock`: its thread state's on_delete_data is a weak
+    reference to it (Modules/_threadmodule.c, thread__set_sentinel, to 3.12)."""
+    for tid, state in python.states.items():
+        try:
+            for word in python.process.words(state, STATE_WORDS)[16:32]:
+                if not python.memory.type_name(word).startswith("weakref"):
+                    continue
+                if python.process.u64(word + 16) == lock:
+                    return python.tasks[tid]
+        except ReadError:
+            continue
+    return None
+
+
+def _handle_join(
+    blocked: Blocked, call: FutexCall, python: Python, pointers: list[int]
+) -> Optional[Wait]:
+    """Thread.join since 3.13: the waiter sleeps on a semaphore of its own until the ThreadHandle
+    {llist node; ident; ...}, which its stack names, tells of the exit."""
+    state = python.state(blocked)
+    frames = python.frames(state)[:SHOWN] if state is not None else []
+    places = [found for frame in frames if (found := place(python.memory, frame))]
+    if not places or places[0].function != "join" or not places[0].is_threading:
+        return None
+    for pointer in pointers:
+        found = _handle_near(python, pointer & ~7)
+        if found is None or python.tasks[found[1]] == blocked.task:
+            continue
+        handle, tid = found
+        return Wait(
+            blocked.task,
+            _lock(blocked, "python_join", handle, f"thread {tid}"),
+            EVENT,
+            holders=(python.tasks[tid],),
+            timed=call.timed,
+            evidence=(*(f"in {one}" for one in places), f"joins thread {tid} by its handle"),
+        )
+    return None
+
+
+def _handle_near(python: Python, pointer: int) -> Optional[tuple[int, int]]:
+    """(address, tid) of the ThreadHandle {node.next, node.prev, ident, pthread_t, ...} that
+    `pointer` points into (Modules/_threadmodule.c, 3.13): its neighbours point back to it."""
+    start = pointer - HANDLE_SIZE
+    try:
+        words = python.process.words(start, HANDLE_SIZE // 8 + 6)
+        for index in range(len(words) - 3):
+            following, previous, ident, handle = words[index : index + 4]
+            address = start + 8 * index
+            if ident != handle or not is_pointer(following) or not is_pointer(previous):
+                continue
+            if python.process.u64(following + 8) != address:
+                continue
+            tid = thread_of(python.process, ident, python.tasks)
+            if tid is not None and python.process.u64(previous) == address:
+                return address, tid
+    except ReadError:
+        pass
+    return None
+
+
+def _idles(where: Place) -> bool:
+    """Condition.wait() blocks on a lock of its own that notify() releases."""
+    return where.function == "wait" and where.is_threading
+
+
+def _plain(blocked: Blocked, wait: Wait, python: Python, lock: int) -> Wait:
+    """A plain Lock: whoever is inside `with lock:` holds it."""
+    wait = wait.but(confidence=INFERRED)
+    inside = [
+        one
+        for one in python.inside()
+        if one.manager == lock or (one.kind == "Condition" and python.locks_with(one.manager, lock))
+    ]
+    holders = tuple(dict.fromkeys(one.task for one in inside))
+    if len(holders) == 1:
+        found = f"thread {holders[0].tid} is inside `with` on this lock, in {inside[0].where}"
+        return wait.but(holders=holders, evidence=(*wait.evidence, found))
+    return wait.but(candidates=holders or blocked.world.members(blocked.process), missing=NO_OWNER)
