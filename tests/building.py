@@ -31,6 +31,7 @@ FLAGS = {  # what each variant of a C or C++ program adds
     "static-stripped": ("-O2", "-static", "-s"),
     "musl": ("-g", "-O2", "-static"),
     "musl-stripped": ("-O2", "-static", "-s"),
+    "musl-dynamic": ("-g", "-O2"),
 }
 RUST_FLAGS = {
     "rust": ("-g", "-C", "opt-level=0"),
@@ -60,7 +61,6 @@ def compile_go(source: Path, variant: str, output: Path) -> list[str]:
 
 
 BUILDERS = {".c": compile_c, ".cc": compile_cxx, ".rs": compile_rust, ".go": compile_go}
-INTERPRETERS = {".py": "python3"}  # outside any virtual environment: cores need the real one
 VERSION_FLAG = {"go": "version"}
 
 
@@ -109,9 +109,17 @@ def build(program: str, variant: str) -> Path:
 def command_line(program: str, variant: str) -> list[str]:
     """What to run for `program`: its executable, or its interpreter and itself."""
     source = PROGRAMS / program
-    if source.suffix not in INTERPRETERS:
+    if source.suffix != ".py":
         return [str(build(program, variant))]
-    interpreter = "/usr/bin/" + INTERPRETERS[source.suffix]
-    if not os.access(interpreter, os.X_OK):
-        raise Unplayable(f"no {interpreter} here")
-    return [os.path.realpath(interpreter), str(source)]
+    return [interpreter(variant), str(source)]
+
+
+def interpreter(variant: str) -> str:
+    """The real executable (no shim, no virtual environment: cores need it) for "python", the
+    system's, or "python3.N", the system's or pyenv's; raises Unplayable if there is none."""
+    name = "python3" if variant == "python" else variant
+    homes = sorted(Path.home().glob(f".pyenv/versions/{name[len('python') :]}*/bin"))
+    for directory in (Path("/usr/bin"), *homes):
+        if os.access(directory / name, os.X_OK):
+            return os.path.realpath(directory / name)
+    raise Unplayable(f"no {name} here")

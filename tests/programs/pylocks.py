@@ -1,0 +1,309 @@
+"""Deadlocks of CPython's locks, run as PYTHON pylocks.py SCENARIO.  Python 3.6 and newer.
+
+The scene's own meeting points are plain counters that are slept on; main pauses in the end, so
+that it wants the GIL no more.
+"""
+
+import ctypes
+import os
+import queue
+import selectors
+import signal
+import sys
+import threading
+import time
+
+SCENE_SECONDS = 300
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_PTRACER = 1, 15, 0x59616D61
+SYS_GETTID = 186
+
+libc = ctypes.CDLL(None, use_errno=True)
+held = []  # one entry for each who holds what it is to hold
+go = []
+
+
+def say(line):
+    os.write(1, line.encode())
+
+
+def name(text):
+    """Names the calling thread and tells the harness its ids."""
+    libc.prctl(PR_SET_NAME, text.encode(), 0, 0, 0)
+    say("tid %s %d %d\n" % (text, libc.syscall(SYS_GETTID), os.getpid()))
+
+
+def mortal():
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(PR_SET_PTRACER, ctypes.c_ulong(-1), 0, 0, 0)
+    signal.alarm(SCENE_SECONDS)
+
+
+def doze_until(done):
+    while not done():
+        time.sleep(0.001)
+
+
+def hold():
+    """I hold what I am to hold; returns when everybody may go and block."""
+    held.append(1)
+    doze_until(lambda: go)
+
+
+def start(holders):
+    doze_until(lambda: len(held) >= holders)
+    say("ready\n")
+    go.append(1)
+
+
+def idle():
+    while True:
+        signal.pause()
+
+
+def thread(text, body, *arguments):
+    def run():
+        name(text)
+        body(*arguments)
+
+    fresh = threading.Thread(target=run, name=text, daemon=True)
+    fresh.start()
+    return fresh
+
+
+def cross(body, one, other):
+    thread("a", body, one, other)
+    thread("b", body, other, one)
+    start(2)
+    idle()
+
+
+def nested(first, second):
+    with first:
+        hold()
+        with second:
+            pass
+
+
+def acquired(first, second):
+    first.acquire()
+    try:
+        hold()
+        second.acquire()
+        second.release()
+    finally:
+        first.release()
+
+
+def play_with():
+    cross(nested, threading.Lock(), threading.Lock())
+
+
+def play_acquire():
+    cross(acquired, threading.Lock(), threading.Lock())
+
+
+def play_timed():
+    def body(first, second):
+        with first:
+            hold()
+            second.acquire(timeout=3600)
+
+    cross(body, threading.Lock(), threading.Lock())
+
+
+def play_rlock():
+    def body(first, second):
+        with first, first:
+            hold()
+            with second:
+                pass
+
+    cross(body, threading.RLock(), threading.RLock())
+
+
+def play_self():
+    lock = threading.Lock()
+    thread("a", nested, lock, lock)
+    start(1)
+    idle()
+
+
+def play_join():
+    """a holds the lock and joins b, which wants it."""
+    lock = threading.Lock()
+
+    def wait_for_lock():
+        hold()
+        with lock:
+            pass
+
+    def hold_and_join():
+        with lock:
+            b = thread("b", wait_for_lock)
+            hold()
+            b.join()
+
+    thread("a", hold_and_join)
+    start(2)
+    idle()
+
+
+def play_gil():
+    """a waits for a C mutex without giving up the GIL; b holds the mutex and wants the GIL."""
+    mutex = ctypes.create_string_buffer(64)
+    keeps_gil = ctypes.PyDLL(None)
+
+    def in_c():
+        hold()
+        keeps_gil.pthread_mutex_lock(mutex)
+
+    def in_python():
+        libc.pthread_mutex_lock(mutex)
+        hold()
+        while True:
+            time.sleep(0.001)
+
+    thread("b", in_python)
+    doze_until(lambda: held)
+    thread("a", in_c)
+    start(2)
+    idle()
+
+
+def play_processes():
+    """Two processes and two multiprocessing.Locks."""
+    import multiprocessing
+
+    context = multiprocessing.get_context("fork")
+    one, other = context.Lock(), context.Lock()
+    arrived = [os.pipe() for _ in range(2)]
+
+    def meet(me):
+        os.write(arrived[me][1], b"x")
+        os.read(arrived[1 - me][0], 1)
+
+    child = os.fork()
+    if child == 0:
+        mortal()
+        name("p2")
+        other.acquire()
+        meet(1)
+        one.acquire()
+        os._exit(0)
+    name("p1")
+    one.acquire()
+    meet(0)
+    say("ready\n")
+    other.acquire()
+
+
+def play_pool():
+    """Not a deadlock: an executor without work."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(3)
+    for i in range(3):
+        pool.submit(lambda i=i: (name("w%d" % i), hold()))
+    start(3)
+    idle()
+
+
+def play_queue():
+    """Not a deadlock: threads that wait for something in a queue, and on an event."""
+    work, event = queue.Queue(), threading.Event()
+
+    def worker(wait):
+        held.append(1)
+        wait()
+
+    for i, wait in enumerate((work.get, work.get, event.wait)):
+        thread("w%d" % i, worker, wait)
+    start(3)
+    idle()
+
+
+def play_busy():
+    """Not a deadlock: threads that fight for the GIL and get on."""
+    def count():
+        hold()
+        number = 0
+        while True:
+            number += 1
+
+    for i in range(3):
+        thread("w%d" % i, count)
+    start(3)
+    idle()
+
+
+def play_contention():
+    """Not a deadlock: threads that fight for a lock and get on."""
+    lock = threading.Lock()
+
+    def fight():
+        hold()
+        while True:
+            with lock:
+                time.sleep(0.001)
+
+    for i in range(3):
+        thread("w%d" % i, fight)
+    start(3)
+    idle()
+
+
+def play_sleeper():
+    """Not a deadlock: the holder sleeps."""
+    lock = threading.Lock()
+
+    def sleeper():
+        with lock:
+            hold()
+            while True:
+                time.sleep(3600)
+
+    def waiter():
+        hold()
+        with lock:
+            pass
+
+    thread("a", sleeper)
+    doze_until(lambda: held)
+    thread("b", waiter)
+    start(2)
+    idle()
+
+
+def play_loops():
+    """Not a deadlock: event loops."""
+    import asyncio
+
+    def run_loop():
+        loop = asyncio.new_event_loop()
+        held.append(1)
+        loop.run_forever()
+
+    def select():
+        selector = selectors.DefaultSelector()
+        selector.register(os.pipe()[0], selectors.EVENT_READ)
+        held.append(1)
+        selector.select()
+
+    thread("w0", run_loop)
+    thread("w1", select)
+    start(2)
+    idle()
+
+
+def main():
+    mortal()
+    scene = sys.argv[1] if len(sys.argv) > 1 else ""
+    play = globals().get("play_" + scene)
+    if play is None:
+        sys.exit("usage: pylocks.py SCENARIO; no scenario %s" % scene)
+    if scene != "processes":
+        name("main")
+    play()
+
+
+main()

@@ -1,0 +1,54 @@
+"""CPython's locks: tests/programs/pylocks.py, under every interpreter there is.
+
+A Lock or RLock of Python is a POSIX semaphore and records no owner that could be trusted: any
+thread may release it.  The GIL records who holds it.
+"""
+
+from .model import Expect, Scenario
+
+VARIANTS = ("python", "python3.8", "python3.9", "python3.10", "python3.12", "python3.13")
+LOCK, RLOCK = "python_lock", "python_rlock"
+
+
+def _scenario(scene, verdict, *findings, **more):
+    more.setdefault("variants", VARIANTS)
+    return Scenario(f"python-{scene}", "pylocks.py", (scene,), verdict, findings, **more)
+
+
+def _inferred(scene, *kinds, members=("a", "b"), type="cycle", **more):
+    finding = Expect(type, members, kinds, 0, confidence="inferred")
+    return _scenario(scene, "found|inconclusive", finding, **more)
+
+
+SCENARIOS = (
+    _inferred("with", LOCK, LOCK),
+    _inferred("acquire", LOCK, LOCK),
+    _inferred("timed", LOCK, LOCK),
+    _inferred("rlock", RLOCK, RLOCK),
+    _inferred("self", LOCK, members=("a",), type="self-deadlock"),
+    _scenario("join", "found|inconclusive", Expect("cycle", ("a", "b"), victims=0)),
+    _scenario(
+        "gil",
+        "found",
+        (Expect("cycle", ("a", "b"), ("pthread_mutex", "gil"), 0)),
+        moving=True,
+        notes="who wants the GIL looks again every 5 ms",
+    ),
+    _scenario(
+        "processes",
+        "found|inconclusive",
+        Expect("cycle", ("p1", "p2"), confidence="inferred"),
+        core=False,
+        notes="multiprocessing.Lock: a POSIX semaphore in shared memory",
+    ),
+    _scenario(
+        "pool",
+        "not-found|inconclusive",
+        notes="a Condition's waiter waits for a lock that it took itself: no self-deadlock",
+    ),
+    _scenario("queue", "not-found|inconclusive", notes="as python-pool; get() and Event.wait()"),
+    _scenario("sleeper", "not-found|inconclusive"),
+    _scenario("loops", "not-found"),
+    _scenario("busy", "not-found|inconclusive", moving=True, core=False),
+    _scenario("contention", "not-found|inconclusive", moving=True, core=False),
+)
