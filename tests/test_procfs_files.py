@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from faultkit.procfs import fds, locks, sockets, status, sysvipc
+from faultkit.procfs import borrow, fds, locks, sockets, status, sysvipc
 
 
 def test_lock_lines_of_both_files():
@@ -142,3 +142,36 @@ def test_a_zombie_is_dead_and_a_child():
     assert status.is_dead(child)
     os.waitpid(child, 0)
     assert not status.is_dead(os.getpid())
+
+
+def test_switches_stand_still_while_a_thread_sleeps():
+    import subprocess
+    import time
+
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        while status.state(child.pid) != "S":
+            time.sleep(0.01)
+        time.sleep(0.05)
+        before = status.switches(child.pid, child.pid)
+        time.sleep(0.1)
+        assert status.switches(child.pid, child.pid) == before
+    finally:
+        child.kill()
+        child.wait()
+    own = status.switches(os.getpid(), os.getpid())
+    time.sleep(0.01)
+    assert status.switches(os.getpid(), os.getpid()) > own
+
+
+def test_readiness_is_that_of_the_kernel():
+    r, w = os.pipe()
+    pid = os.getpid()
+    assert borrow.readiness(pid, r, False).ready is False
+    assert borrow.readiness(pid, w, True).ready is True
+    os.write(w, b"x")
+    assert borrow.readiness(pid, r, False).ready is True
+    assert os.read(r, 2) == b"x", "asking has read something"
+    os.close(r)
+    os.close(w)
+    assert borrow.readiness(pid, 4000, False) == borrow.UNKNOWN

@@ -244,6 +244,37 @@ def test_tcp_with_data_on_its_way_is_not_stuck(run):
     listener.close()
 
 
+def test_pipe_with_data_for_a_stopped_reader_is_not_stuck(run, pipe):
+    """A debugger stops the reader; the writer answers, and then waits for it in turn."""
+    reader = run.start("READY\nos.read(int(sys.argv[1]), 1)", pipe[0], pass_fds=pipe[:1])
+    run.start(PAUSE, pass_fds=pipe[1:])
+    seen = blocked(reader, READ)
+    assert waits.recognise(seen).needs == EVENT
+    reader.send_signal(signal.SIGSTOP)
+    while state(reader.pid) != "T":
+        time.sleep(0.01)
+    os.write(pipe[1], b"x")
+    seen.world.forget()
+    wait = waits.recognise(seen)
+    assert (wait.needs, wait.holders) == (OUTSIDE, ())
+
+
+def test_a_receive_timeout_on_the_socket_is_seen(run):
+    a, b = socket.socketpair()
+    code = """
+    s = socket.socket(fileno=int(sys.argv[1]))
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 60, 0))
+    READY
+    s.recv(1)
+    """
+    one = run.start(code, a.fileno(), pass_fds=[a.fileno()])
+    run.start(PAUSE, pass_fds=[b.fileno()])
+    a.close()
+    b.close()
+    wait = wait_of(one, RECVFROM)
+    assert (wait.needs, wait.timed) == (EVENT, True)
+
+
 def test_accept_and_udp_wait_for_the_outside(run):
     accept = run.start("s = socket.create_server(('127.0.0.1', 0))\nREADY\ns.accept()")
     udp = run.start(

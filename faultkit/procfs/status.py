@@ -29,6 +29,16 @@ def state(pid: int, tid: Optional[int] = None) -> Optional[str]:
     return status(pid, tid).get("State", "")[:1] or None
 
 
+def switches(pid: int, tid: int) -> Optional[int]:
+    """How often the thread was taken off a processor.  The same number twice: it has not run in
+    between.  None if it is gone."""
+    fields = status(pid, tid)
+    try:
+        return int(fields["voluntary_ctxt_switches"]) + int(fields["nonvoluntary_ctxt_switches"])
+    except (KeyError, ValueError):
+        return None
+
+
 def is_dead(pid: int) -> bool:
     """Whether nothing of the process runs any more: gone, or a zombie without threads (a dead
     leader of a process whose other threads live is a zombie too)."""

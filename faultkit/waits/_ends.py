@@ -3,10 +3,17 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from faultkit.model import INFERRED, PROVEN, Task
+from faultkit.model import INFERRED, PROVEN, Lock, Task
 from faultkit.procfs.status import handles_signals
-from faultkit.waits._ipc import is_single_threaded, tasks_of, tasks_of_all
-from faultkit.world import World
+from faultkit.waits._ipc import (
+    Channel,
+    afford,
+    is_single_threaded,
+    tasks_of,
+    tasks_of_all,
+    unreadable,
+)
+from faultkit.world import Blocked, World
 
 
 class Peers(NamedTuple):
@@ -16,6 +23,13 @@ class Peers(NamedTuple):
     confidence: str
     evidence: tuple[str, ...]
     itself: bool  # only the waiter's own process could
+
+    def channel(self, blocked: Blocked, lock: Lock) -> Channel:
+        """The channel that they could move."""
+        if not afford(blocked.world, len(self.tasks)):
+            missing = "thousands of tasks wait for any of thousands; not all could be followed"
+            return Channel(lock, outside=True, missing=missing)
+        return Channel(lock, self.tasks, False, self.confidence, self.evidence, None, self.itself)
 
 
 def choose_peers(
@@ -31,6 +45,7 @@ def choose_peers(
     pure = others - set(near)
     confidence = PROVEN
     evidence = []
+    unseen = unreadable(world)
     if not others:
         if own not in far:
             return Peers((), PROVEN, (), False)
@@ -44,18 +59,25 @@ def choose_peers(
     if own in far and not is_single_threaded(world, own):
         confidence = INFERRED
         evidence.append(f"its own process has the {end} too, taken as only inherited")
+    if unseen:
+        confidence = INFERRED
+        evidence.append(unseen)
     return Peers(tasks_of_all(world, chosen), confidence, tuple(evidence), False)
 
 
 def _own_process(world: World, waiter: Task, end: str) -> Peers:
     tasks = tasks_of(world, waiter.pid)
     if len(tasks) > 1:
-        tasks = tuple(task for task in tasks if task != waiter)
+        tasks = tuple(task for task in tasks if task.tid != waiter.tid)
     evidence = [f"{end} open in its own process {waiter.pid} only"]
     confidence = PROVEN
     if handles_signals(waiter.pid):
         confidence = INFERRED
         evidence.append("one of its signal handlers could still use it")
+    unseen = unreadable(world)
+    if unseen:
+        confidence = INFERRED
+        evidence.append(unseen)
     return Peers(tasks, confidence, tuple(evidence), True)
 
 

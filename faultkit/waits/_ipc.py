@@ -3,11 +3,12 @@ tasks must act, and the sentences about what could not be seen."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Optional, TypeVar
-from weakref import WeakKeyDictionary
 
 from faultkit.model import EVENT, HELD, OUTSIDE, PROVEN, Lock, Task, Wait
+from faultkit.procfs.borrow import readiness
 from faultkit.procfs.fds import Descriptors
 from faultkit.procfs.process import ProcProcess
+from faultkit.procfs.status import state
 from faultkit.target import FaultkitError
 from faultkit.world import Blocked, World
 
@@ -15,13 +16,14 @@ IN_A_CORE = "kernel locks are not in a core; run `deadlock PID` while it hangs"
 FD_IN_A_CORE = "what a descriptor is, is not in a core; run `deadlock PID` while it hangs"
 UNREADABLE = "the descriptors of process {} can't be read; run as root"
 
+MOST_EDGES = 1 << 20
+
 T = TypeVar("T")
-_caches: "WeakKeyDictionary[World, dict[Any, Any]]" = WeakKeyDictionary()
 
 
 def once(world: World, key: Any, compute: Callable[[], T]) -> T:
-    """compute(), remembered for as long as the world lives: one picture for all its waits."""
-    cache = _caches.setdefault(world, {})
+    """compute(), remembered until the world forgets: one picture for all its waits."""
+    cache: dict[Any, Any] = world.cache.setdefault("ipc", {})
     if key not in cache:
         cache[key] = compute()
     value: T = cache[key]
@@ -30,13 +32,15 @@ def once(world: World, key: Any, compute: Callable[[], T]) -> T:
 
 def descriptors(world: World) -> Descriptors:
     """Everybody's descriptors, scanned when the first wait needs them."""
-    table = once(world, "descriptors", Descriptors)
-    if table.unreadable:
-        world.limit(
-            f"the descriptors of {len(table.unreadable)} processes of other users can't be "
-            "read, and may be the other end of a wait; run as root"
-        )
-    return table
+    return once(world, "descriptors", Descriptors)
+
+
+def unreadable(world: World) -> Optional[str]:
+    """The sentence about the processes whose descriptors we may not list, None if we may."""
+    count = len(descriptors(world).unreadable)
+    if not count:
+        return None
+    return f"the descriptors of {count} processes of other users can't be read; run as root"
 
 
 def tasks_of(world: World, pid: int) -> tuple[Task, ...]:
@@ -67,6 +71,14 @@ def is_single_threaded(world: World, pid: int) -> bool:
     return len(tasks_of(world, pid)) <= 1
 
 
+def afford(world: World, count: int) -> bool:
+    """Whether `count` more edges can be drawn.  Thousands of threads that each wait for any of
+    thousands are followed up to a point: beyond, memory and time would be squared."""
+    drawn = once(world, "edges", lambda: [0])
+    drawn[0] += count
+    return drawn[0] <= MOST_EDGES
+
+
 class Owners(NamedTuple):
     """Who may hold something that the kernel records for a process, not for a thread."""
 
@@ -87,7 +99,7 @@ def process_owners(world: World, pids: Iterable[int], waiter: Task) -> Owners:
         tasks = tasks_of(world, pid)
         if len(tasks) > 1:
             evidence.append(f"held by process {pid} (thread unknown)")
-            tasks = tuple(task for task in tasks if task != waiter)
+            tasks = tuple(task for task in tasks if task.tid != waiter.tid)
             several = several or len(tasks) > 1
         holders += tasks
     if several:
@@ -108,8 +120,24 @@ class Channel(NamedTuple):
     evidence: tuple[str, ...] = ()
     missing: Optional[str] = None
     itself: bool = False
+    timed: bool = False
 
-    def wait(self, task: Task, mode: str, timed: bool = False) -> Wait:
+    def checked(self, blocked: Blocked, fd: int, writing: bool) -> "Channel":
+        """The channel as the kernel sees it now.  A task that is stopped stays where it was
+        when its data came, and whoever sent them may wait for it in turn: no deadlock."""
+        if self.outside:
+            return self
+        ready, timed = readiness(blocked.task.pid, fd, writing)
+        if ready:
+            return self._replace(outside=True, evidence=("it is ready: the wait is over",))
+        if ready is None and (
+            blocked.process.stopped or state(blocked.task.pid, blocked.task.tid) in ("T", "t")
+        ):
+            missing = f"whether {self.lock.name} is ready can't be asked; run as root"
+            return self._replace(outside=True, missing=missing)
+        return self._replace(timed=timed)
+
+    def wait(self, task: Task, mode: str) -> Wait:
         """The wait of a task that is blocked on it."""
         return Wait(
             task,
@@ -121,7 +149,7 @@ class Channel(NamedTuple):
             confidence=self.confidence,
             evidence=self.evidence,
             missing=self.missing,
-            timed=timed,
+            timed=self.timed,
         )
 
 

@@ -9,7 +9,7 @@ from faultkit.model import Lock, Wait
 from faultkit.procfs import fds
 from faultkit.procfs.status import state
 from faultkit.waits._ends import choose_peers
-from faultkit.waits._ipc import Channel, descriptors, fd_argument, once
+from faultkit.waits._ipc import Channel, descriptors, fd_argument, once, unreadable
 from faultkit.world import Blocked
 
 READS = {0: "read", 17: "pread64", 19: "readv", 295: "preadv", 327: "preadv2"}
@@ -70,11 +70,11 @@ def channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
     far, near, end = (readers, writers, "read end") if writing else (writers, readers, "write end")
     peers = choose_peers(blocked.world, blocked.task, far, near, end)
     if not peers.tasks:  # end of file, or a broken pipe: it is about to return
-        return Channel(lock, outside=True, evidence=(f"nobody has the {end} open",))
-    return Channel(
-        lock, peers.tasks, confidence=peers.confidence, evidence=peers.evidence,
-        itself=peers.itself,
-    )  # fmt: skip
+        missing = unreadable(blocked.world)
+        return Channel(
+            lock, outside=True, evidence=(f"nobody has the {end} open",), missing=missing
+        )
+    return peers.channel(blocked, lock).checked(blocked, fd, writing)
 
 
 def _ends(pairs: list[tuple[int, int]]) -> list[End]:

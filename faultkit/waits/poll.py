@@ -67,7 +67,9 @@ def _channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
 def _wait(blocked: Blocked, interests: Sequence[Interest], channels: list[Channel]) -> Wait:
     task = blocked.task
     if len(channels) == 1:
-        return channels[0].wait(task, "write" if interests[0].writes else "read")
+        return (
+            channels[0]._replace(timed=False).wait(task, "write" if interests[0].writes else "read")
+        )
     holders: dict[Task, None] = {}
     for channel in channels:
         holders.update(dict.fromkeys(channel.holders))

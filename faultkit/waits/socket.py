@@ -63,10 +63,11 @@ def channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
         return None
     tcp = _tcp_socket(blocked, inode)
     if tcp is not None:
-        return _tcp_channel(blocked, tcp, writing)
+        return _tcp_channel(blocked, tcp, writing).checked(blocked, fd, writing)
     table = _unix_table(blocked.world)
     if isinstance(table, dict) and inode in table:
-        return _unix_channel(blocked, table, table[inode], writing)
+        found = _unix_channel(blocked, table, table[inode], writing)
+        return found.checked(blocked, fd, writing)
     lock = Lock("socket", name=link, key=("socket", inode))
     if not is_our_namespace(blocked.task.pid, "net"):
         missing = OTHER_NAMESPACE.format(blocked.task.pid)
@@ -212,10 +213,7 @@ def _connection(blocked: Blocked, lock: Lock, own: int, peer: int) -> Channel:
     if not peers.tasks:
         return Channel(lock, outside=True, missing="no process that we can read has the other "
                        f"end of {lock.name} open; run as root, outside any container")  # fmt: skip
-    return Channel(
-        lock, peers.tasks, confidence=peers.confidence, evidence=peers.evidence,
-        itself=peers.itself,
-    )  # fmt: skip
+    return peers.channel(blocked, lock)
 
 
 def _listener(

@@ -27,6 +27,9 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         return outside(blocked, "sysv_msg", name, mode=mode)
     if queue.key:
         name = f"sysv queue {queue.key:#x}"
+    if bool(queue.messages) != sending:  # it could go on, or only messages of other types came
+        evidence = (f"{queue.messages} messages in the queue",)
+        return outside(blocked, "sysv_msg", name, mode=mode, evidence=evidence)
     last = queue.last_receiver if sending else queue.last_sender
     done = "received" if sending else "sent"
     if last in (0, blocked.task.pid) or is_dead(last):
