@@ -224,6 +224,7 @@ def play_queue():
 
 def play_busy():
     """Not a deadlock: threads that fight for the GIL and get on."""
+
     def count():
         hold()
         number = 0

@@ -7,7 +7,9 @@ process and nothing of the kernel's, so cores are left out.
 from .model import Expect, Scenario
 
 VARIANTS = ("dbg", "stripped", "static")
-FILES, STREAMS, SHARED, MIXED = (f"ipc_{part}.c" for part in ("files", "streams", "shared", "mixed"))
+FILES, STREAMS, SHARED, MIXED = (
+    f"ipc_{part}.c" for part in ("files", "streams", "shared", "mixed")
+)
 PAIR = ("p1", "p2")
 
 
