@@ -237,6 +237,10 @@ def _session(pid: int) -> Optional[int]:
 
 SIGNAL_FIELDS = ("TracerPid", "SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
 
+# poll, nanosleep, futex, clock_nanosleep: with a timeout and interrupted, they go on as
+# restart_syscall (219), with their arguments.
+RESTARTED = frozenset({"7", "35", "202", "219", "230"})
+
 
 def health(stage: Stage) -> dict[str, Any]:
     """What looking at a process must not change: its threads, their states, signal masks and
@@ -251,8 +255,7 @@ def health(stage: Stage) -> dict[str, Any]:
             state[task]["State"] = letter if not stage.moving else letter in "RSD"
             if not stage.moving:
                 number, _, rest = _proc(f"{task}/syscall").strip().partition(" ")
-                # A timed futex that was interrupted goes on as restart_syscall (219).
-                state[task]["call"] = ("202" if number == "219" else number, rest)
+                state[task]["call"] = ("timed" if number in RESTARTED else number, rest)
     return state
 
 

@@ -42,6 +42,7 @@ class Scenario:
     missing.  `variants` are the ways in which the program is built (harness.py).
     `core`: whether a core of the first process shows the same; `core_verdict` and
     `core_findings` replace what differs there.  `moving`: its threads never come to rest.
+    `healed`: attaching interrupts the waits, and that alone lets the program go on.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Scenario:
     core: bool = True
     moving: bool = False
     notes: str = ""
+    healed: bool = False
     core_verdict: Optional[str] = None
     core_findings: Optional[tuple[Expect, ...]] = None
 
