@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Optional
 
 from faultkit.model import EVENT, OUTSIDE, Lock, Task, Wait
+from faultkit.procfs.status import switches
 from faultkit.target import RUNNING, FaultkitError, Process, Syscall
 from faultkit.waits import recognise
 from faultkit.waits._futex import FUTEX
@@ -100,14 +101,36 @@ class Snapshot:
             if task.pid == pid
         )
 
+    def marks(self, waits: Iterable[Wait]) -> dict[Task, Optional[int]]:
+        """How often the waits' tasks have been switched, for those where a change means that
+        they have got on.  Tasks that are seen one after the other may each be blocked when
+        their turn comes and yet take turns: two that answer each other all the time, say.
+        Those that did not run between two marks were blocked at one and the same moment.
+
+        A stopped task does not run; a futex call with a timeout may be one turn of a loop that
+        only looks at a flag (CPython's, for its GIL, every 5 ms)."""
+        found = {}
+        for wait in waits:
+            process = self.tasks.get(wait.task)
+            if process is None or not process.live or process.stopped:
+                continue
+            try:
+                call = process.syscall(wait.task)
+            except FaultkitError:
+                call = None
+            if call is not None and call.nr == FUTEX and call.args[3]:
+                continue
+            found[wait.task] = switches(wait.task.pid, wait.task.tid)
+        return found
+
     def progressed(self, before: Wait) -> bool:
         """Whether the task has got on since: it no longer waits, or waits for something else,
         or what it waits for has changed hands.  Call `forget` before the first."""
         process = self.tasks.get(before.task)
         if process is None:
             return False
-        if process.stopped:
-            return not process.surely_blocked(before.task)
+        if process.stopped and not process.surely_blocked(before.task):
+            return True
         try:
             now = self.look_at(process, before.task)
         except FaultkitError:

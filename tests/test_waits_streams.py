@@ -3,19 +3,24 @@
 import os
 import signal
 import socket
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from blocking import blocked, pids, programs, wait_of
 
 from faultkit import waits
-from faultkit.model import EVENT, INFERRED, OUTSIDE, PROVEN
+from faultkit.analyzers.deadlock import analyze
+from faultkit.model import EVENT, FOUND, INFERRED, NOT_FOUND, OUTSIDE, PROVEN
+from faultkit.procfs.process import ProcProcess
 from faultkit.procfs.status import state
 from faultkit.world import World
 
 READ, WRITE, POLL, RECVFROM, SENDTO, CONNECT, ACCEPT = 0, 1, 7, 45, 44, 42, 288
 SELECT, PSELECT, EPOLL_WAIT, EPOLL_PWAIT, PPOLL = 23, 270, 232, 281, 271
 
+GDB = Path(__file__).parents[1] / "gdb_ext" / "faultkit.py"
 PAUSE = "READY\nsignal.pause()"
 
 
@@ -352,3 +357,53 @@ def test_poll_with_a_timeout_ends_by_itself(run, pipe, call):
 def test_poll_with_a_self_pipe_may_be_woken_by_a_signal(run):
     code = "fds = os.pipe()[:1]\n" + POLLS["poll"][0]
     assert wait_of(run.start(code), POLL, PPOLL).needs == OUTSIDE
+
+
+def found(*programs):
+    """The verdict and the members' processes of `deadlock PID...`."""
+    report = analyze([ProcProcess(program.pid) for program in programs], {"name": "test"})
+    return report.verdict, [pids(w.task for w in finding.members) for finding in report.findings]
+
+
+ANSWER = """
+r, w, first = map(int, sys.argv[1:4])
+READY
+if first: os.write(w, b"x")
+while True:
+    os.read(r, 1)
+    time.sleep(0.0005)
+    os.write(w, b"x")
+"""
+
+
+def start_pair(run, code):
+    (r1, w1), (r2, w2) = os.pipe(), os.pipe()
+    one = run.start(code, r1, w2, 1, pass_fds=[r1, w2])
+    two = run.start(code, r2, w1, 0, pass_fds=[r2, w1])
+    for fd in (r1, w1, r2, w2):
+        os.close(fd)
+    return one, two
+
+
+def test_two_that_answer_each_other_are_not_stuck(run):
+    """Each is seen asleep in read() most of the time, but never both at once."""
+    one, two = start_pair(run, ANSWER)
+    for _ in range(30):
+        assert found(one, two) == (NOT_FOUND, [])
+
+
+def test_two_that_wait_for_each_others_answer_are_stuck(run):
+    one, two = start_pair(run, ANSWER.replace("if first: os", "if False: os"))
+    wait_of(one, READ)
+    wait_of(two, READ)
+    assert found(one) == (FOUND, [{one.pid, two.pid}])
+
+
+def test_gdb_stops_one_of_two_that_answer_each_other(run):
+    """The other one sends its answer to the stopped one, and waits for the next request."""
+    one, _ = start_pair(run, ANSWER.replace("0.0005", "0.01"))
+    command = ["gdb", "-nx", "-batch", "-p", str(one.pid), "-ex", f"source {GDB}", "-ex"]
+    for _ in range(3):
+        answer = subprocess.run([*command, "deadlock"], capture_output=True, text=True).stdout
+        assert "VERDICT" in answer
+        assert "DEADLOCK:" not in answer

@@ -188,19 +188,20 @@ def _infer(snapshot: Snapshot) -> None:
 def _second_look(snapshot: Snapshot, findings: list[Finding]) -> list[Finding]:
     """Drop the findings whose tasks get on: at a second sample a moment later, or, stopped,
     because a wake-up had reached them already."""
-    involved = [
-        snapshot.tasks[wait.task]
-        for finding in findings
-        for wait in _waits_of(finding, snapshot)
-        if wait.task in snapshot.tasks
-    ]
+    waits = [wait for finding in findings for wait in _waits_of(finding, snapshot)]
+    involved = [snapshot.tasks[wait.task] for wait in waits if wait.task in snapshot.tasks]
+    marks: dict[Task, Optional[int]] = {}
     if any(process.live and not process.stopped for process in involved):
+        marks = snapshot.marks(waits)
         time.sleep(SECOND_LOOK)
         snapshot.forget()
+    progressed = {wait.task for wait in waits if snapshot.progressed(wait)}
+    after = snapshot.marks(wait for wait in waits if wait.task in marks)
+    progressed |= {task for task, mark in marks.items() if after.get(task) != mark}
     return [
         finding
         for finding in findings
-        if not any(snapshot.progressed(wait) for wait in _waits_of(finding, snapshot))
+        if not any(wait.task in progressed for wait in _waits_of(finding, snapshot))
     ]
 
 
