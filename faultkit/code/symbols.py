@@ -42,8 +42,9 @@ class SymbolTable:
     def __init__(
         self, symbols: bytes, strings: bytes, code_sections: Optional[frozenset[int]] = None
     ) -> None:
-        """`symbols` and `strings` are the raw sections; `code_sections` the numbers of the
-        executable sections: symbols without a type count only in those."""
+        """`symbols` and `strings` are the raw sections; `code_sections`, for a table that holds
+        all functions and not just the exported ones, the numbers of the executable sections:
+        symbols without a type count only in those."""
         self._strings = strings
         words = array("Q")
         words.frombytes(symbols[: len(symbols) - len(symbols) % 24])
@@ -85,7 +86,8 @@ class SymbolTable:
     def find(self, address: int) -> Optional[Symbol]:
         """The symbol that covers `address`.
 
-        A symbol of known size covers just that; one without a size reaches to the next symbol.
+        A symbol of known size covers just that; one without a size reaches to the next symbol
+        in a table of all functions, and is only its own address in a table of exported ones.
         Among aliases the one with fewest leading underscores wins, then global before local;
         glibc's internal __GI_ names come last.
         """
@@ -101,6 +103,8 @@ class SymbolTable:
             index = self._order[position]
             size = self._sizes[index]
             if size <= address - start and (size or start != self._starts[last]):
+                continue
+            if not size and self._code_sections is None and start != address:
                 continue
             name = self.name(index)
             # A sized symbol before a bare label, a global (1) or weak (2) one before a local.
@@ -139,7 +143,8 @@ def _from_section(file: ElfFile, name: str) -> Optional[SymbolTable]:
     except FormatError:
         return None
     code = frozenset(s.number for s in file.sections.values() if s.flags & SHF_EXECINSTR)
-    return SymbolTable(symbols, names, code) if symbols and names else None
+    complete = code if name != ".dynsym" else None
+    return SymbolTable(symbols, names, complete) if symbols and names else None
 
 
 def dynamic_symbols(image: Image) -> Optional[SymbolTable]:

@@ -13,21 +13,25 @@ from faultkit.code import FormatError, cfi
 from faultkit.code.expression import DWARF_REGISTERS, UnknownRegister, evaluate, known
 from faultkit.code.images import Image, Images, Read
 from faultkit.code.plt import got_target, plt_target, slot_of
-from faultkit.code.x86 import RBP, RSP, Instruction, Memory, call_before, instructions
+from faultkit.code.prologue import frame_pointer, row_from_code
+from faultkit.code.symbols import symbol_at
+from faultkit.code.x86 import Instruction, call_before, instructions
 from faultkit.target import ReadError
 
 MASK = (1 << 64) - 1
 CALLEE_SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
 _CALLEE_NUMBERS = tuple(DWARF_REGISTERS.index(name) for name in CALLEE_SAVED)
 MAX_SCAN = 64 << 10  # bytes of stack looked at for one return address
-MAX_PROLOGUE = 64 << 10  # bytes of a function's code that are followed
+MAX_CODE_SCAN = 4096  # the same for a function without call frame information
+MAX_REACH = 4096  # bytes from the start of such a function to its pc
+MAX_TAIL = 256  # bytes of a function that are searched for a tail call
 CHUNK = 4096
 
 # How a frame was found
 START = "registers"  # it is where the task is
-CFI = "cfi"  # by call frame information, and its pc does follow a call
+CFI = "cfi"  # by call frame information, and its pc does follow a call (or is a signal's)
 SIGNAL = "signal"  # the frame that a signal interrupted, saved whole by the kernel
-PROLOGUE = "prologue"  # by call frame information, with rbp recovered from the function's code
+PROLOGUE = "prologue"  # by what the function's code did to rsp and rbp, and it follows a call
 UNCHECKED = "unchecked"  # by call frame information, but its pc does not follow a call
 SCAN = "scan"  # a return address on the stack that fits: likely, not sure
 SURE = frozenset((START, CFI, SIGNAL, PROLOGUE))
@@ -91,12 +95,15 @@ def unwind(
         is_signal = _is_sigreturn(read, pc)
         fde = None if image is None or is_signal else _fde(image, code_address)
         caller = None
+        start = fde.start if fde is not None else None
         try:
             if is_signal:
                 caller = _interrupted(read, current)
             elif fde is not None:
                 is_signal = fde.cie.signal_frame
                 caller = _caller(read, images, fde, code_address, current)
+            elif image is not None and image.is_code(code_address):
+                caller, start = _caller_from_code(read, images, image, code_address, current)
             elif len(steps) == 0:
                 caller = _called_nowhere(read, current)
         except (ReadError, FormatError):
@@ -107,7 +114,7 @@ def unwind(
             Step(
                 pc,
                 caller.cfa if caller is not None else None,
-                fde.start if fde is not None else None,
+                start,
                 current,
                 is_signal,
                 how,
@@ -119,7 +126,8 @@ def unwind(
             break
         current, _, how = caller
         exact = is_signal
-        if how == CFI and not exact and call_before(read, current["rip"]) is None:
+        after_call = call_before(read, current["rip"]) is not None
+        if how == CFI and not after_call and not _is_sigreturn(read, current["rip"]):
             how = UNCHECKED
         sure = sure and how in SURE
     return steps
@@ -178,6 +186,47 @@ def _caller(
     return None
 
 
+def _caller_from_code(
+    read: Read, images: Images, image: Image, pc: int, registers: dict[str, int]
+) -> tuple[Optional[_Caller], Optional[int]]:
+    """(the caller, the function's start) where there is no call frame information (musl).
+
+    The start is the symbol's, or else the target of a call whose return address lies on the
+    stack exactly where the code between that target and pc would have it.
+    """
+    symbol = symbol_at(image, pc)
+    if symbol is not None:
+        start = pc - symbol.offset
+        row = row_from_code(read, start, pc)
+        caller = _apply(read, row, registers, PROLOGUE) if row is not None else None
+        if caller is not None:
+            call = call_before(read, caller.registers["rip"])
+            if call is not None and _enters(images, call, start):
+                return caller, start
+    for address, value in _words(read, registers["rsp"] & ~7, MAX_CODE_SCAN):
+        call = call_before(read, value) if images.is_code(value) else None
+        reached = call_target(images, call) if call is not None else None
+        if reached is None or not reached <= pc < reached + MAX_REACH:
+            continue
+        row = row_from_code(read, reached, pc)
+        if row is not None and row.cfa == (7, address + 8 - registers["rsp"]):
+            return _apply(read, row, registers, PROLOGUE), reached
+    return None, None
+
+
+def _enters(images: Images, call: Instruction, function: int) -> bool:
+    """Whether a call may have entered the function: directly, through a pointer, or through
+    another function that ends in a jump to it (a tail call)."""
+    reached = call_target(images, call)
+    if reached is None or reached == function:
+        return True
+    try:
+        jumps = list(instructions(images.read, reached, reached + MAX_TAIL))
+    except ReadError:
+        return False
+    return any(i.kind == "jmp" and call_target(images, i) == function for i in jumps)
+
+
 def _apply(read: Read, row: cfi.Row, registers: dict[str, int], how: str) -> Optional[_Caller]:
     """The caller's registers by the rules of `row`; None where the stack ends."""
     if isinstance(row.cfa, bytes):
@@ -224,56 +273,6 @@ def _value(
     except UnknownRegister:
         return None
     return registers.get(name) if kind == cfi.SAME else None
-
-
-def frame_pointer(read: Read, start: int, pc: int, sp: int) -> Optional[int]:
-    """rbp in the frame of the function that starts at `start`, is at `pc` and has `sp`.
-
-    Exact where the function sets rbp from rsp and afterwards moves rsp only by constants; None
-    otherwise (alloca, a realigned stack after the frame was set up, code split off).
-    """
-    below: Optional[int] = None  # rbp - rsp, None before rbp is set or when unknown
-    pending: dict[int, Optional[int]] = {}  # by jump target, what held at the jump
-    for instruction in instructions(read, start, min(pc + 16, start + MAX_PROLOGUE)):
-        address = instruction.address
-        if address in pending and below is None:
-            below = pending[address]
-        if address >= pc or instruction.end > pc:
-            # A return address less one lies inside the call; the call itself moves nothing.
-            return sp + below & MASK if below is not None else None
-        kind, source, destination = instruction.kind, instruction.source, instruction.destination
-        if instruction.target is not None and kind in ("jmp", "jcc"):
-            pending.setdefault(instruction.target, below)
-        if kind in ("jmp", "ret", "trap"):
-            below = None  # what follows is reached from elsewhere
-        elif kind == "mov" and (destination, source) == ("rbp", "rsp"):
-            below = 0
-        elif kind == "lea" and destination == "rbp" and isinstance(source, Memory):
-            below = source.displacement if source[:2] == ("rsp", None) else None
-        elif instruction.writes & RBP:
-            below = None
-        elif instruction.writes & RSP or destination == "rsp":
-            below = _moved(below, kind, source, destination, instruction.width)
-    return None
-
-
-def _moved(
-    below: Optional[int], kind: str, source: object, destination: object, width: int
-) -> Optional[int]:
-    """rbp - rsp after an instruction that writes rsp but not rbp."""
-    if kind == "lea" and isinstance(source, Memory) and source[:2] == ("rbp", None):
-        return -source.displacement
-    if below is None:
-        return None
-    if kind == "push":
-        return below + 8
-    if kind == "pop" and destination != "rsp":
-        return below - 8
-    if kind in ("add", "sub") and isinstance(source, int) and width == 8:
-        return below + source if kind == "sub" else below - source
-    if kind == "lea" and isinstance(source, Memory) and source[:2] == ("rsp", None):
-        return below - source.displacement
-    return None
 
 
 def _words(read: Read, address: int, size: int) -> Iterator[tuple[int, int]]:
