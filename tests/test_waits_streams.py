@@ -212,7 +212,7 @@ def test_loopback_tcp_leads_to_the_peer(run, family, address, shown):
     code = "s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\nREADY\ns.recv(1)"
     client = run.start(code, target, port)
     one, two = wait_of(client, RECVFROM), wait_of(server, RECVFROM)
-    assert (one.lock.kind, one.needs, one.confidence) == ("tcp", EVENT, PROVEN)
+    assert (one.lock.kind, one.needs, one.confidence) == ("tcp_socket", EVENT, PROVEN)
     assert (pids(one.holders), pids(two.holders)) == ({server.pid}, {client.pid})
     assert one.lock.key == two.lock.key
     assert one.lock.name.endswith(f"<-> {shown}:{port}")

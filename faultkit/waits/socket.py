@@ -161,7 +161,7 @@ def _tcp_table(blocked: Blocked) -> TcpTable:
             {(tcp.local, tcp.remote): tcp for tcp in found},
         )
 
-    return once(blocked.world, ("tcp", namespace(pid, "net") or pid), read)
+    return once(blocked.world, ("tcp_socket", namespace(pid, "net") or pid), read)
 
 
 def _tcp_socket(blocked: Blocked, inode: int) -> Optional[TcpSocket]:
@@ -175,18 +175,20 @@ def _tcp_channel(blocked: Blocked, own: TcpSocket, writing: bool) -> Channel:
         return Channel(lock, outside=True, evidence=("a listening socket: anyone may connect",))
     peer = _tcp_table(blocked).by_ends.get((own.remote, own.local))
     if peer is None or not _is_local(own):
-        lock = Lock("tcp", name=name, key=("socket", own.inode))
+        lock = Lock("tcp_socket", name=name, key=("socket", own.inode))
         return Channel(lock, outside=True, evidence=(f"the peer is {endpoint_name(own.remote)}",))
     in_flight = own.unsent and not peer.unread if writing else own.unread or peer.unsent
     if in_flight:
-        return _moving("tcp", name, own.inode)
+        return _moving("tcp_socket", name, own.inode)
     if peer.inode == 0:
         if peer.state not in (sockets.ESTABLISHED, sockets.CLOSE_WAIT):
-            lock = Lock("tcp", name=name, key=("socket", own.inode))
+            lock = Lock("tcp_socket", name=name, key=("socket", own.inode))
             return Channel(lock, outside=True, evidence=("the peer has closed",))
-        return _listener(blocked, "tcp", name, own.inode, _tcp_listeners(blocked, own.remote))
+        return _listener(
+            blocked, "tcp_socket", name, own.inode, _tcp_listeners(blocked, own.remote)
+        )
     key = ("socket", min(own.inode, peer.inode), max(own.inode, peer.inode))
-    return _connection(blocked, Lock("tcp", name=name, key=key), own.inode, peer.inode)
+    return _connection(blocked, Lock("tcp_socket", name=name, key=key), own.inode, peer.inode)
 
 
 def _is_local(tcp: TcpSocket) -> bool:
@@ -250,8 +252,8 @@ def _connecting(blocked: Blocked, fd: int) -> Optional[Channel]:
         return Channel(Lock("connect", name=link, key=("socket", inode)), outside=True)
     name = f"connect to {endpoint_name(tcp.remote)}"
     if not _is_local(tcp):
-        return Channel(Lock("tcp", name=name, key=("socket", inode)), outside=True)
-    return _listener(blocked, "tcp", name, inode, _tcp_listeners(blocked, tcp.remote))
+        return Channel(Lock("tcp_socket", name=name, key=("socket", inode)), outside=True)
+    return _listener(blocked, "tcp_socket", name, inode, _tcp_listeners(blocked, tcp.remote))
 
 
 def _connecting_unix(blocked: Blocked, inode: int, path: bytes) -> Channel:
