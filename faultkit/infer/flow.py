@@ -1,15 +1,15 @@
 """What a function has done to locks by the time it reaches a point, or when it returns.
 
-Code is followed once, in address order: paths meet where jumps lead to, a way back of a loop is
-not taken (what the loop changes is unknown from its start on).  That is an approximation, good
+Code is followed once, blocks after those that lead to them: paths meet, the way back of a loop
+is not taken (what the loop changes is unknown from its start on).  That is an approximation, good
 enough for an inference with evidence; it is never called proof.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Optional
 
 from faultkit.code.x86 import REGISTERS, Instruction, Memory
+from faultkit.infer.blocks import Block, Changes, Graph
 from faultkit.infer.code import MAX_DEPTH, Code, Function
 from faultkit.infer.functions import (
     ACQUIRE,
@@ -25,27 +25,30 @@ from faultkit.infer.functions import (
     role_of,
 )
 from faultkit.infer.values import (
-    CLOBBERED,
     State,
     Unknown,
     Value,
     in_frame,
+    number,
     substitute,
     unknown,
 )
 
+LOCKED = "lock cmpxchg"  # in place of a function's name
 LOCK_UN = 8  # include/uapi/asm-generic/fcntl.h
 F_SETLKS = frozenset((6, 7, 37, 38))  # F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW
 
 
 class Held(NamedTuple):
     """A lock that a path took by calling `function` at `site`.  `sure` if every way here took
-    it; `released` are later releases of what may or may not be the same lock."""
+    it; `released` are later releases of what may or may not be the same lock; `insisted` if an
+    attempt was followed by a call that waits, as in a fast path with its slow path."""
 
     sure: bool
     site: int
     function: str
     released: tuple[Value, ...] = ()
+    insisted: bool = False
 
 
 class Event(NamedTuple):
@@ -96,7 +99,11 @@ class Path(State):
             mine, theirs = self.held.get(lock), other.held.get(lock)
             either = mine or theirs
             assert either is not None
-            sure = mine is not None and theirs is not None and mine.sure and theirs.sure
+            sure = mine is not None and theirs is not None and (
+                (mine.sure and theirs.sure)
+                or (mine.sure and mine.insisted)
+                or (theirs.sure and theirs.insisted)
+            )
             released = (mine.released if mine else ()) + (theirs.released if theirs else ())
             merged[lock] = either._replace(sure=sure, released=tuple(dict.fromkeys(released)))
         self.held = merged
@@ -112,7 +119,8 @@ class Path(State):
         before = self.held.get(lock)
         if before is not None and before.sure:
             return
-        self.held[lock] = Held(sure, site, function)
+        insisted = sure and before is not None
+        self.held[lock] = Held(sure, site, function, insisted=insisted)
 
     def release(self, lock: Optional[Value]) -> None:
         """A call gave `lock` back; None if it can't be told which."""
@@ -130,12 +138,13 @@ class Path(State):
 class Walk:
     """What following one function gave."""
 
+    graph: Graph
     at_stop: Optional[Path] = None
+    site: int = 0  # of the instruction where it is stopped
     live: Optional[Instruction] = None  # the call or system call that it is stopped in
     at_return: Optional[Path] = None
     events: list[Event] = field(default_factory=list)
     atomics: list[Value] = field(default_factory=list)
-    loops: list[tuple[int, int]] = field(default_factory=list)
     names: set[str] = field(default_factory=set)  # of the functions called
     opaque: list[int] = field(default_factory=list)  # sites of calls to nobody knows what
 
@@ -154,30 +163,34 @@ class Tracer:
         self.family = family
         self.waiting = waiting
         self.named = named
+        self.key = f"{family} {sorted(waiting)} {named}"
         self._summaries: dict[int, Summary] = {}
         self._primitives: dict[int, Optional[Role]] = {}
 
     def walk(self, function: Function, stop: Optional[int] = None, depth: int = 0) -> Walk:
         """Follow `function`; `stop` is a pc in it, or the return address of the live call."""
-        walk = Walk()
-        heads = _loops(function, walk)
+        walk = Walk(Graph(function))
         arriving: dict[int, Path] = {}
-        current: Optional[Path] = Path()
-        last = Path()
-        for instruction in function.body:
-            joining = arriving.pop(instruction.address, None)
-            if current is None:
-                current = joining or last.copy()
-            elif joining is not None:
-                current.merge(joining, instruction.address)
-            if instruction.address in heads:
-                _forget(current, heads[instruction.address], instruction.address)
-            live = instruction.end == stop and instruction.kind in ("call", "syscall")
-            if live or (instruction.address == stop and walk.at_stop is None):
-                walk.at_stop = current.copy()
-                walk.live = instruction if live else None
-            last = current
-            current = self._step(function, instruction, current, arriving, walk, depth)
+        for block in walk.graph.ordered:
+            path = arriving.pop(block.start, None)
+            if path is None:
+                path = Path()
+                if block.position:
+                    path.registers = {name: unknown(block.start, name) for name in REGISTERS}
+            if block.loop is not None:
+                _forget(path, block.loop, block.start)
+            for instruction in block.body:
+                live = instruction.end == stop and instruction.kind in ("call", "syscall")
+                if live or (instruction.address == stop and walk.at_stop is None):
+                    walk.at_stop = path.copy()
+                    walk.live = instruction if live else None
+                    walk.site = instruction.address
+                self._step(function, instruction, path, arriving, walk, depth)
+            last = block.body[-1]
+            for target in block.follows:
+                # jumps to a known target have delivered their state already
+                if target.start == last.end or (last.kind == "jmp" and last.target is None):
+                    _arrive(arriving, target, path, block)
         return walk
 
     def _step(
@@ -188,35 +201,31 @@ class Tracer:
         arriving: dict[int, Path],
         walk: Walk,
         depth: int,
-    ) -> Optional[Path]:
-        """Execute one instruction; None if the next one is not reached from here."""
+    ) -> None:
+        """Execute one instruction; jumps deliver the state to where they lead."""
         kind = instruction.kind
         inside = function.contains(instruction.target)
+        graph = walk.graph
         if kind == "call":
             self._call(instruction, path, walk, depth)
-            return path
-        if kind == "jcc":
+        elif kind == "jcc":
             taken = path.copy()
             self._branch(instruction, path, taken)
+            if inside and instruction.target != instruction.end:
+                _jump(arriving, graph, instruction, taken)
+        elif kind == "jmp":
             if inside:
-                _arrive(arriving, instruction.target, taken)
-            return path
-        if kind == "jmp":
-            if inside:
-                _arrive(arriving, instruction.target, path)
+                if instruction.target != instruction.end:
+                    _jump(arriving, graph, instruction, path)
             elif instruction.target is not None or self.code.callee(instruction)[1]:
                 self._call(instruction, path, walk, depth)  # a tail call
                 _return(walk, path)
-            return None
-        if kind in ("ret", "trap"):
-            if kind == "ret":
-                _return(walk, path.copy())
-            path.doubt()
-            return None
-        if instruction.lock or kind == "xchg":
-            self._atomic(instruction, path, walk)
-        path.step(instruction)
-        return path
+        elif kind == "ret":
+            _return(walk, path)
+        else:
+            if instruction.lock or kind == "xchg":
+                self._atomic(instruction, path, walk)
+            path.step(instruction)
 
     def _branch(self, instruction: Instruction, falling: Path, taken: Path) -> None:
         """The branch after an attempt tells which way succeeded: zero (je) is success."""
@@ -240,23 +249,38 @@ class Tracer:
         if lock is None or in_frame(lock):
             return
         walk.atomics.append(lock)
-        if self.family != RUST:
+        if self.family != RUST or instruction.width != 4:  # a futex has 32 bits, a count 64
             return
         if instruction.kind == "cmpxchg":
             if lock not in path.held:
-                path.acquire(lock, instruction.address, "lock cmpxchg", sure=False)
+                path.acquire(lock, instruction.address, LOCKED, sure=False)
                 path.tried = lock
-        else:
+        elif self._unlocks(instruction, path):
             path.release(lock)
+
+    def _unlocks(self, instruction: Instruction, path: Path) -> bool:
+        """Whether a 32-bit atomic change gives a lock back: one that stores zero, or counts
+        down (library/std/src/sys/sync: Mutex::unlock swaps 0 in, RwLock subtracts)."""
+        if instruction.kind == "xchg":
+            return path.value(instruction.source, 4) in (None, number(0))
+        if instruction.kind == "xadd":
+            change = path.value(instruction.source, 4)
+            return change is None or change.base is not None or change.offset >> 31 & 1 == 1
+        return True
+
+    def role(self, call: Instruction, depth: int = 0) -> Optional[Role]:
+        """What the called function does to locks of this family; None if nothing is known."""
+        target, name = self.code.callee(call)
+        if name is not None:
+            return role_of(name, self.family)
+        return self._primitive(target, depth) if target is not None and not self.named else None
 
     def _call(self, instruction: Instruction, path: Path, walk: Walk, depth: int) -> None:
         target, name = self.code.callee(instruction)
         if name is not None and len(walk.names) < 256:
             walk.names.add(name)
         path.tried = None
-        role = role_of(name, self.family) if name else None
-        if role is None and target is not None and name is None and not self.named:
-            role = self._primitive(target, depth)
+        role = self.role(instruction, depth)
         site = instruction.address
         if role is not None and self.family == FILE:
             role = _file_role(role, name or "", path)
@@ -282,18 +306,20 @@ class Tracer:
             returns = substitute(summary.returns, path)
         label = name or (f"the function at {target:#x}" if target else "a function")
         for value in summary.released:
-            path.release(substitute(value, path))
+            there = substitute(value, path)
+            if there is not None or self.family != RUST or _passes_held(path):
+                path.release(there)
         for event in summary.events:
             there = substitute(event.lock, path)
             if there is not None:
-                walk.events.append(Event(site, there, f"{event.function} (in {label})"))
+                walk.events.append(Event(site, there, f"{label}, which calls {event.function}"))
         path.call(instruction)
         for where, what, width in stores:
             path.store(where, what, width)
         if returns is not None:
             path.registers["rax"] = returns
         for there, detail in held:
-            path.acquire(there, site, f"{detail.function} (in {label})", detail.sure)
+            path.acquire(there, site, f"{label}, which calls {detail.function}", detail.sure)
 
     def _apply(
         self, role: Role, lock: Value, site: int, label: str, path: Path, walk: Walk
@@ -338,6 +364,12 @@ class Tracer:
         return self._summaries[target]
 
 
+def _passes_held(path: Path) -> bool:
+    """Whether an argument of a call is a lock that is held: any other atomic change inside is
+    most likely not an unlock, as all kinds of things are counted that way."""
+    return any(path.registers[name] in path.held for name in ("rdi", "rsi", "rdx", "rcx", "r8"))
+
+
 def _file_role(role: Role, name: str, path: Path) -> Optional[Role]:
     """flock's and fcntl's second argument says what they do.  A second fcntl for a descriptor
     that is locked already is taken to unlock it: its struct flock can't be read any more."""
@@ -369,14 +401,23 @@ def _summarise(walk: Walk) -> Summary:
     )
 
 
-def _arrive(arriving: dict[int, Path], target: Optional[int], path: Path) -> None:
-    if target is None:
-        return
-    waiting = arriving.get(target)
+def _jump(
+    arriving: dict[int, Path], graph: Graph, instruction: Instruction, path: Path
+) -> None:
+    target = graph.by_start.get(instruction.target or 0)
+    source = graph.block_of(instruction.address)
+    if target is not None and source is not None:
+        _arrive(arriving, target, path, source)
+
+
+def _arrive(arriving: dict[int, Path], target: Block, path: Path, source: Block) -> None:
+    if target.position <= source.position:
+        return  # the way back of a loop
+    waiting = arriving.get(target.start)
     if waiting is None:
-        arriving[target] = path.copy()
+        arriving[target.start] = path.copy()
     else:
-        waiting.merge(path, target)
+        waiting.merge(path, target.start)
 
 
 def _return(walk: Walk, path: Path) -> None:
@@ -386,43 +427,7 @@ def _return(walk: Walk, path: Path) -> None:
         walk.at_return.merge(path, -1)
 
 
-class _Changes(NamedTuple):
-    """What a loop may change: registers as in Instruction.writes, and stores."""
-
-    writes: int
-    stores: tuple[Memory, ...]
-
-
-def _loops(function: Function, walk: Walk) -> dict[int, _Changes]:
-    """What the loops that start at an address may change; fills `walk.loops`."""
-    changes: dict[int, _Changes] = {}
-    scratch = sum(1 << REGISTERS.index(name) for name in CLOBBERED)
-    for index, instruction in enumerate(function.body):
-        head = instruction.target
-        if instruction.kind not in ("jcc", "jmp") or head is None:
-            continue
-        if not function.start <= head <= instruction.address:
-            continue
-        walk.loops.append((head, instruction.end))
-        if len(walk.loops) > 64:
-            continue
-        writes, stores = 0, []
-        for inner in _backwards(function.body, index, head):
-            writes |= scratch if inner.kind == "call" else inner.writes
-            if isinstance(inner.destination, Memory) and inner.destination.base in ("rsp", "rbp"):
-                stores.append(inner.destination)
-        before = changes.get(head, _Changes(0, ()))
-        changes[head] = _Changes(before.writes | writes, (*before.stores, *stores))
-    return changes
-
-
-def _backwards(body: list[Instruction], index: int, head: int) -> Iterable[Instruction]:
-    while index >= 0 and body[index].address >= head:
-        yield body[index]
-        index -= 1
-
-
-def _forget(path: Path, changes: _Changes, address: int) -> None:
+def _forget(path: Path, changes: Changes, address: int) -> None:
     """At a loop's start: what it changes is not known, it may have gone round before."""
     for memory in changes.stores:
         where = path.address(memory)

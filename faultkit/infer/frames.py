@@ -133,8 +133,7 @@ class LiveFrame:
             yield address, held._replace(sure=held.sure and not doubtful)
 
     def later(self) -> Iterator[tuple[Optional[int], Event]]:
-        """The events in this frame's code that are still to come: behind where it stands, or
-        before it in the same loop."""
+        """The events in this frame's code that are still to come."""
         for event in self.walk.events:
             if self._ahead(event.site):
                 yield self.resolve(event.lock), event
@@ -145,10 +144,7 @@ class LiveFrame:
         return any(self._ahead(site) for site in self.walk.opaque)
 
     def _ahead(self, site: int) -> bool:
-        pc = self.frame.address
-        return site >= pc or any(
-            head <= site and head < pc <= end for head, end in self.walk.loops
-        )
+        return self.walk.graph.ahead(site, self.walk.site)
 
 
 def _from_slot(value: Value) -> bool:

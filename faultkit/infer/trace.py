@@ -5,16 +5,17 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
-from faultkit.infer.code import Code
-from faultkit.infer.flow import Tracer
+from faultkit.infer.code import MAX_INSTRUCTIONS, Code
+from faultkit.infer.flow import LOCKED, Tracer
 from faultkit.infer.frames import LiveFrame, call_sites, live_frames
-from faultkit.infer.functions import RUST, WAIT, role_of
+from faultkit.infer.functions import ACQUIRE, MUTEX, RUST, TRY, WAIT, Role, role_of
 from faultkit.infer.lock import Target
 from faultkit.model import Frame, Task, Wait
 from faultkit.target import FaultkitError, Process, ReadError
 from faultkit.world import World
 
 MAX_STACK = 256 << 10  # bytes of stack that are searched
+_CONDITION = re.compile(r"pthread_cond_|cnd_(timed)?wait|condition_variable|Condvar")
 _MOVES = re.compile(r"mem.{0,3}drop|mem.{0,3}forget|Condvar.*wait")
 
 
@@ -32,32 +33,51 @@ class Tracing:
         self.world = world
         self.wait = wait
         self.family = family
-        self._tracers: dict[int, Tracer] = {}
-        self._traces: dict[tuple[int, int], Optional[Trace]] = {}
+        self._waiting: dict[int, Tracer] = {}
 
     def trace(self, process: Process, task: Task) -> "Optional[Trace]":
         """The task's trace; None if its stack or code can't be read."""
-        key = (process.pid, task.tid)
-        if key not in self._traces:
+        tracer = self._tracer(process)
+        traces = self.world.cache.setdefault(f"traces {process.pid} {tracer.key}", {})
+        if task.tid not in traces:
             frames = _frames(process, task)
-            self._traces[key] = None
-            if frames:
-                tracer = self._tracer(process)
-                live = live_frames(process, tracer.code, tracer, frames)
-                if live and not tracer.code.exhausted:
-                    self._traces[key] = Trace(tracer, frames, live)
-        return self._traces[key]
+            live = live_frames(process, tracer.code, tracer, frames) if frames else []
+            if tracer.code.exhausted:
+                return None
+            traces[task.tid] = Trace(tracer, frames, live) if live else None
+        found: Optional[Trace] = traces[task.tid]
+        return found
 
     def _tracer(self, process: Process) -> Tracer:
-        tracer = self._tracers.get(process.pid)
+        """The tracer for the process; the world keeps it for the waits to come."""
+        tracer = self._waiting.get(process.pid)
+        if tracer is not None:
+            return tracer
+        cache = self.world.cache
+        code = cache.get(f"code {process.pid}")
+        if code is None:
+            code = cache[f"code {process.pid}"] = Code(process)
+        code.budget = MAX_INSTRUCTIONS
+        frames = _frames(process, self.wait.task) if process.pid == self.wait.task.pid else ()
+        start = code.start(frames[0]) if frames else None
+        waiting = frozenset((start,)) if start is not None else frozenset()
+        named = start is None or _has_names(code, frames, self.family)
+        key = f"tracer {process.pid} {self.family} {start} {named}"
+        tracer = cache.get(key)
         if tracer is None:
-            code = Code(process)
-            frames = _frames(process, self.wait.task) if process.pid == self.wait.task.pid else ()
-            start = code.start(frames[0]) if frames else None
-            waiting = frozenset((start,)) if start is not None else frozenset()
-            tracer = Tracer(code, self.family, waiting, start is None or bool(code.name(start)))
-            self._tracers[process.pid] = tracer
+            tracer = cache[key] = Tracer(code, self.family, waiting, named)
+        self._waiting[process.pid] = tracer
         return tracer
+
+
+def _has_names(code: Code, frames: tuple[Frame, ...], family: str) -> bool:
+    """Whether lock functions have names, as those that the waiter is inside show; Rust's are
+    the program's own, not a library's."""
+    starts = [code.start(frame) for frame in frames[: 4 if family == RUST else 1]]
+    names = [code.name(start) for start in starts if start is not None]
+    if family == RUST:
+        return any(name is not None and role_of(name, family) for name in names)
+    return any(names)
 
 
 def _frames(process: Process, task: Task) -> tuple[Frame, ...]:
@@ -78,29 +98,48 @@ class Trace:
     @property
     def opaque(self) -> bool:
         """Whether the code still to come calls what can't be known."""
-        return any(frame.opaque_later for frame in self.live)
+        return any(frame.opaque_later for frame in self.live[self._runtime_frames() :])
+
+    def _runtime_frames(self) -> int:
+        """How many of the outermost frames are the runtime's: clone and start_thread, or what
+        calls main; the program's own begin behind an indirect call."""
+        if self.live[0].frame is not self.frames[-1]:
+            return 0  # they are in a library that is known by name
+        indirect = [
+            live.walk.live is not None and live.walk.live.target is None for live in self.live[:3]
+        ]
+        if indirect[0]:
+            return 2
+        return indirect.index(True) + 1 if True in indirect else 0
 
     def _taken(self, target: Target) -> tuple[list[Holding], bool]:
         taken: list[Holding] = []
         gave_back = False
+        if self._waits_unseen():
+            return [], True
         for live in self.live:  # outermost first: what an inner frame gave back is gone
             back = any(live.resolve(lock) in target.addresses for lock in live.at.released)
-            if back or self._waits_with(live, target):
+            if back:
                 gave_back = bool(taken) or gave_back
                 taken = []
             for address, held in live.held():
                 if address is None or address not in target.addresses:
                     continue
-                verb = f"calls {held.function}" if " " not in held.function else held.function
+                verb = "does a" if held.function == LOCKED else "calls"
                 sure = "no release between" if held.sure else "though maybe not on every path"
                 taken.append(
                     Holding(
                         held.sure,
-                        f"{_describe(live.frame)} {verb} on it at {held.site:#x}, before "
+                        f"{_describe(live.frame)} {verb} {held.function} on it at "
+                        f"{self._place(live, held.site)}, before "
                         f"{_position(live.frame)}, {sure}",
                     )
                 )
                 gave_back = False
+            if self._waits_with(live, target):
+                return [], True
+            if self._enters_lock_function(live):
+                break  # what lies inside is the lock's own code
         return taken, gave_back
 
     def holding(self, target: Target) -> list[Holding]:
@@ -111,13 +150,32 @@ class Trace:
         """Whether it was taken and then given back, for good or while it waits."""
         return self._taken(target)[1]
 
-    def _waits_with(self, live: LiveFrame, target: Target) -> bool:
-        """Whether the live call gives the lock back while it waits (pthread_cond_wait)."""
+    def _enters_lock_function(self, live: LiveFrame) -> bool:
+        """Whether the live call goes to a function that takes locks of this family."""
+        role = self._live_role(live)
+        return role is not None and role.what in (ACQUIRE, TRY)
+
+    def _waits_unseen(self) -> bool:
+        """Whether it sleeps on a condition variable inside code that is not followed: that gives
+        some mutex back, and nobody can tell which."""
+        if self.tracer.family not in (MUTEX, RUST):
+            return False
+        inside = any(frame.symbol and _CONDITION.search(frame.symbol) for frame in self.frames)
+        return inside and not any(
+            role is not None and role.what == WAIT and live.argument(role.argument) is not None
+            for live, role in ((live, self._live_role(live)) for live in self.live)
+        )
+
+    def _live_role(self, live: LiveFrame) -> Optional[Role]:
+        """What the live call does to locks."""
         instruction = live.walk.live
         if instruction is None or instruction.kind != "call":
-            return False
-        name = self.tracer.code.callee(instruction)[1]
-        role = role_of(name, self.tracer.family) if name else None
+            return None
+        return self.tracer.role(instruction)
+
+    def _waits_with(self, live: LiveFrame, target: Target) -> bool:
+        """Whether the live call gives the lock back while it waits (pthread_cond_wait)."""
+        role = self._live_role(live)
         if role is None or role.what != WAIT:
             return False
         passed = live.argument(role.argument)
@@ -130,9 +188,15 @@ class Trace:
                 if address is not None and address in target.addresses:
                     yield (
                         f"{_describe(live.frame)} would call {event.function} on it at "
-                        f"{event.site:#x}, behind {_position(live.frame)}"
+                        f"{self._place(live, event.site)}, behind {_position(live.frame)}"
                     )
                     break
+
+    def _place(self, live: LiveFrame, address: int) -> str:
+        start = self.tracer.code.start(live.frame)
+        if live.frame.symbol is None or start is None:
+            return hex(address)
+        return f"{live.frame.symbol}+{address - start:#x}"
 
     def inside(self, names: "re.Pattern[str]") -> Iterator[tuple[Frame, Optional[int]]]:
         """The frames whose live call goes to a function of such a name, and its first argument."""

@@ -1,0 +1,154 @@
+"""A function's basic blocks, in an order in which every block comes after those that lead to it
+(loops aside), and what its loops may change."""
+
+from typing import NamedTuple, Optional
+
+from faultkit.code.x86 import REGISTERS, Instruction, Memory
+from faultkit.infer.code import Function
+from faultkit.infer.values import CLOBBERED
+
+SCRATCH = sum(1 << REGISTERS.index(name) for name in CLOBBERED)
+
+
+class Changes(NamedTuple):
+    """What a loop may change: registers as in Instruction.writes, and places in the frame."""
+
+    writes: int
+    stores: tuple[Memory, ...]
+
+
+class Block:
+    """A run of instructions entered only at its start; `follows` are the blocks behind it."""
+
+    def __init__(self, body: list[Instruction]) -> None:
+        self.body = body
+        self.start = body[0].address
+        self.follows: list[Block] = []
+        self.leads: list[Block] = []  # the blocks that lead here
+        self.position = -1  # in the order of `ordered`
+        self.loop: Optional[Changes] = None  # if it is a loop's head
+
+
+class Graph:
+    """The blocks of a function that its start leads to, in reverse postorder."""
+
+    def __init__(self, function: Function) -> None:
+        self.by_start = _split(function)
+        blocks = list(self.by_start.values())
+        for number, block in enumerate(blocks):
+            self._link(function, block, blocks[number + 1] if number + 1 < len(blocks) else None)
+        self.ordered: list[Block] = []
+        if blocks:
+            self._attach_switches(function, blocks)
+            self.ordered = _reverse_postorder(blocks[0])
+        for position, block in enumerate(self.ordered):
+            block.position = position
+        for block in self.ordered:
+            for head in block.follows:
+                if head.position <= block.position:
+                    _note_loop(head, block)
+
+    def _link(self, function: Function, block: Block, following: Optional[Block]) -> None:
+        last = block.body[-1]
+        targets = [self.by_start.get(last.target)] if last.target is not None else []
+        if last.kind == "call":
+            targets = []
+        if last.kind not in ("jmp", "ret", "trap"):
+            targets.append(following)
+        for target in targets:
+            if target is not None:
+                block.follows.append(target)
+                target.leads.append(block)
+
+    def _attach_switches(self, function: Function, blocks: list[Block]) -> None:
+        """A jump through a table leads to blocks that nothing else leads to."""
+        switches = [b for b in blocks if b.body[-1].kind == "jmp" and b.body[-1].target is None]
+        for switch in switches[:8]:
+            for block in blocks[1:]:
+                if not block.leads:
+                    switch.follows.append(block)
+                    block.leads.append(switch)
+
+    def block_of(self, address: int) -> Optional[Block]:
+        """The block that has an instruction at `address`."""
+        for block in self.ordered:
+            if block.start <= address < block.body[-1].end:
+                return block
+        return None
+
+    def ahead(self, site: int, here: int) -> bool:
+        """Whether the code at `site` can still run once `here` (an instruction) is done."""
+        start, goal = self.block_of(here), self.block_of(site)
+        if start is None or goal is None:
+            return False
+        if start is goal and site > here:
+            return True
+        seen: set[int] = set()
+        pending = list(start.follows)
+        while pending:
+            block = pending.pop()
+            if block is goal:
+                return True
+            if block.start not in seen:
+                seen.add(block.start)
+                pending.extend(block.follows)
+        return False
+
+
+def _split(function: Function) -> dict[int, Block]:
+    leaders = {function.start}
+    for instruction in function.body:
+        if instruction.kind in ("jcc", "jmp", "ret", "trap"):
+            leaders.add(instruction.end)
+            if function.contains(instruction.target):
+                leaders.add(instruction.target or 0)
+    blocks: dict[int, Block] = {}
+    run: list[Instruction] = []
+    for instruction in function.body:
+        if instruction.address in leaders and run:
+            blocks[run[0].address] = Block(run)
+            run = []
+        run.append(instruction)
+    if run:
+        blocks[run[0].address] = Block(run)
+    return blocks
+
+
+def _reverse_postorder(entry: Block) -> list[Block]:
+    order: list[Block] = []
+    seen = {entry.start}
+    stack = [(entry, iter(entry.follows))]
+    while stack:
+        block, following = stack[-1]
+        for target in following:
+            if target.start not in seen:
+                seen.add(target.start)
+                stack.append((target, iter(target.follows)))
+                break
+        else:
+            order.append(block)
+            stack.pop()
+    return order[::-1]
+
+
+def _note_loop(head: Block, tail: Block) -> None:
+    """Add to the head what the blocks of its loop may change."""
+    body = {head.start: head}
+    pending = [tail]
+    while pending:
+        block = pending.pop()
+        if block.start not in body and block.position >= 0:
+            body[block.start] = block
+            pending.extend(block.leads)
+    writes, stores = 0, []
+    for block in body.values():
+        for instruction in block.body:
+            if instruction.kind == "call":
+                writes |= SCRATCH
+            elif instruction.kind not in ("push", "leave"):
+                writes |= instruction.writes
+            place = instruction.destination
+            if isinstance(place, Memory) and place.base in ("rsp", "rbp"):
+                stores.append(place)
+    before = head.loop or Changes(0, ())
+    head.loop = Changes(before.writes | writes, before.stores + tuple(stores))
