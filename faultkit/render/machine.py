@@ -1,6 +1,5 @@
 """The machine-readable report: schema "faultkit/1", fields may be added."""
 
-import json
 from typing import Any, Optional
 
 from faultkit.model import Finding, Frame, Lock, Report, Task, Wait
@@ -11,6 +10,8 @@ SCHEMA = "faultkit/1"
 
 def render_json(report: Report) -> str:
     """The report as one JSON object, indented."""
+    import json
+
     return json.dumps(report_object(report), indent=2, ensure_ascii=True)
 
 
