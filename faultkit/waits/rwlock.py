@@ -57,8 +57,10 @@ def _mode_at_wrphase(rwlock: RwLock, value: int) -> Optional[str]:
 
 
 def _mode_at_writers(rwlock: RwLock, value: int) -> Optional[str]:
-    """Writers sleep here while another writer holds the lock or is first in line."""
-    if value == FUTEX_USED | 1 and rwlock.writers_futex == value and rwlock.writers:
+    """Writers sleep here while another writer holds the lock or is first in line; only a lock
+    that prefers writers counts them (prefer_writer in __pthread_rwlock_wrlock_full)."""
+    counted = rwlock.writers or not rwlock.flags
+    if value == FUTEX_USED | 1 and rwlock.writers_futex == value and counted:
         return "write"
     return None
 
