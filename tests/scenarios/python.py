@@ -1,7 +1,7 @@
 """CPython's locks: tests/programs/pylocks.py, under every interpreter there is.
 
-A Lock or RLock of Python is a POSIX semaphore and records no owner that could be trusted: any
-thread may release it.  The GIL records who holds it.
+A Lock is a POSIX semaphore that any thread may release, and records no owner.  An RLock and
+the GIL record theirs.
 """
 
 from .model import Expect, Scenario
@@ -24,7 +24,12 @@ SCENARIOS = (
     _inferred("with", LOCK, LOCK),
     _inferred("acquire", LOCK, LOCK),
     _inferred("timed", LOCK, LOCK),
-    _inferred("rlock", RLOCK, RLOCK),
+    _scenario(
+        "rlock",
+        "found|inconclusive",
+        Expect("cycle", ("a", "b"), (RLOCK, RLOCK), 0),
+        notes="an RLock records its owner, as a pthread_t",
+    ),
     _inferred("self", LOCK, members=("a",), type="self-deadlock"),
     _scenario("join", "found|inconclusive", Expect("cycle", ("a", "b"), victims=0)),
     _scenario(

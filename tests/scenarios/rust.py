@@ -32,7 +32,7 @@ SCENARIOS = (
     _scenario(
         "message",
         "found|inconclusive|not-found",
-        Expect("cycle", ("a", "b")),
+        Expect("cycle", ("a", "b"), otherwise=Expect("chain", ("b",), root="a")),
         notes="nothing tells whose turn it is to send a message",
     ),
     _inferred("once", "once", "once"),
