@@ -43,7 +43,7 @@ pytest: setup
 test-matrix: setup
 	@set -e; for suite in $(MATRIX); do \
 		echo "== $$suite"; \
-		tests/roots/test $$suite $(PYTEST_ARGS); \
+		tests/roots/test $$suite -n $$(nproc) $(PYTEST_ARGS); \
 	done
 
 bench: setup
