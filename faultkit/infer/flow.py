@@ -81,6 +81,7 @@ class Path(State):
         self.held: dict[Value, Held] = {}
         self.released: tuple[Value, ...] = ()
         self.tried: Optional[Value] = None  # by the last call, whose result is to be tested
+        self.failed: frozenset[Value] = frozenset()  # locks that an attempt here did not get
 
     def copy(self) -> "Path":
         """An independent copy."""
@@ -89,6 +90,7 @@ class Path(State):
         other.held = dict(self.held)
         other.released = self.released
         other.tried = self.tried
+        other.failed = self.failed
         return other
 
     def merge(self, other: "Path", address: int) -> None:
@@ -109,6 +111,7 @@ class Path(State):
         self.held = merged
         self.released = tuple(dict.fromkeys(self.released + other.released))
         self.tried = None
+        self.failed |= other.failed
 
     def doubt(self) -> None:
         """Nothing that was taken is sure any more."""
@@ -153,7 +156,8 @@ class Tracer:
     """Follows functions of one process, with eyes for one family of locks.
 
     `waiting` are the starts of the functions in which the waiter sleeps: where library functions
-    have no names, one that changes its argument atomically and can get there takes a lock.
+    have no names, one that changes its argument atomically and can get there takes a lock.  In
+    Rust programs it is the lock's own function, as its fast path is inline everywhere.
     """
 
     def __init__(
@@ -240,6 +244,7 @@ class Tracer:
         success, failure = (taken, falling) if condition == 4 else (falling, taken)
         success.held[lock] = success.held[lock]._replace(sure=True)
         del failure.held[lock]
+        failure.failed |= {lock}
 
     def _atomic(self, instruction: Instruction, path: Path, walk: Walk) -> None:
         """Rust's locks are taken and given back inline; library functions do the same inside."""
@@ -273,7 +278,11 @@ class Tracer:
         target, name = self.code.callee(call)
         if name is not None:
             return role_of(name, self.family)
-        return self._primitive(target, depth) if target is not None and not self.named else None
+        if target is None or self.named:
+            return None
+        if self.family == RUST:
+            return Role(ACQUIRE) if target in self.waiting else None
+        return self._primitive(target, depth)
 
     def _call(self, instruction: Instruction, path: Path, walk: Walk, depth: int) -> None:
         target, name = self.code.callee(instruction)
@@ -282,6 +291,9 @@ class Tracer:
         path.tried = None
         role = self.role(instruction, depth)
         site = instruction.address
+        if role is None and self.family == RUST and path.registers["rdi"] in path.failed:
+            role = Role(ACQUIRE)  # the slow path behind an inline attempt
+            path.failed -= {path.registers["rdi"]}
         if role is not None and self.family == FILE:
             role = _file_role(role, name or "", path)
         if role is not None:

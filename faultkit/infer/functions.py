@@ -32,7 +32,12 @@ def _roles(what: str, names: str, argument: str = "rdi") -> dict[str, Role]:
 
 _TABLE: dict[str, dict[str, Role]] = {
     RWLOCK: {
-        **_roles(ACQUIRE, "pthread_rwlock_rdlock pthread_rwlock_wrlock"),
+        **_roles(
+            ACQUIRE,
+            "pthread_rwlock_rdlock pthread_rwlock_wrlock "
+            "ZStL23__glibcxx_rwlock_rdlockP16pthread_rwlock_t "  # without optimisation it asks
+            "ZStL23__glibcxx_rwlock_wrlockP16pthread_rwlock_t",  # if there are threads at all
+        ),
         **_roles(
             TRY,
             "pthread_rwlock_tryrdlock pthread_rwlock_trywrlock pthread_rwlock_timedrdlock "
@@ -46,7 +51,7 @@ _TABLE: dict[str, dict[str, Role]] = {
         **_roles(RELEASE, "sem_post new_sem_post"),
     },
     MUTEX: {
-        **_roles(ACQUIRE, "pthread_mutex_lock mtx_lock"),
+        **_roles(ACQUIRE, "pthread_mutex_lock mtx_lock ZL20__gthread_mutex_lockP15pthread_mutex_t"),
         **_roles(
             TRY,
             "pthread_mutex_trylock pthread_mutex_timedlock pthread_mutex_clocklock mtx_trylock "

@@ -59,7 +59,8 @@ class Tracing:
             code = cache[f"code {process.pid}"] = Code(process)
         code.budget = MAX_INSTRUCTIONS
         frames = _frames(process, self.wait.task) if process.pid == self.wait.task.pid else ()
-        start = code.start(frames[0]) if frames else None
+        level = 1 if self.family == RUST else 0  # Rust's lock functions call libc's syscall
+        start = code.start(frames[level]) if len(frames) > level else None
         waiting = frozenset((start,)) if start is not None else frozenset()
         named = start is None or _has_names(code, frames, self.family)
         key = f"tracer {process.pid} {self.family} {start} {named}"
