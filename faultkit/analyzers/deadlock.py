@@ -23,7 +23,9 @@ from faultkit.snapshot import Snapshot
 from faultkit.target import FaultkitError, Process, ReadError
 from faultkit.world import World
 
-SECOND_LOOK = 0.05  # seconds until the second sample of a process that is not stopped
+# Seconds between two samples of what is not stopped; again, and longer, where a task has run in
+# between without getting on (TCP, for one, wakes its writers for nothing).
+SECOND_LOOKS = (0.05, 0.1, 0.2)
 MOST_STACKS = 200  # back traces shown by --stacks all
 INFERRED_LOCKS = 256  # locks without a recorded holder that are looked into
 
@@ -49,6 +51,8 @@ def analyze(
     snapshot.settle()
     _infer(snapshot)
     graph = WaitGraph(snapshot.waits, snapshot.tasks)
+    if _infer_wakers(snapshot, graph):
+        graph = WaitGraph(snapshot.waits, snapshot.tasks)
     findings = _findings(graph)
     findings = _second_look(snapshot, findings)
     limits = _limits(snapshot, findings)
@@ -173,6 +177,11 @@ def _infer(snapshot: Snapshot) -> None:
             resolved = resolve(snapshot.world, first, candidates)
         except FaultkitError as error:
             snapshot.world.limit(str(error))
+            resolved = first
+        if not resolved.holders and first.any_of:
+            # The kernel names the process that holds it, so one of these does.
+            for wait in group:
+                snapshot.waits[wait.task] = wait.but(holders=wait.candidates or ())
             continue
         for wait in group:
             snapshot.waits[wait.task] = wait.but(
@@ -185,24 +194,51 @@ def _infer(snapshot: Snapshot) -> None:
             )
 
 
+def _infer_wakers(snapshot: Snapshot, graph: WaitGraph) -> bool:
+    """For roots of chains that wait for an event within their process: does everybody who would
+    bring it about wait for the root?  Whether any was found."""
+    found = False
+    for root, _ in graph.chains()[:INFERRED_LOCKS]:
+        wait = snapshot.waits[root]
+        if wait.needs != EVENT or wait.candidates is not None:
+            continue
+        process = snapshot.tasks[root]
+        from faultkit.infer import resolve
+
+        others = [task for task in snapshot.world.members(process) if task != root]
+        try:
+            resolved = resolve(snapshot.world, wait, others)
+        except FaultkitError:
+            continue
+        if resolved.holders:
+            snapshot.waits[root] = resolved
+            found = True
+    return found
+
+
 def _second_look(snapshot: Snapshot, findings: list[Finding]) -> list[Finding]:
     """Drop the findings whose tasks get on: at a second sample a moment later, or, stopped,
     because a wake-up had reached them already."""
-    waits = [wait for finding in findings for wait in _waits_of(finding, snapshot)]
-    involved = [snapshot.tasks[wait.task] for wait in waits if wait.task in snapshot.tasks]
-    marks: dict[Task, Optional[int]] = {}
-    if any(process.live and not process.stopped for process in involved):
-        marks = snapshot.marks(waits)
-        time.sleep(SECOND_LOOK)
-        snapshot.forget()
-    progressed = {wait.task for wait in waits if snapshot.progressed(wait)}
-    after = snapshot.marks(wait for wait in waits if wait.task in marks)
-    progressed |= {task for task, mark in marks.items() if after.get(task) != mark}
-    return [
-        finding
-        for finding in findings
-        if not any(wait.task in progressed for wait in _waits_of(finding, snapshot))
-    ]
+    for pause in SECOND_LOOKS:
+        waits = [wait for finding in findings for wait in _waits_of(finding, snapshot)]
+        involved = [snapshot.tasks[wait.task] for wait in waits if wait.task in snapshot.tasks]
+        marks: dict[Task, Optional[int]] = {}
+        if any(process.live and not process.stopped for process in involved):
+            marks = snapshot.marks(waits)
+            time.sleep(pause)
+            snapshot.forget()
+        progressed = {wait.task for wait in waits if snapshot.progressed(wait)}
+        after = snapshot.marks(wait for wait in waits if wait.task in marks)
+        moved = {task for task, mark in marks.items() if after.get(task) != mark}
+        findings = [f for f in findings if not _any_of(f, snapshot, progressed)]
+        if not any(_any_of(finding, snapshot, moved) for finding in findings):
+            return findings
+    return [finding for finding in findings if not _any_of(finding, snapshot, moved)]
+
+
+def _any_of(finding: Finding, snapshot: Snapshot, tasks: set[Task]) -> bool:
+    """Whether the finding stands on the wait of one of the tasks."""
+    return any(wait.task in tasks for wait in _waits_of(finding, snapshot))
 
 
 def _waits_of(finding: Finding, snapshot: Snapshot) -> list[Wait]:
