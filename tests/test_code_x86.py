@@ -111,12 +111,12 @@ def reader(code, base=0x1000):
     return read
 
 
-@pytest.mark.parametrize("call", ["e800010000", "ff1500010000", "ffd0", "41ff5424 08", "ff5008"])
+@pytest.mark.parametrize("call", ["e800010000", "ff1500010000", "ffd0", "41ff542408", "ff5008"])
 def test_finds_the_call_before_a_return_address(call):
     call = bytes.fromhex(call)
     read = reader(bytes.fromhex("4889c7") + call)
     found = call_before(read, 0x1003 + len(call))
-    assert found is not None and found.size == len(call)
+    assert found is not None and found.kind == "call" and found.end == 0x1003 + len(call)
 
 
 def test_no_call_before_other_code():

@@ -76,12 +76,13 @@ class SymbolTable:
         self._sorted = True
 
     def name(self, index: int) -> str:
-        """The name of symbol number `index`; "" if there is no such symbol."""
+        """The name of symbol number `index`, without a version; "" if there is none."""
         if not 0 <= index < len(self._first):
             return ""
         start = self._first[index] & 0xFFFFFFFF
         end = self._strings.find(b"\0", start)
-        return self._strings[start : end if end >= 0 else start].decode("utf-8", "replace")
+        name = self._strings[start : end if end >= 0 else start].decode("utf-8", "replace")
+        return name.partition("@")[0] or name  # ld writes "stdout@GLIBC_2.2.5" in .symtab
 
     def find(self, address: int) -> Optional[Symbol]:
         """The symbol that covers `address`.
@@ -117,14 +118,15 @@ class SymbolTable:
 
     def addresses(self, name: str) -> list[int]:
         """The addresses of the symbols named `name`, lowest first."""
-        wanted = name.encode() + b"\0"
         found = set()
-        position = self._strings.find(wanted)
-        while position >= 0:  # names share tails: every place may be the start of one
-            for index in self._indices(position):
-                if self._usable(index):
-                    found.add(self._values[index])
-            position = self._strings.find(wanted, position + 1)
+        for end in (b"\0", b"@"):
+            wanted = name.encode() + end
+            position = self._strings.find(wanted)
+            while position >= 0:  # names share tails: every place may be the start of one
+                for index in self._indices(position):
+                    if self._usable(index):
+                        found.add(self._values[index])
+                position = self._strings.find(wanted, position + 1)
         return sorted(found)
 
     def _indices(self, name_offset: int) -> Iterator[int]:

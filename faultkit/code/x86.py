@@ -522,7 +522,8 @@ def call_before(read: Read, return_address: int) -> Optional[Instruction]:
     """The call instruction that ends at `return_address`, or None.
 
     Code can be read backwards only by guessing: a direct call and a call through rip-relative
-    memory are tried first, as any other encoding is more often a coincidence.
+    memory are tried first, as any other encoding is more often a coincidence.  Of an indirect
+    call the REX prefix may be missed.
     """
     code = b""
     for size in (8, 5, 2):
@@ -531,8 +532,9 @@ def call_before(read: Read, return_address: int) -> Optional[Instruction]:
             break
         except ReadError:
             continue
-    for size in (5, 6, 2, 3, 4, 7, 8):
-        if size <= len(code) and (size == 5) == (code[-size] == 0xE8):
+    direct = len(code) >= 5 and code[-5] == 0xE8
+    for size in (5,) if direct else (6, 2, 3, 4, 5, 7, 8):
+        if size <= len(code):
             instruction = decode(code, return_address - size, len(code) - size)
             if instruction and instruction.size == size and instruction.kind == "call":
                 return instruction
