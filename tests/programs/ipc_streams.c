@@ -124,6 +124,18 @@ IPC_SCENE(unix_packets, make_pair(SOCK_SEQPACKET);
 IPC_SCENE(unix_full, make_pair(SOCK_STREAM);
           IPC_PLAY({ keep_own_side, write_connection }, { keep_own_side, write_connection }))
 
+/* Writes until nothing has fitted in for half a second: TCP's buffers grow and drain for a
+ * while, and nobody shall be woken once the scene is set. */
+static void fill_connection(void)
+{
+    static const char block[4096];
+    for (int patience = 0; patience < 50; patience++) {
+        while (send(connection[me - 1], block, sizeof block, MSG_DONTWAIT) > 0)
+            patience = 0;
+        usleep(10 * 1000);
+    }
+}
+
 /* p1 listens and accepts, p2 connects: unix by path, or TCP over the loopback device. */
 static union {
     struct sockaddr any;
@@ -180,7 +192,21 @@ static void connect_peer(void)
 CONNECTED(unix_named, AF_UNIX, read_connection)
 CONNECTED(tcp4, AF_INET, read_connection)
 CONNECTED(tcp6, AF_INET6, read_connection)
-CONNECTED(tcp_full, AF_INET, write_connection)
+
+static void accept_and_fill(void)
+{
+    accept_and_close_listener();
+    fill_connection();
+}
+
+static void connect_and_fill(void)
+{
+    connect_peer();
+    fill_connection();
+}
+
+IPC_SCENE(tcp_full, listen_at(AF_INET);
+          IPC_PLAY({ accept_and_fill, write_connection }, { connect_and_fill, write_connection }))
 
 /* A ring of three over pipes. */
 static void keep_ring_ends(void)
