@@ -38,7 +38,14 @@ class Snapshot:
         seen = {process.pid for process in pending}
         while pending:
             process = pending.pop()
-            for pid in self._look(process):
+            try:
+                leads_to = self._look(process)
+            except FaultkitError as error:
+                if process in self.world.primary:
+                    raise
+                self.world.limit(str(error))  # it ended, or is not ours to read
+                continue
+            for pid in leads_to:
                 if pid in seen:
                     continue
                 if len(seen) >= MOST_PROCESSES:
