@@ -16,10 +16,9 @@ MAX_READERS = 1 << 16  # more than a real program has; the format allows 2**30 -
 # Parker: 0 empty, 1 notified, -1 parked (sys/sync/thread_parking/futex.rs)
 PARKED = 0xFFFFFFFF
 
-# Once: what waiters sleep on, and what the running thread's CompletionGuard on its stack holds
-# beside the state's address: what the state becomes if it panics (sys/sync/once/futex.rs;
-# RUNNING | QUEUED since 1.84, QUEUED before)
-ONCE_RUNNING = {5: 2, 3: 1}
+# Once: what its waiters sleep on, RUNNING | QUEUED since 1.84, QUEUED before
+# (sys/sync/once/futex.rs); up to 1.63 they are parked
+ONCE_RUNNING = frozenset((5, 3))
 
 MARKS = (b"library/std/src/", b"/rustc/", b"RUST_BACKTRACE")  # survive strip: in panic messages
 CHUNK, MOST = 1 << 20, 64 << 20  # how much of the images is searched, in bytes

@@ -47,15 +47,16 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
 
 
 def _with_owner(blocked: Blocked, call: FutexCall, mutex: musl.Mutex, lock: Lock) -> Optional[Wait]:
-    if mutex.lock & musl.OWNER_DIED:
-        if not mutex.type & musl.ROBUST:
-            return None
+    if mutex.lock & musl.OWNER_DIED:  # set at a thread's exit, whatever the type (__pthread_exit)
+        robust = "the next owner has to mend what it guards"
+        never = "nobody can ever take it, for it is not robust"
         return Wait(
             blocked.task,
             lock,
             timed=call.timed,
             fault="orphaned-lock",
-            fault_detail="the robust mutex's owner died, and the next owner has to mend it",
+            fault_detail="the mutex's owner exited while it held it: "
+            + (robust if mutex.type & musl.ROBUST else never),
         )
     if mutex.owner == 0:
         return Wait(

@@ -1,5 +1,5 @@
-"""Rust's Once, OnceLock and LazyLock: the thread that runs the initialisation leaves a guard on
-its stack."""
+"""Rust's Once, OnceLock and LazyLock: the thread that runs the initialisation is inside
+Once::call, too, with the same Once."""
 
 from typing import Optional
 
@@ -9,7 +9,7 @@ from faultkit.waits._callers import innermost_functions
 from faultkit.waits._futex import SYSCALLS as SYSCALLS
 from faultkit.waits._futex import lock_key, parse
 from faultkit.waits._rust import is_rust_call, maybe_rust
-from faultkit.waits._stack import threads_with_word
+from faultkit.waits._stack import live_stack, threads_with_word, words
 from faultkit.world import Blocked
 
 PRIORITY = 13
@@ -18,8 +18,8 @@ PRIORITY = 13
 def recognise(blocked: Blocked) -> Optional[Wait]:
     """A wait in Once::call or Once::wait.
 
-    The value could be a Condvar's counter as well: the functions' names decide, and where there
-    are none, whether some thread has the guard; then nobody is accused.
+    The value could be a Condvar's counter as well: the functions' names decide.  Where there are
+    none it is left to the idle waits.
     """
     call = parse(blocked)
     if call is None or not is_rust_call(call) or call.timed:
@@ -28,37 +28,53 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         return None
     if not maybe_rust(blocked):
         return None
-    names = innermost_functions(blocked)
-    certain = any("once" in name and "futex" in name for name in names)
-    if names and not certain:
+    if not any(is_once(name) for name in innermost_functions(blocked)):
         return None
-    runners = _runners(blocked, call.uaddr, rust.ONCE_RUNNING[call.value])
-    if not certain and not runners:
-        return None
+    runners = _runners(blocked, call.uaddr)
     wait = Wait(
         blocked.task,
         Lock("once", call.uaddr, key=lock_key(blocked, call.uaddr, call.private)),
         confidence=INFERRED,
         evidence=("Rust Once: its initialisation is running",),
     )
-    if not certain or len(runners) != 1:
+    if len(runners) != 1:
         return wait.but(
             candidates=runners or blocked.world.members(blocked.process),
             missing="a Rust Once does not record which thread runs its initialisation",
         )
-    found = f"thread {runners[0].tid} has Once's CompletionGuard for it on its stack"
+    found = f"thread {runners[0].tid} is inside Once::call on it"
     return wait.but(holders=runners, evidence=(*wait.evidence, found))
 
 
-def _runners(blocked: Blocked, state: int, on_panic: int) -> tuple[Task, ...]:
-    """The threads with a CompletionGuard {&state, set_state_on_drop_to} on their stacks."""
+def is_once(function: str) -> bool:
+    """Whether a symbol is one of std::sys::sync::once::futex::Once, mangled or not."""
+    return "once" in function and "futex" in function and "Once" in function
+
+
+def _runners(blocked: Blocked, state: int) -> tuple[Task, ...]:
+    """The threads, other than waiters, that are inside a function of Once's which has `state`
+    among its registers or in its frame: the CompletionGuard keeps it there."""
     name = f"rust once {blocked.process.pid} {state:#x}"
     known: Optional[tuple[Task, ...]] = blocked.world.cache.get(name)
     if known is None:
-        runners = []
-        for task, stack, at in threads_with_word(blocked, state):
-            follows = int.from_bytes(stack[at + 8 : at + 12], "little")
-            if follows == on_panic and task not in runners:
-                runners.append(task)
-        known = blocked.world.cache[name] = tuple(runners)
+        found = dict.fromkeys(task for task, _, _ in threads_with_word(blocked, state))
+        known = tuple(task for task in found if _runs(blocked, task, state))
+        blocked.world.cache[name] = known
     return known
+
+
+def _runs(blocked: Blocked, task: Task, state: int) -> bool:
+    call = blocked.process.syscall(task)
+    if call is not None and call.args[:1] == (state,):
+        return False
+    frames = blocked.process.frames(task, 64)
+    for frame, caller in zip(frames, frames[1:]):
+        if not is_once(frame.symbol or ""):
+            continue
+        if state in (frame.registers or {}).values():
+            return True
+        size = (caller.sp or 0) - (frame.sp or 0)
+        own = live_stack(blocked.process, frame.sp or 0, size) if 0 < size < 4096 else b""
+        if state in words(own):
+            return True
+    return False

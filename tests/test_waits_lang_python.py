@@ -1,0 +1,196 @@
+"""CPython's locks.  FAULTKIT_PYTHONS may name more interpreters, separated by colons."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from lang_waits import play
+
+from faultkit.model import EVENT, HELD, INFERRED, PROVEN
+
+PYTHONS = sorted(
+    {
+        os.path.realpath(path)
+        for path in [sys.executable, "/usr/bin/python3"]
+        + os.environ.get("FAULTKIT_PYTHONS", "").split(":")
+        if path and os.access(path, os.X_OK)
+    }
+)
+
+SOURCE = """
+import os, queue, signal, threading, time
+
+signal.alarm(300)
+met = threading.Semaphore(0)
+
+def start(name, body, *arguments):
+    def run():
+        os.write(1, f"tid {name} {threading.get_native_id()}\\n".encode())
+        met.release()
+        body(*arguments)
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    met.acquire()
+    return thread
+
+def cross(first, second):
+    for _ in range(1):
+        with first:
+            time.sleep(0.3)
+            try:
+                with second:  # the line that both are in
+                    pass
+            finally:
+                pass
+
+def cross_by_hand(first, second):
+    first.acquire()
+    time.sleep(0.3)
+    second.acquire()
+
+def hold(lock):
+    with lock:
+        time.sleep(1000)
+
+def take(lock):
+    with lock:
+        pass
+
+def twice(lock):
+    with lock:
+        with lock:
+            pass
+
+def let_go(lock, other):
+    with lock:
+        lock.release()
+        time.sleep(1000)
+
+def stale(first, second):
+    with first:
+        pass
+    second.acquire()
+
+a, b, c, alone = (threading.Lock() for _ in range(4))
+ra, rb, left = (threading.RLock() for _ in range(3))
+nobody, given, used = (threading.Lock() for _ in range(3))
+nobody.acquire()
+jobs, simple, full = queue.Queue(), queue.SimpleQueue(), queue.Queue()
+condition = threading.Condition(threading.Lock())
+start("A", cross, a, b)
+start("B", cross, b, a)
+start("RA", cross_by_hand, ra, rb)
+start("RB", cross_by_hand, rb, ra)
+start("SELF", twice, alone)
+start("HAND", nobody.acquire)
+start("TIMED", lambda: nobody.acquire(timeout=1000))
+start("JOBS", jobs.get)
+start("SIMPLE", simple.get)
+start("EVENT", threading.Event().wait)
+start("HOLDS", hold, full.mutex)
+start("HOLDS2", hold, condition)
+start("LETGO", let_go, given, None)
+start("STALE", stale, used, nobody)
+time.sleep(0.2)
+given.acquire()
+used.acquire()
+start("PUT", full.put, 1)
+start("COND", take, condition)
+start("GIVEN", take, given)
+start("USED", take, used)
+idler = start("IDLER", time.sleep, 1000)
+start("JOIN", idler.join)
+os.write(1, b"ready\\n")
+time.sleep(1000)
+"""
+LINE = next(number for number, line in enumerate(SOURCE.splitlines(), 1) if "both are in" in line)
+
+
+@pytest.fixture(scope="module", params=PYTHONS, ids=lambda path: Path(path).name)
+def scene(request, tmp_path_factory):
+    program = tmp_path_factory.mktemp("python") / "transfer.py"
+    program.write_text(SOURCE)
+    with play(request.param, program) as playing:
+        yield playing
+
+
+def test_cycle_of_locks_in_with_blocks(scene):
+    for waiter, holder in (("A", "B"), ("B", "A")):
+        wait = scene.wait_of(waiter, "python_lock")
+        assert (wait.needs, wait.confidence) == (HELD, INFERRED)
+        assert scene.holders(wait) == [holder]
+        assert wait.evidence[0] == f"in transfer.py:{LINE} cross()"
+        assert wait.evidence[-1].endswith(f"in transfer.py:{LINE} cross()")
+
+
+def test_rlock_records_its_owner(scene):
+    for waiter, holder in (("RA", "RB"), ("RB", "RA")):
+        wait = scene.wait_of(waiter, "python_rlock")
+        assert scene.holders(wait) == [holder]
+        assert wait.confidence == PROVEN
+
+
+def test_lock_taken_twice(scene):
+    assert scene.holders(scene.wait_of("SELF", "python_lock")) == ["SELF"]
+
+
+@pytest.mark.parametrize("name", ["HAND", "TIMED", "STALE"])
+def test_lock_acquired_by_hand_has_no_known_owner(scene, name):
+    wait = scene.wait_of(name, "python_lock")
+    assert (wait.needs, wait.holders) == (HELD, ())
+    assert "records no owner" in str(wait.missing)
+    assert wait.timed == (name == "TIMED")
+
+
+@pytest.mark.parametrize("name", ["GIVEN", "USED"])
+def test_no_holder_by_a_with_block_that_let_go_or_has_ended(scene, name):
+    wait = scene.wait_of(name, "python_lock")
+    assert wait.holders == ()
+    assert wait.missing
+
+
+@pytest.mark.parametrize(("name", "holder"), [("PUT", "HOLDS"), ("COND", "HOLDS2")])
+def test_condition_is_made_of_a_lock(scene, name, holder):
+    assert scene.holders(scene.wait_of(name, "python_lock")) == [holder]
+
+
+@pytest.mark.parametrize("name", ["JOBS", "SIMPLE", "EVENT"])
+def test_idle_waits(scene, name):
+    wait = scene.wait_of(name)
+    assert wait.lock.kind in ("python_condition", "python_queue", "semaphore")
+    assert (wait.needs, wait.holders, wait.missing, wait.fault) == (EVENT, (), None, None)
+
+
+def test_join(scene):
+    wait = scene.wait_of("JOIN", "python_join")
+    assert wait.needs == EVENT
+    assert scene.holders(wait) == ["IDLER"]
+
+
+GIL = """
+import ctypes, os, signal, sys, threading, time
+
+signal.alarm(300)
+libc = ctypes.PyDLL(None)  # keeps the GIL while it calls
+def name(text):
+    os.write(1, f"tid {text} {threading.get_native_id()}\\n".encode())
+def keep():
+    name("HOLDER")
+    os.write(1, b"ready\\n")
+    libc.sleep(60)
+name("WAITER")
+threading.Thread(target=keep, daemon=True).start()
+while True:
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("python", PYTHONS, ids=lambda path: Path(path).name)
+def test_gil(tmp_path, python):
+    program = tmp_path / "gil.py"
+    program.write_text(GIL)
+    with play(python, program) as scene:
+        wait = scene.wait_of("WAITER", "gil")
+        assert scene.holders(wait) == ["HOLDER"]
+        assert (wait.needs, wait.confidence, wait.timed) == (HELD, PROVEN, False)
