@@ -80,6 +80,7 @@ class Path(State):
         super().__init__()
         self.held: dict[Value, Held] = {}
         self.released: tuple[Value, ...] = ()
+        self.given_back: frozenset[Value] = frozenset()  # taken here, and released here
         self.tried: Optional[Value] = None  # by the last call, whose result is to be tested
         self.failed: frozenset[Value] = frozenset()  # locks that an attempt here did not get
 
@@ -91,6 +92,7 @@ class Path(State):
         other.released = self.released
         other.tried = self.tried
         other.failed = self.failed
+        other.given_back = self.given_back
         return other
 
     def merge(self, other: "Path", address: int) -> None:
@@ -112,6 +114,7 @@ class Path(State):
         self.released = tuple(dict.fromkeys(self.released + other.released))
         self.tried = None
         self.failed |= other.failed
+        self.given_back |= other.given_back
 
     def doubt(self) -> None:
         """Nothing that was taken is sure any more."""
@@ -132,6 +135,8 @@ class Path(State):
             return
         if self.held.pop(lock, None) is None:
             self.released = tuple(dict.fromkeys((*self.released, lock)))
+        else:
+            self.given_back |= {lock}
         for other, held in self.held.items():
             if len(held.released) < 32:
                 self.held[other] = held._replace(released=(*held.released, lock))

@@ -123,6 +123,8 @@ class Trace:
             if back:
                 gave_back = bool(taken) or gave_back
                 taken = []
+            if any(live.resolve(lock) in target.addresses for lock in live.at.given_back):
+                gave_back = True
             for address, held in live.held():
                 if address is None or address not in target.addresses:
                     continue

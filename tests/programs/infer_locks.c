@@ -1,0 +1,310 @@
+/* Threads that hold locks which record no holder, among threads that do not hold them.
+ *
+ * usage: infer_locks SCENE; thread "a" and "b" are the ones to find, any other is innocent.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+struct conf {
+    long version;
+    pthread_rwlock_t lock;
+    int value;
+};
+static struct conf first = { .lock = PTHREAD_RWLOCK_INITIALIZER };
+static struct conf second = { .lock = PTHREAD_RWLOCK_INITIALIZER };
+static struct conf many[4];
+static sem_t left, right, items, done;
+static pthread_barrier_t both, gate;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static volatile int sink;
+
+typedef void *body(void *);
+
+static void start(body *function, void *argument, const char *name)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, function, argument))
+        abort();
+    pthread_setname_np(thread, name);
+    usleep(30000);
+}
+
+static void use(struct conf *conf) { sink += conf->value; }
+
+/* --- rwlocks, each read-locked by one and wanted by the other ------------------------------ */
+
+static void *reader(void *argument)
+{
+    struct conf *mine = argument ? &first : &second, *other = argument ? &second : &first;
+    pthread_rwlock_rdlock(&mine->lock);
+    use(mine);
+    pthread_barrier_wait(&both);
+    pthread_rwlock_wrlock(&other->lock);
+    use(other);
+    pthread_rwlock_unlock(&other->lock);
+    pthread_rwlock_unlock(&mine->lock);
+    return NULL;
+}
+
+static void __attribute__((noinline)) conf_lock(struct conf *conf)
+{
+    sink++;
+    pthread_rwlock_rdlock(&conf->lock);
+    sink++;
+}
+
+static void __attribute__((noinline)) conf_unlock(struct conf *conf)
+{
+    sink++;
+    pthread_rwlock_unlock(&conf->lock);
+    sink++;
+}
+
+static void *wrapped_reader(void *argument)
+{
+    struct conf *mine = argument ? &first : &second, *other = argument ? &second : &first;
+    conf_lock(mine);
+    use(mine);
+    pthread_barrier_wait(&both);
+    pthread_rwlock_wrlock(&other->lock);
+    use(other);
+    pthread_rwlock_unlock(&other->lock);
+    conf_unlock(mine);
+    return NULL;
+}
+
+static void *writer_of(void *argument)
+{
+    struct conf *conf = argument;
+    pthread_rwlock_wrlock(&conf->lock);
+    use(conf);
+    pthread_rwlock_unlock(&conf->lock);
+    return NULL;
+}
+
+static void *sleeping_reader(void *argument)
+{
+    struct conf *conf = argument;
+    pthread_rwlock_rdlock(&conf->lock);
+    use(conf);
+    pause();
+    pthread_rwlock_unlock(&conf->lock);
+    return NULL;
+}
+
+/* A reader that locks again while a writer waits would need a writer-preferring lock; reading
+ * and then writing the same lock needs nothing special. */
+static void *upgrader(void *argument)
+{
+    struct conf *conf = argument;
+    pthread_rwlock_rdlock(&conf->lock);
+    use(conf);
+    pthread_rwlock_wrlock(&conf->lock);
+    use(conf);
+    pthread_rwlock_unlock(&conf->lock);
+    return NULL;
+}
+
+/* --- the innocent ------------------------------------------------------------------------- */
+
+static void *gave_back(void *argument)
+{
+    struct conf *confs[2] = { &first, &second };
+    for (int i = 0; i < 2; i++) {
+        pthread_rwlock_rdlock(&confs[i]->lock);
+        use(confs[i]);
+        pthread_rwlock_unlock(&confs[i]->lock);
+    }
+    pause();
+    use(confs[sink & 1]);
+    return argument;
+}
+
+static void *gave_back_by_wrapper(void *argument)
+{
+    conf_lock(&first);
+    use(&first);
+    conf_unlock(&first);
+    conf_lock(&second);
+    conf_unlock(&second);
+    pause();
+    use(argument);
+    return NULL;
+}
+
+static void *knows_the_address(void *argument)
+{
+    struct conf *volatile here[2] = { argument, &second };
+    pthread_rwlock_t *volatile locks[2] = { &first.lock, &second.lock };
+    pause();
+    use(here[sink & 1]);
+    return (void *)locks[sink & 1];
+}
+
+static void *will_lock(void *argument)
+{
+    struct conf *conf = argument;
+    pause();
+    pthread_rwlock_rdlock(&conf->lock);
+    use(conf);
+    pthread_rwlock_unlock(&conf->lock);
+    return NULL;
+}
+
+static void *tried_in_vain(void *argument)
+{
+    struct conf *conf = argument;
+    if (pthread_rwlock_trywrlock(&conf->lock) == 0) {
+        use(conf);
+        pthread_rwlock_unlock(&conf->lock);
+        return NULL;
+    }
+    pause();
+    use(conf);
+    return NULL;
+}
+
+static void *went_round(void *argument)
+{
+    for (int i = 0; i < 4; i++) {
+        struct conf *conf = i < 3 ? &many[i] : &first;
+        pthread_rwlock_rdlock(&conf->lock);
+        use(conf);
+        pthread_rwlock_unlock(&conf->lock);
+    }
+    for (int i = 0;; i++) {
+        use(&many[i & 3]);
+        if (i == 100)
+            pause();
+    }
+    return argument;
+}
+
+/* --- semaphores, barriers ----------------------------------------------------------------- */
+
+static void *semaphores(void *argument)
+{
+    sem_t *mine = argument ? &left : &right, *other = argument ? &right : &left;
+    sem_wait(mine);
+    sink++;
+    pthread_barrier_wait(&both);
+    sem_wait(other);
+    sink++;
+    sem_post(other);
+    sem_post(mine);
+    return NULL;
+}
+
+static void *posted(void *argument)
+{
+    sem_wait(&left);
+    sink++;
+    sem_post(&left);
+    pause();
+    return argument;
+}
+
+static void *worker(void *argument)
+{
+    for (;;) {
+        sem_wait(&items);
+        pthread_mutex_lock(&mutex);
+        sink++;
+        pthread_mutex_unlock(&mutex);
+        sem_post(&done);
+    }
+    return argument;
+}
+
+static void *arrives_holding(void *argument)
+{
+    pthread_mutex_lock(&mutex);
+    sink++;
+    pthread_barrier_wait(&gate);
+    pthread_mutex_unlock(&mutex);
+    return argument;
+}
+
+static void *would_arrive(void *argument)
+{
+    pthread_mutex_lock(&mutex);
+    sink++;
+    pthread_mutex_unlock(&mutex);
+    pthread_barrier_wait(&gate);
+    return argument;
+}
+
+static void *holds_file(void *argument)
+{
+    int fd = open(argument, O_RDWR | O_CREAT, 0600);
+    flock(fd, LOCK_EX);
+    sink++;
+    pause();
+    flock(fd, LOCK_UN);
+    return NULL;
+}
+
+static void *wants_file(void *argument)
+{
+    int fd = open(argument, O_RDWR | O_CREAT, 0600);
+    flock(fd, LOCK_EX);
+    return NULL;
+}
+
+static void innocents(void)
+{
+    start(gave_back, NULL, "gave-back");
+    start(gave_back_by_wrapper, &first, "wrapper-back");
+    start(knows_the_address, &first, "knows");
+    start(will_lock, &first, "will-lock");
+    start(went_round, NULL, "went-round");
+}
+
+int main(int argc, char **argv)
+{
+    const char *scene = argc > 1 ? argv[1] : "";
+    for (int i = 0; i < 4; i++)
+        pthread_rwlock_init(&many[i].lock, NULL);
+    sem_init(&left, 0, 1);
+    sem_init(&right, 0, 1);
+    sem_init(&items, 0, 0);
+    sem_init(&done, 0, 0);
+    pthread_barrier_init(&both, NULL, 2);
+    pthread_barrier_init(&gate, NULL, 2);
+    innocents();
+    if (!strcmp(scene, "rwlock") || !strcmp(scene, "wrapper")) {
+        body *function = *scene == 'r' ? reader : wrapped_reader;
+        start(function, NULL, "a");
+        start(function, &first, "b");
+    } else if (!strcmp(scene, "upgrade")) {
+        start(upgrader, &first, "a");
+    } else if (!strcmp(scene, "sleeping")) {
+        start(sleeping_reader, &first, "a");
+        start(sleeping_reader, &first, "b");
+        start(tried_in_vain, &first, "tried");
+        start(writer_of, &first, "writer");
+    } else if (!strcmp(scene, "semaphore")) {
+        start(posted, NULL, "posted");
+        start(semaphores, NULL, "a");
+        start(semaphores, &first, "b");
+    } else if (!strcmp(scene, "pool")) {
+        for (int i = 0; i < 4; i++)
+            start(worker, NULL, "worker");
+    } else if (!strcmp(scene, "barrier")) {
+        start(arrives_holding, NULL, "a");
+        start(would_arrive, NULL, "b");
+    } else if (!strcmp(scene, "flock")) {
+        start(holds_file, argv[2], "a");
+        start(wants_file, argv[2], "waiter");
+    }
+    printf("ready\n");
+    fflush(stdout);
+    pause();
+    return 0;
+}
