@@ -16,7 +16,7 @@ IN_A_CORE = "kernel locks are not in a core; run `deadlock PID` while it hangs"
 FD_IN_A_CORE = "what a descriptor is, is not in a core; run `deadlock PID` while it hangs"
 UNREADABLE = "the descriptors of process {} can't be read; run as root"
 
-MOST_EDGES = 1 << 20
+MOST_EDGES = 1 << 17  # some seconds of the graph
 
 T = TypeVar("T")
 
@@ -138,13 +138,19 @@ class Channel(NamedTuple):
         return self._replace(timed=timed)
 
     def wait(self, task: Task, mode: str) -> Wait:
-        """The wait of a task that is blocked on it."""
+        """The wait of a task that is blocked on it.
+
+        A pipe or socket between threads of one process is to them what a condition variable
+        is: any of them may use it, and to be idle on it is normal."""
+        holders, lock = () if self.outside else self.holders, self.lock
+        if self.itself and task not in holders:
+            holders, lock = (), lock._replace(key=("private", task.pid, *lock.identity))
         return Wait(
             task,
-            self.lock,
+            lock,
             needs=OUTSIDE if self.outside else EVENT,
             mode=mode,
-            holders=() if self.outside else self.holders,
+            holders=holders,
             any_of=True,
             confidence=self.confidence,
             evidence=self.evidence,
