@@ -142,10 +142,10 @@ def _handle_join(
     if not places or places[0].function != "join" or not places[0].is_threading:
         return None
     for pointer in pointers:
-        found = _handle_near(python, pointer & ~7)
-        if found is None or python.tasks[found[1]] == blocked.task:
+        near = _handle_near(python, pointer & ~7)
+        if near is None or python.tasks[near[1]] == blocked.task:
             continue
-        handle, tid = found
+        handle, tid = near
         return Wait(
             blocked.task,
             _lock(blocked, "python_join", handle, f"thread {tid}"),
@@ -158,24 +158,34 @@ def _handle_join(
 
 
 def _handle_near(python: Python, pointer: int) -> Optional[tuple[int, int]]:
-    """(address, tid) of the ThreadHandle {node.next, node.prev, ident, pthread_t, ...} that
-    `pointer` points into (Modules/_threadmodule.c, 3.13): its neighbours point back to it."""
+    """(address, tid) of the ThreadHandle {node, shutdown_node, ident, pthread_t, ...} that
+    `pointer` points into (Modules/_threadmodule.c, 3.13): one of the two list nodes is linked,
+    and its neighbours point back to it."""
     start = pointer - HANDLE_SIZE
     try:
-        words = python.process.words(start, HANDLE_SIZE // 8 + 6)
-        for index in range(len(words) - 3):
-            following, previous, ident, handle = words[index : index + 4]
-            address = start + 8 * index
-            if ident != handle or not is_pointer(following) or not is_pointer(previous):
-                continue
-            if python.process.u64(following + 8) != address:
-                continue
-            tid = thread_of(python.process, ident, python.tasks)
-            if tid is not None and python.process.u64(previous) == address:
-                return address, tid
+        words = python.process.words(start, 2 * HANDLE_SIZE // 8)
     except ReadError:
-        pass
+        return None
+    for index in range(4, len(words) - 1):
+        ident = words[index]
+        if ident != words[index + 1] or not is_pointer(ident, 64):
+            continue
+        tid = thread_of(python.process, ident, python.tasks)
+        if tid is None:
+            continue
+        for node in (index - 4, index - 2):
+            if _is_linked(python, start + 8 * node, *words[node : node + 2]):
+                return start + 8 * (index - 4), tid
     return None
+
+
+def _is_linked(python: Python, node: int, following: int, previous: int) -> bool:
+    if not is_pointer(following) or not is_pointer(previous):
+        return False
+    try:
+        return python.process.u64(following + 8) == node == python.process.u64(previous)
+    except ReadError:
+        return False
 
 
 def _idles(where: Place) -> bool:
