@@ -191,16 +191,32 @@ class WaitGraph:
         chains = []
         for root in sorted(reverse, key=_order):
             wait = self.waits.get(root)
-            if wait is None or wait.holders or wait.fault or wait.timed:
+            if wait is None or wait.fault or wait.timed:
+                continue
+            if wait.holders and (self._is_definite(wait) or wait.needs == HELD):
+                continue
+            if any(self._gets_on(holder) for holder in wait.holders):
                 continue
             behind = self.behind([root])
             if any(self.waits[task].needs == HELD for task in behind):
                 chains.append((root, behind))
         return chains
 
+    def _is_definite(self, wait: Wait) -> bool:
+        """Whether the wait depends on its holders: not if any of several could act and one of
+        them still can."""
+        return not wait.any_of or len(wait.holders) == 1 or wait.task in self.stuck
+
+    def _gets_on(self, task: Task) -> bool:
+        """Whether the task runs, or sleeps for a time only."""
+        wait = self.waits.get(task)
+        return wait is None or wait.timed
+
     def _reverse(self) -> dict[Task, list[Task]]:
         reverse: dict[Task, list[Task]] = defaultdict(list)
         for task, wait in self.waits.items():
+            if not self._is_definite(wait):
+                continue
             for holder in wait.holders:
                 if holder != task:
                     reverse[holder].append(task)

@@ -178,7 +178,7 @@ def _infer(snapshot: Snapshot) -> None:
         except FaultkitError as error:
             snapshot.world.limit(str(error))
             resolved = first
-        if not resolved.holders and first.any_of:
+        if not resolved.holders and first.any_of and first.needs == HELD:
             # The kernel names the process that holds it, so one of these does.
             for wait in group:
                 snapshot.waits[wait.task] = wait.but(holders=wait.candidates or ())
