@@ -3,6 +3,7 @@
 from typing import NamedTuple, Optional
 
 from faultkit.layouts.cpython import (
+    STATE_WORDS,
     PythonMemory,
     is_pointer,
     list_thread_states,
@@ -35,7 +36,9 @@ class Python:
         self.memory = PythonMemory(blocked.process)
         self.tasks = blocked.world.threads(blocked.process)
         self.states: dict[int, int] = {}
+        self._tids = {task: tid for tid, task in self.tasks.items()}
         self._inside: Optional[list[Inside]] = None
+        self._released_on_exit: Optional[dict[int, Task]] = None
 
     def pointers_on_stack(self, blocked: Blocked) -> list[int]:
         """The distinct addresses of what may be objects, on the waiter's stack near its sp."""
@@ -44,7 +47,7 @@ class Python:
 
     def state(self, blocked: Blocked) -> Optional[int]:
         """The waiter's PyThreadState, or None.  Finding one finds its interpreter's others."""
-        tid = self._inner_tid(blocked)
+        tid = self._tids.get(blocked.task, blocked.task.tid)
         if tid not in self.states:
             for pointer in self.pointers_on_stack(blocked):
                 found = read_thread_state(self.process, pointer, self.tasks)
@@ -53,11 +56,24 @@ class Python:
                     break
         return self.states.get(tid)
 
-    def _inner_tid(self, blocked: Blocked) -> int:
-        for tid, task in self.tasks.items():
-            if task == blocked.task:
-                return tid
-        return blocked.task.tid
+    def released_on_exit(self, lock: int) -> Optional[Task]:
+        """The thread whose exit releases the lock object at `lock`: its thread state's
+        on_delete_data is a weak reference to it (Modules/_threadmodule.c,
+        thread__set_sentinel, to 3.12)."""
+        if self._released_on_exit is None:
+            self._released_on_exit = {}
+            for tid, state in self.states.items():
+                for word in self._words(state)[16:32]:
+                    if self.memory.type_name(word).startswith("weakref"):
+                        referent = self._words(word, 3)[2:]
+                        self._released_on_exit.update(dict.fromkeys(referent, self.tasks[tid]))
+        return self._released_on_exit.get(lock)
+
+    def _words(self, address: int, count: int = STATE_WORDS) -> tuple[int, ...]:
+        try:
+            return self.process.words(address, count)
+        except ReadError:
+            return ()
 
     def frames(self, state: int) -> list[PyFrame]:
         """The Python frames of the thread with that state, innermost first."""

@@ -7,14 +7,13 @@ from faultkit.layouts.cpython import (
     BUFFERED_TYPES,
     RLOCK_COUNT_AT,
     RLOCK_OWNER_AT,
-    STATE_WORDS,
     is_pointer,
     lock_in_object,
     thread_is_gone,
     thread_of,
 )
 from faultkit.layouts.pyframes import Place, place
-from faultkit.model import EVENT, INFERRED, Lock, Task, Wait
+from faultkit.model import EVENT, INFERRED, Lock, Wait
 from faultkit.target import ReadError
 from faultkit.waits._futex import SYSCALLS as SYSCALLS
 from faultkit.waits._futex import WAIT, WAIT_BITSET, FutexCall, parse
@@ -68,7 +67,7 @@ def _wait(
         return _owned(blocked, wait, python, address, "python_buffered", at + 8)
     if kind == "_queue.SimpleQueue":
         return wait.but(lock=_lock(blocked, "python_queue", address), needs=EVENT, any_of=True)
-    joined = _joined(python, address)
+    joined = python.released_on_exit(address)
     if joined is not None:
         return wait.but(
             lock=_lock(blocked, "python_join", address, f"thread {joined.tid}"),
@@ -114,21 +113,6 @@ def _owned(
             fault_detail=f"the {name}'s owner, ident {owner:#x}, has exited while it held it",
         )
     return wait.but(missing=f"the {name}'s owner, ident {owner:#x}, is no thread that is known")
-
-
-def _joined(python: Python, lock: int) -> Optional[Task]:
-    """The thread whose exit releases `lock`: its thread state's on_delete_data is a weak
-    reference to it (Modules/_threadmodule.c, thread__set_sentinel, to 3.12)."""
-    for tid, state in python.states.items():
-        try:
-            for word in python.process.words(state, STATE_WORDS)[16:32]:
-                if not python.memory.type_name(word).startswith("weakref"):
-                    continue
-                if python.process.u64(word + 16) == lock:
-                    return python.tasks[tid]
-        except ReadError:
-            continue
-    return None
 
 
 def _handle_join(
