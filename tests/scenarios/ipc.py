@@ -48,7 +48,7 @@ _FILE_LOCKS = (
         FILES,
         "flock-threads",
         "found",
-        (Expect("cycle|self-deadlock", kinds=("flock",)),),
+        (Expect("cycle|self-deadlock"),),
         notes="the kernel knows the process only; that all its threads are blocked is proof",
     ),
     _both(FILES, "ofd", "ofd_lock", notes="/proc/locks says pid -1"),
