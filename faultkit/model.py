@@ -56,7 +56,7 @@ class Frame(NamedTuple):
     callee-saved ones; both serve inference and are not part of a report.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants here
     address: int
     symbol: Optional[str] = None
     offset: Optional[int] = None

@@ -11,7 +11,14 @@ _LIBRARY_SOURCES = (
     "./misc/", "./io/", "./socket/", "./time/", "./posix/", "./sysvipc/", "/build/glibc",
     "./malloc/", "./stdlib/", "../sysv/",
 )  # fmt: skip
-_LIBRARIES = ("libc.so", "libc-", "libpthread", "libstdc++", "libgcc_s", "ld-linux", "libc++", "libm.")
+_LIBRARY_FILES = frozenset((
+    "lowlevellock.c", "futex-internal.c", "futex-internal.h", "clone.S", "clone3.S",
+    "pthread_mutex_lock.c", "pthread_mutex_timedlock.c", "pthread_cond_wait.c",
+))  # fmt: skip
+_LIBRARIES = (
+    "libc.so", "libc-", "libpthread", "libstdc++", "libgcc_s", "ld-linux", "ld-2", "libc++",
+    "libm.",
+)  # fmt: skip
 
 
 class Place(NamedTuple):
@@ -26,17 +33,22 @@ class Place(NamedTuple):
 def waiting_call(frames: Sequence[Frame]) -> Optional[Place]:
     """The innermost place in the program's own code, inlined functions included; None if the
     back trace is empty."""
-    for frame in frames:
+    own = [frame for frame in frames if not _is_library(frame)]
+    for frame in own:
         for source in frame.inlines:
-            if source.file and source.line and not source.file.startswith(_LIBRARY_SOURCES):
+            if source.file and source.line and not _is_library_source(source.file):
                 return Place(source.function, source.file, source.line, frame)
-        if not any(source.file for source in frame.inlines) and not _is_library(frame):
-            if frame.symbol and not frame.symbol.startswith("_"):
-                return Place(frame.symbol, None, None, frame)
-    for frame in frames:
-        if not _is_library(frame):
+        named = frame.symbol and not frame.symbol.startswith("_")
+        if named and not any(source.file for source in frame.inlines):
             return Place(frame.symbol, None, None, frame)
+    if own:
+        return Place(own[0].symbol, None, None, own[0])
     return Place(frames[0].symbol, None, None, frames[0]) if frames else None
+
+
+def _is_library_source(file: str) -> bool:
+    """Also bare names: a static program's C library, whose sources nobody has."""
+    return file.startswith(_LIBRARY_SOURCES) or file in _LIBRARY_FILES
 
 
 def _is_library(frame: Frame) -> bool:

@@ -27,6 +27,8 @@ def deadlock(argument: str) -> None:
                 [ProcProcess(pid) for pid in arguments.pids] if arguments.pids else [GdbProcess()]
             )
             report = analyze(processes, host(), Options(stacks=arguments.stacks))
+            if not arguments.pids:
+                report.paused_seconds = processes[0].paused_seconds()
         deliver(report, arguments, gdb.write, width(), colored())
     except FaultkitError as error:
         raise gdb.GdbError(f"deadlock: {error}") from None

@@ -32,6 +32,8 @@ def _prepare():
         spec = importlib.util.spec_from_file_location(
             package, os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
         )
+        if spec is None or spec.loader is None:
+            raise gdb.GdbError("faultkit: " + folder + " is missing; install it again")
         module = importlib.util.module_from_spec(spec)
         sys.modules[package] = module
         spec.loader.exec_module(module)

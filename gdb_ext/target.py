@@ -244,6 +244,14 @@ class GdbProcess(Process):
             pass
         return found
 
+    def paused_seconds(self) -> Optional[float]:
+        """How long the live inferior has been stopped: since its leader last ran."""
+        if self._proc is None:
+            return None
+        from faultkit.procfs.age import seconds_asleep
+
+        return seconds_asleep(Task(self.pid, self.pid))
+
     def limits(self) -> Sequence[str]:
         if not self.core:
             return ()

@@ -15,7 +15,7 @@ from typing import Optional
 import faultkit
 from faultkit.target import FaultkitError
 
-COMMANDS = ("path", "install", "doctor")
+COMMANDS = ("deadlock", "path", "install", "doctor")
 
 
 def build_parser() -> argparse.ArgumentParser:

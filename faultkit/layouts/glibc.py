@@ -27,11 +27,11 @@ INCONSISTENT, NOT_RECOVERABLE = 0x7FFFFFFF, 0x7FFFFFFE
 
 
 class Mutex(NamedTuple):
-    """pthread_mutex_t.__data: {lock, count, owner, nusers, kind}, unmoved from 2.17 to 2.41
-    (sysdeps/nptl/bits/struct_mutex.h, x86)."""
+    """pthread_mutex_t.__data: {lock, count (here `depth`), owner, nusers, kind}, unmoved from
+    2.17 to 2.41 (sysdeps/nptl/bits/struct_mutex.h, x86)."""
 
     lock: int
-    count: int
+    depth: int
     owner: int
     nusers: int
     kind: int
@@ -136,22 +136,22 @@ class Barrier(NamedTuple):
 
     arrived: int
     current_round: int
-    count: int
+    parties: int
     shared: int
     out: int
 
     @property
     def missing(self) -> int:
         """How many threads have still to arrive in this round."""
-        return self.count - (self.arrived - self.current_round)
+        return self.parties - (self.arrived - self.current_round)
 
 
 def read_barrier(process: Process, address: int) -> Optional[Barrier]:
     """The words at `address` as a barrier that somebody waits at, or None."""
     barrier = Barrier(*struct.unpack("<5I", process.read(address, 20)))
-    if barrier.shared not in (0, 1, 128) or not 0 < barrier.count <= PID_MAX_LIMIT:
+    if barrier.shared not in (0, 1, 128) or not 0 < barrier.parties <= PID_MAX_LIMIT:
         return None
-    if not 0 < barrier.arrived - barrier.current_round < barrier.count:
+    if not 0 < barrier.arrived - barrier.current_round < barrier.parties:
         return None
     return barrier
 

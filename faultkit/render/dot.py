@@ -66,4 +66,5 @@ class _Graph:
 
 def _quoted(text: str) -> str:
     lines = (clean(part) for part in text.split("\n"))
-    return '"' + "\\n".join(l.replace("\\", "\\\\").replace('"', '\\"') for l in lines) + '"'
+    escaped = (line.replace("\\", "\\\\").replace('"', '\\"') for line in lines)
+    return '"' + "\\n".join(escaped) + '"'

@@ -72,7 +72,7 @@ class _Text:
 
     def _header(self) -> str:
         report = self._report
-        parts = [f"faultkit {report.host.get('faultkit') or ''} {report.command}".replace("  ", " ")]
+        parts = [" ".join(("faultkit", report.host.get("faultkit") or "", report.command))]
         kind, name = report.target["kind"], clean(report.target["name"] or "?")
         parts.append(name if kind == "core" and name.startswith("core") else f"{kind} {name}")
         if report.host.get("name"):
@@ -86,7 +86,8 @@ class _Text:
         report = self._report
         resolved = ""
         if report.counts.get("waiters"):
-            resolved = f" ({report.counts['resolved']} of {report.counts['waiters']} waiters resolved)"
+            counts = report.counts
+            resolved = f" ({counts['resolved']} of {counts['waiters']} waiters resolved)"
         cycles = [f for f in report.findings if f.type in ("cycle", "self-deadlock")]
         others = [f for f in report.findings if f not in cycles]
         said = []
@@ -102,7 +103,8 @@ class _Text:
             return "; ".join(said) + ("; more could not be seen" if report.limits else "")
         if report.verdict == "inconclusive":
             return f"INCONCLUSIVE: no deadlock among what could be seen{resolved}; see LIMIT"
-        return f"NOT FOUND: {_count(report.counts.get('tasks', 0), 'thread')}, no deadlock{resolved}"
+        looked_at = _count(report.counts.get("tasks", 0), "thread")
+        return f"NOT FOUND: {looked_at}, no deadlock{resolved}"
 
     def _verdict_color(self) -> str:
         return {"found": "*brightred*", "not-found": "green"}.get(self._report.verdict, "*yellow*")
@@ -213,7 +215,8 @@ class _Text:
         more = len(finding.victims) - MOST_VICTIMS
         names += f" and {more} more" if more > 0 else ""
         queue = "queue behind it" if len(finding.victims) > 1 else "queues behind it"
-        self._wrapped("  VICTIMS: ", f"{_count(len(finding.victims), 'more thread')} {queue}: {names}")
+        count = _count(len(finding.victims), "more thread")
+        self._wrapped("  VICTIMS: ", f"{count} {queue}: {names}")
 
     def _evidence(self, members: Sequence[Wait], kind: str) -> None:
         told: set[tuple[str, ...]] = set()
@@ -223,7 +226,8 @@ class _Text:
                 continue
             told.add(key)
             evidence = "; ".join(clean(line, 400) for line in wait.evidence)
-            self._wrapped(f"  EVIDENCE {self._lock(wait.lock)}: ", f"{evidence} ({wait.confidence})")
+            evidence += f" ({wait.confidence})"
+            self._wrapped(f"  EVIDENCE {self._lock(wait.lock)}: ", evidence)
         for wait in members[:4]:
             place = waiting_call(wait.frames)
             line = _source_text(place)
@@ -266,9 +270,9 @@ class _Text:
                 name = clean(frame.symbol) + offset if frame.symbol else "??"
                 origin = f" ({clean(module, 40)})" if module else ""
                 self._line(f"    #{frame.index:<2} {frame.address:#x} {name}{origin}")
-            for number, source in enumerate(sources):
+            for depth, source in enumerate(sources):
                 name = clean(source.function or "??")
-                inline = " (inlined)" if number < len(sources) - 1 else ""
+                inline = " (inlined)" if depth < len(sources) - 1 else ""
                 file = clean(_short(source.file or ""))
                 self._line(f"    #{frame.index:<2} {name}{inline} at {file}:{source.line or '?'}")
         if len(frames) > MOST_FRAMES:

@@ -27,5 +27,5 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         needs=EVENT,
         candidates=blocked.world.members(blocked.process),
         holder_count=missing,
-        evidence=(f"barrier of {barrier.count}, {missing} still to arrive",),
+        evidence=(f"barrier of {barrier.parties}, {missing} still to arrive",),
     )

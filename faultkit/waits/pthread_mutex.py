@@ -80,7 +80,7 @@ def _plain(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Optional[W
     protect = mutex.kind_known and mutex.kind & PRIO_PROTECT
     word = mutex.lock & 0x7FFFF if protect else mutex.lock
     owner_alive = task_of(blocked, mutex.owner) is not None
-    shaped = mutex.kind_known and mutex.nusers < MANY and mutex.count < MANY
+    shaped = mutex.kind_known and mutex.nusers < MANY and mutex.depth < MANY
     if word <= 2 and shaped and 0 < mutex.owner <= PID_MAX_LIMIT:
         if not owner_alive and not (mutex.nusers or inside_mutex_lock(blocked)):
             return None
