@@ -6,7 +6,7 @@ from typing import Optional
 from faultkit.code.cfi import Fde, find_fde
 from faultkit.code.images import Images
 from faultkit.code.plt import got_target, plt_target, slot_of
-from faultkit.code.symbols import symbol_at
+from faultkit.code.symbols import addresses_of, symbol_at
 from faultkit.code.x86 import Instruction, instructions
 from faultkit.model import Frame
 from faultkit.target import FaultkitError, Process, ReadError
@@ -58,11 +58,11 @@ class Code:
         return self._names[address]
 
     def _name(self, address: int) -> Optional[str]:
-        image = self.images.at(address)
-        symbol = symbol_at(image, address) if image is not None else None
-        if symbol is not None:
-            return symbol.name if symbol.offset == 0 else None
         try:
+            image = self.images.at(address)
+            symbol = symbol_at(image, address) if image is not None else None
+            if symbol is not None:
+                return symbol.name if symbol.offset == 0 else None
             found = self.process.symbol(address)
         except FaultkitError:
             return None
@@ -76,20 +76,39 @@ class Code:
     def callee(self, instruction: Instruction) -> tuple[Optional[int], Optional[str]]:
         """(address, name) of the function that a call or jump goes to, through the PLT or the
         GOT if need be; None for what can't be told."""
+        try:
+            return self._callee(instruction)
+        except FaultkitError:  # a damaged image
+            return instruction.target, None
+
+    def _callee(self, instruction: Instruction) -> tuple[Optional[int], Optional[str]]:
         target = instruction.target
         if target is None:
             slot = slot_of(instruction.source)
             found = got_target(self.images, slot) if slot is not None else None
-            return (found.address, found.name) if found is not None else (None, None)
+            if found is None:
+                return None, None
+            return found.address or self._defined(found.name), found.name
         if target not in self._stubs:
             name = self.name(target)
             address: Optional[int] = target
             if name is None or "@" in name:
                 stub = plt_target(self.images, target)
                 if stub is not None:
-                    address, name = stub.address, stub.name or name
+                    name = stub.name or name
+                    address = stub.address or self._defined(name)
             self._stubs[target] = address, name
         return self._stubs[target]
+
+    def _defined(self, name: Optional[str]) -> Optional[int]:
+        """Where a function that was never called yet (lazy binding) is defined."""
+        if name is None:
+            return None
+        for image in self.images:
+            addresses = addresses_of(image, name.partition("@")[0])
+            if addresses:
+                return addresses[0]
+        return None
 
     def function(self, start: int, reach: int = 0) -> Function:
         """The function that starts at `start`, at least up to `reach`; empty if unreadable."""
@@ -102,9 +121,10 @@ class Code:
 
     def _size(self, start: int) -> Optional[int]:
         image = self.images.at(start)
-        if image is None:
-            return None
-        symbol = symbol_at(image, start)
+        try:
+            symbol = symbol_at(image, start) if image is not None else None
+        except FaultkitError:
+            symbol = None
         if symbol is not None and symbol.offset == 0 and symbol.size:
             return int(symbol.size)
         fde = self._fde(start)

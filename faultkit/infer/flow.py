@@ -336,7 +336,9 @@ class Tracer:
         if returns is not None:
             path.registers["rax"] = returns
         for there, detail in held:
-            path.acquire(there, site, f"{label}, which calls {detail.function}", detail.sure)
+            verb = "does a" if detail.function == LOCKED else "calls"
+            how = f"{label}, which {verb} {detail.function}"
+            path.acquire(there, site, how, detail.sure)
 
     def _apply(
         self, role: Role, lock: Value, site: int, label: str, path: Path, walk: Walk

@@ -5,10 +5,12 @@ curious.  A task is named as holder on a strong sign, or on two different weak o
 with the lock's own count and fit nobody else; never on one weak sign.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Optional
 
+from faultkit.code.symbols import demangle
 from faultkit.infer import functions
 from faultkit.infer.functions import (
     BARRIER,
@@ -26,6 +28,9 @@ from faultkit.layouts.guards import guard_of
 from faultkit.model import INFERRED, Task, Wait
 from faultkit.target import RUNNING, FaultkitError, Process
 from faultkit.world import World
+
+_MANGLED = re.compile(r"\b_[ZR]\w[\w.$]*")
+_HASH = re.compile(r"::h[0-9a-f]{16}$")  # that rustc's older mangling ends with
 
 STRONG, WEAK = 2, 1
 ENOUGH = 2
@@ -111,7 +116,9 @@ def investigate(world: World, wait: Wait, candidates: Sequence[Task]) -> Finding
                 _by_once(case, trace, target)
             if not waits_too and not case.given_back:
                 case.on_stack = _on_stack(process, trace, target)
-        if not case.given_back and family not in (FILE, *EVENTS):
+        # without a trace nobody knows whether it sleeps on a condition, its mutex given back
+        told = trace is not None or family not in EXCLUSIVE
+        if told and not case.given_back and family not in (FILE, *EVENTS):
             _by_guards(case, process, task, trace, target)
         cases.append(case)
     _agree(cases, wait.holder_count)
@@ -145,8 +152,19 @@ def resolve(world: World, wait: Wait, candidates: Iterable[Task]) -> Wait:
         holders=tuple(suspect.task for suspect in named),
         any_of=any_of,
         confidence=INFERRED,
-        evidence=wait.evidence + evidence,
+        evidence=wait.evidence + _readable(evidence),
         missing=None,
+    )
+
+
+def _readable(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """The lines with C++ and Rust names as their sources spell them."""
+    mangled = sorted({name for line in lines for name in _MANGLED.findall(line)})
+    if not mangled:
+        return lines
+    plain = dict(zip(mangled, demangle(mangled)))
+    return tuple(
+        _MANGLED.sub(lambda match: _HASH.sub("", plain[match.group()]), line) for line in lines
     )
 
 
@@ -157,7 +175,7 @@ def _refusal(
 
     For an event it matters who else could bring it about: a thread that nobody could look into
     might, so one that was seen must not be shown as the only one."""
-    if family in (SEMAPHORE, CONDITION) and (found.unseen or found.blind):
+    if family in EVENTS and (found.unseen or found.blind):
         number = found.unseen + found.blind
         return f"{number} thread{'s' * (number > 1)} could do so too and can't be followed"
     if family == BARRIER and wait.holder_count and len(named) > wait.holder_count > 1:

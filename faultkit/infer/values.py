@@ -14,6 +14,7 @@ CFA = "cfa"  # base of values that are addresses in the frame: the canonical fra
 MASK = (1 << 64) - 1
 PRESERVED = ("rbx", "rbp", "rsp", "r12", "r13", "r14", "r15")  # by a callee, System V ABI
 CLOBBERED = tuple(name for name in REGISTERS if name not in PRESERVED)
+MAX_PLACES = 256  # in memory whose contents are kept in mind
 MAX_NESTING = 8  # of loads and sums inside one value
 
 
@@ -143,6 +144,8 @@ class State:
         }
         if width in (4, 8):
             self.memory[address] = (value, width)
+        if len(self.memory) > MAX_PLACES:
+            del self.memory[next(iter(self.memory))]
 
     def value(self, operand: Optional[Operand], width: int) -> Optional[Value]:
         """The operand's value, None if it is not followed."""

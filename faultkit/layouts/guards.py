@@ -26,9 +26,9 @@ def _type(pattern: str, *flags: str, shared: bool = False, droppable: bool = Fal
     return GuardType(re.compile(pattern), flags, shared, droppable)
 
 
-_STD = r"^(const )?std::(__\w+::)?"
-_BOOST = r"^(const )?boost::(sync::|interprocess::)?"
-_RUST = r"^(&(mut )?)?(std|lock_api|parking_lot|tokio|spin)::(\w+::)*"
+_STD = r"^(const |class |struct )*std::(__\w+::)?"
+_BOOST = r"^(const |class |struct )*boost::(sync::|interprocess::)?"
+_RUST = r"^(struct |&|mut )*(std|lock_api|parking_lot|tokio|spin)::(\w+::)*"
 
 GUARDS = (
     # libstdc++: bits/std_mutex.h, bits/unique_lock.h, <mutex>, <shared_mutex>; libc++: <mutex>
@@ -41,10 +41,10 @@ GUARDS = (
     _type(_BOOST + r"(unique_lock|upgrade_lock)<", "is_locked", "m_locked"),
     _type(_BOOST + r"(shared_lock|sharable_lock)<", "is_locked", "m_locked", shared=True),
     # absl/synchronization/mutex.h, Qt's qmutex.h and qreadwritelock.h, folly, glib
-    _type(r"^(const )?absl::(\w+::)?(Writer)?MutexLock$"),
-    _type(r"^(const )?absl::(\w+::)?ReaderMutexLock$", shared=True),
-    _type(r"^(const )?Q(Mutex|Write)Locker\b", "isLocked"),
-    _type(r"^(const )?QReadLocker\b", shared=True),
+    _type(r"^(const |class |struct )*absl::(\w+::)?(Writer)?MutexLock$"),
+    _type(r"^(const |class |struct )*absl::(\w+::)?ReaderMutexLock$", shared=True),
+    _type(r"^(const |class |struct )*Q(Mutex|Write)Locker\b", "isLocked"),
+    _type(r"^(const |class |struct )*QReadLocker\b", shared=True),
     # library/std/src/sync: mutex, rwlock, reentrant_lock; lock_api and parking_lot
     _type(_RUST + r"(MutexGuard|RwLockWriteGuard)<", droppable=True),
     _type(_RUST + r"ReentrantLockGuard<", droppable=True),
