@@ -29,6 +29,12 @@ class FutexCall(NamedTuple):
     timed: bool
     now: Optional[int]
 
+    @property
+    def can_be_glibc(self) -> bool:
+        """Not FUTEX_WAIT_BITSET on the monotonic clock without a timeout: glibc passes
+        FUTEX_CLOCK_REALTIME unless a monotonic deadline is given; Rust and CPython do so."""
+        return self.operation != WAIT_BITSET or self.realtime or self.timed
+
 
 def parse(blocked: Blocked) -> Optional[FutexCall]:
     """The futex call that the task is blocked in, or None (kernel/futex/syscalls.c, do_futex)."""

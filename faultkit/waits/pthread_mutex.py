@@ -41,9 +41,8 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
             return None
     elif call.value != CONTENDED:
         return None
-    monotonic = call.operation == _futex.WAIT_BITSET and not call.realtime
-    if monotonic and not call.timed:
-        return None  # glibc sleeps so only in timed calls; Rust's mutexes always do
+    if not call.can_be_glibc:
+        return None
     return _plain(blocked, call, mutex)
 
 

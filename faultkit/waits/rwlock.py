@@ -27,6 +27,8 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     call = _futex.parse(blocked)
     if call is None or call.operation not in (_futex.WAIT, _futex.WAIT_BITSET):
         return None
+    if not call.can_be_glibc:
+        return None
     for word, mode_of in (
         (WRPHASE_FUTEX, _mode_at_wrphase),
         (WRITERS_FUTEX, _mode_at_writers),
