@@ -1,6 +1,7 @@
 """A process's functions: where they begin and end, what they are called, what they call."""
 
 import os.path
+import time
 from typing import Optional
 
 from faultkit.code.cfi import Fde, find_fde
@@ -13,6 +14,7 @@ from faultkit.target import FaultkitError, Process, ReadError
 
 MAX_FUNCTION = 1 << 15  # bytes of one function that are looked at
 MAX_INSTRUCTIONS = 150_000  # in one inference, so that it takes a second or two at most
+MAX_SECONDS = 3.0
 MAX_DEPTH = 5  # of calls within calls
 
 # Libraries whose functions are known by name; no look into their bodies
@@ -41,15 +43,20 @@ class Code:
         self.images = Images(
             process.read, process.mappings(), process.pid if process.live else None
         )
-        self.budget = MAX_INSTRUCTIONS
+        self.begin()
         self._functions: dict[int, Function] = {}
         self._names: dict[int, Optional[str]] = {}
         self._stubs: dict[int, tuple[Optional[int], Optional[str]]] = {}
 
+    def begin(self) -> None:
+        """A new inference: its allowance of code and time begins."""
+        self.budget = MAX_INSTRUCTIONS
+        self.deadline = time.monotonic() + MAX_SECONDS
+
     @property
     def exhausted(self) -> bool:
         """Whether so much code was read that it has to end here."""
-        return self.budget <= 0
+        return self.budget <= 0 or time.monotonic() > self.deadline
 
     def name(self, address: int) -> Optional[str]:
         """The name of the function that starts at `address`; None if it has none."""

@@ -120,6 +120,13 @@ class Path(State):
         """Nothing that was taken is sure any more."""
         self.held = {lock: held._replace(sure=False) for lock, held in self.held.items()}
 
+    def doubt_arguments(self) -> None:
+        """A function that nobody can look into gets what is in the argument registers."""
+        for name in ("rdi", "rsi", "rdx", "rcx", "r8", "r9"):
+            held = self.held.get(self.registers[name])
+            if held is not None:
+                self.held[self.registers[name]] = held._replace(sure=False)
+
     def acquire(self, lock: Value, site: int, function: str, sure: bool = True) -> None:
         """A call took `lock`."""
         before = self.held.get(lock)
@@ -173,7 +180,7 @@ class Tracer:
         self.waiting = waiting
         self.named = named
         self.key = f"{family} {sorted(waiting)} {named}"
-        self._summaries: dict[int, Summary] = {}
+        self._summaries: dict[tuple[int, Optional[int]], Summary] = {}
         self._primitives: dict[int, Optional[Role]] = {}
 
     def walk(self, function: Function, stop: Optional[int] = None, depth: int = 0) -> Walk:
@@ -310,6 +317,7 @@ class Tracer:
         summary = self._summary(target, name, depth)
         if summary.opaque:
             walk.opaque.append(site)
+            path.doubt_arguments()
         held, stores, returns = [], [], None
         for value, detail in summary.held:
             there = substitute(value, path)
@@ -376,11 +384,16 @@ class Tracer:
             return OPAQUE
         if self.code.is_system(target) and (name is not None or self.named):
             return Summary()
-        if target not in self._summaries:
-            self._summaries[target] = OPAQUE  # while it is looked at: it may call itself
-            walk = self.walk(self.code.function(target), depth=depth + 1)
-            self._summaries[target] = _summarise(walk)
-        return self._summaries[target]
+        known = self._summaries.get((target, None)) or self._summaries.get((target, depth))
+        if known is not None:
+            return known
+        self._summaries[target, depth] = OPAQUE  # while it is looked at: it may call itself
+        walk = self.walk(self.code.function(target), depth=depth + 1)
+        summary = _summarise(walk)
+        del self._summaries[target, depth]
+        if not self.code.exhausted:  # else it knows less than there is to know
+            self._summaries[target, depth if walk.opaque else None] = summary
+        return summary
 
 
 def _passes_held(path: Path) -> bool:

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
-from faultkit.infer.code import MAX_INSTRUCTIONS, Code
+from faultkit.infer.code import Code
 from faultkit.infer.flow import LOCKED, Tracer
 from faultkit.infer.frames import LiveFrame, call_sites, live_frames
 from faultkit.infer.functions import ACQUIRE, MUTEX, RUST, TRY, WAIT, Role, role_of
@@ -57,7 +57,7 @@ class Tracing:
         code = cache.get(f"code {process.pid}")
         if code is None:
             code = cache[f"code {process.pid}"] = Code(process)
-        code.budget = MAX_INSTRUCTIONS
+        code.begin()
         frames = _frames(process, self.wait.task) if process.pid == self.wait.task.pid else ()
         level = 1 if self.family == RUST else 0  # Rust's lock functions call libc's syscall
         start = code.start(frames[level]) if len(frames) > level else None
