@@ -126,9 +126,7 @@ def _without_owner(blocked: Blocked, wait: Wait, mutex: Mutex, word: int) -> Opt
 
 
 def _corrupt(wait: Wait, mutex: Mutex, detail: str) -> Wait:
-    words = ", ".join(
-        f"{name} {value:#x}" for name, value in zip(Mutex._fields, mutex, strict=False)
-    )
+    words = ", ".join(f"{name} {value:#x}" for name, value in zip(Mutex._fields, mutex))
     return wait.but(
         fault="corrupt-lock", fault_detail=detail, evidence=(*wait.evidence, f"words: {words}")
     )
