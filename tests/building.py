@@ -48,7 +48,12 @@ def compile_c(source: Path, variant: str, output: Path) -> list[str]:
 
 def compile_cxx(source: Path, variant: str, output: Path) -> list[str]:
     compiler = os.environ.get("CXX", "g++")
-    return [compiler, "-std=c++20", *COMMON, *FLAGS[variant], "-o", str(output), str(source)]
+    # libstdc++'s references to pthread functions are weak: before glibc 2.34, where these moved
+    # to libc, a static program has them only if it takes all of libpthread.a.
+    whole = ("-Wl,--whole-archive", "-lpthread", "-Wl,--no-whole-archive")
+    libraries = whole if "-static" in FLAGS[variant] else ()
+    flags = (*COMMON, *FLAGS[variant])
+    return [compiler, "-std=c++20", *flags, "-o", str(output), str(source), *libraries]
 
 
 def compile_rust(source: Path, variant: str, output: Path) -> list[str]:

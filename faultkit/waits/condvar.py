@@ -15,7 +15,9 @@ PRIORITY = 50
 def recognise(blocked: Blocked) -> Optional[Wait]:
     """A wait in a condition variable, by the counters around the futex word."""
     call = _futex.parse(blocked)
-    if call is None or call.now is None or call.operation != _futex.WAIT_BITSET:
+    if call is None or call.now is None:
+        return None
+    if call.operation not in (_futex.WAIT, _futex.WAIT_BITSET):  # WAIT until 2.33
         return None
     condvar = read_condvar(blocked.process, call.uaddr)
     if condvar is None:
