@@ -48,7 +48,7 @@ def parse_deadlock(words: Sequence[str]) -> DeadlockArguments:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            raise FaultkitError(f"{self.prog}: {message}", f"see `help {self.prog}`")
+            raise FaultkitError(message, f"see `help {self.prog}`")
 
     parser = Parser(prog="deadlock", add_help=False)
     add_deadlock_arguments(parser)
@@ -59,6 +59,6 @@ def parse_deadlock(words: Sequence[str]) -> DeadlockArguments:
 def _pid(text: str) -> int:
     import argparse
 
-    if not text.isdigit() or int(text) == 0:
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text)):
         raise argparse.ArgumentTypeError(f"`{text}` is no process id")
     return int(text)

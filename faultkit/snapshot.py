@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Optional
 
 from faultkit.model import EVENT, OUTSIDE, Lock, Task, Wait
-from faultkit.procfs.status import switches
+from faultkit.procfs.status import state, switches
 from faultkit.target import RUNNING, FaultkitError, Process, Syscall
 from faultkit.waits import recognise
 from faultkit.waits._futex import FUTEX
@@ -76,7 +76,8 @@ class Snapshot:
         """What the task waits for at this moment; None if it does not wait or can't be told."""
         call = process.syscall(task)
         if call is None:
-            self.unseen.add(task)
+            if not process.live or state(task.pid, task.tid) not in ("Z", "X"):
+                self.unseen.add(task)
             return None
         if call is RUNNING or call.nr < 0:
             self.running.add(task)

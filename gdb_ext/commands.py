@@ -29,11 +29,38 @@ def deadlock(argument: str) -> None:
             report = analyze(processes, host(), Options(stacks=arguments.stacks))
             if not arguments.pids:
                 report.paused_seconds = processes[0].paused_seconds()
+                report.notes += processes[0].notes()
         deliver(report, arguments, gdb.write, width(), colored())
     except FaultkitError as error:
-        raise gdb.GdbError(f"deadlock: {error}") from None
+        raise gdb.GdbError("deadlock: " + _one_line(error)) from None
+    except KeyboardInterrupt:  # Ctrl-C, or "q" at the pager's prompt; gdb's own word for it
+        raise gdb.GdbError("Quit") from None
     except OSError as error:
-        raise gdb.GdbError(f"deadlock: {error.filename}: {error.strerror}") from None
+        named = f"{error.filename}: " if error.filename else ""
+        said = FaultkitError(f"{named}{error.strerror or error}")
+        raise gdb.GdbError("deadlock: " + _one_line(said)) from None
+    except gdb.error as error:
+        raise gdb.GdbError(f"deadlock: gdb failed: {_one_line(error)}") from None
+    except Exception as error:
+        raise gdb.GdbError("deadlock: " + _unforeseen(error)) from None
+
+
+def _one_line(error: BaseException) -> str:
+    from faultkit.render.escape import clean
+
+    return clean(" ".join(str(error).split()), 1000)
+
+
+def _unforeseen(error: Exception) -> str:
+    """A mistake of ours in one line, with the place to report."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = ""
+    if place is not None:
+        where = f" at {os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}"
+    said = f"internal error: {type(error).__name__}: {_one_line(error)}{where}"
+    return f"{said}; please report it with the output of `faultkit doctor`"
 
 
 def complete(command: str, text: str, word: str) -> Any:

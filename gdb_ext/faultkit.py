@@ -114,11 +114,7 @@ def _is_free(name):
     """Whether no command of that very name exists but ours."""
     if name in getattr(gdb, "_faultkit_commands", ()):
         return True
-    try:
-        gdb.execute("help " + name, to_string=True)
-    except gdb.error:
-        return True
-    return False
+    return name not in gdb.execute("complete " + name, to_string=True).splitlines()
 
 
 def _define():

@@ -78,7 +78,7 @@ class GdbProcess(Process):
         self.core = core
         self.kind = "core" if core else "process"
         self.live = not core and _traced_by_us(self.pid)
-        self.stopped = True
+        self.stopped = not any(_runs(thread) for thread in threads)
         self._proc = _readable(self.pid) if self.live else None
         self._threads = {thread.ptid[1] or thread.ptid[0]: thread for thread in threads}
         self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
@@ -124,8 +124,9 @@ class GdbProcess(Process):
         return self._syscall_by_registers(task)
 
     def surely_blocked(self, task: Task) -> bool:
-        if self._proc is None:
-            return True
+        thread = self._threads.get(task.tid)
+        if self._proc is None or _runs(thread):
+            return True  # a thread that gdb did not stop and that /proc shows as blocked is so
         call = self._syscall_by_registers(task)
         return call is not None and call is not RUNNING
 
@@ -165,6 +166,8 @@ class GdbProcess(Process):
         try:
             return self._inferior.read_memory(address, size).tobytes()
         except (gdb.error, OverflowError):  # gdb.MemoryError is a gdb.error
+            if self._proc is not None and not self.stopped:
+                return self._proc.read(address, size)
             raise ReadError(address, size) from None
 
     def mappings(self) -> Sequence[Mapping]:
@@ -183,7 +186,7 @@ class GdbProcess(Process):
         try:
             pointer = gdb.lookup_type("void").pointer()
             text = gdb.Value(address).cast(pointer).format_string(symbols=True)
-        except (gdb.error, OverflowError, TypeError):
+        except (gdb.error, OverflowError, TypeError, UnicodeError):
             return None
         found = _SYMBOL.search(text)
         return (found.group(1), int(found.group(2) or 0), None) if found else None
@@ -191,7 +194,11 @@ class GdbProcess(Process):
     def frames(self, task: Task, limit: int = 64) -> tuple[Frame, ...]:
         known = self._frames.get((task.tid, limit))
         if known is None:
-            known = self._frames[task.tid, limit] = tuple(self._unwind(task, limit))
+            if self._proc is not None and _runs(self._threads.get(task.tid)):
+                known = self._proc.frames(task, limit)
+            else:
+                known = tuple(self._unwind(task, limit))
+            self._frames[task.tid, limit] = known
         return known
 
     def _unwind(self, task: Task, limit: int) -> Iterator[Frame]:
@@ -244,9 +251,19 @@ class GdbProcess(Process):
             pass
         return found
 
+    def notes(self) -> Sequence[str]:
+        """What a reader of the report should know of the state that gdb left it in."""
+        running = sum(1 for thread in self._threads.values() if _runs(thread))
+        if not running:
+            return ()
+        return [
+            f"{running} of {len(self._threads)} threads are not stopped: "
+            "they were looked at while they run"
+        ]
+
     def paused_seconds(self) -> Optional[float]:
         """How long the live inferior has been stopped: since its leader last ran."""
-        if self._proc is None:
+        if self._proc is None or not self.stopped:
             return None
         from faultkit.procfs.age import seconds_asleep
 
@@ -276,10 +293,15 @@ def _readable(pid: int) -> Optional[ProcProcess]:
     return process
 
 
+def _runs(thread: Optional[gdb.InferiorThread]) -> bool:
+    """Whether gdb has let this thread run: in non-stop mode, or after `continue &`."""
+    return bool(thread is not None and thread.is_valid() and thread.is_running())
+
+
 def core_file() -> Optional[str]:
     """The path of the core file that is loaded, None if there is none."""
     text = gdb.execute("info files", to_string=True) or ""
-    found = re.search(r"core dump file:\s*[`'](.+?)'", text)
+    found = re.search(r"core dump file:\s*[`'](.+)', file type", text, re.DOTALL)
     return found.group(1) if found else None
 
 

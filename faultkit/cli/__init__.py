@@ -49,7 +49,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         sys.stdout.flush()
         return status
     except FaultkitError as error:
-        print(f"faultkit: {error}", file=sys.stderr)
+        from faultkit.render.escape import clean
+
+        print(f"faultkit: {clean(str(error), 1000)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("faultkit: interrupted", file=sys.stderr)

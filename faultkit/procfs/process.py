@@ -21,6 +21,7 @@ NO_PERMISSION = (
     "run as root or as the process's user (and see kernel.yama.ptrace_scope), "
     "or attach gdb with sudo"
 )
+PF_KTHREAD = 0x00200000  # include/linux/sched.h
 
 
 def read_proc(path: str, size: int = 1 << 16) -> bytes:
@@ -104,6 +105,18 @@ class ProcProcess(Process):
         self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
         if not os.path.isdir(f"/proc/{pid}/task"):
             raise FaultkitError(f"no process {pid}", "it has ended, or its pid is in a container")
+        _check_program(pid)
+
+    @property
+    def home(self) -> str:
+        """The directory below /proc that shows its memory: /proc/PID, or that of a living
+        thread where the leader has ended (pthread_exit in main) and so has no memory."""
+        if not _has_memory(f"/proc/{self.pid}"):
+            for task in self.tasks():
+                home = f"/proc/{self.pid}/task/{task.tid}"
+                if _has_memory(home):
+                    return home
+        return f"/proc/{self.pid}"
 
     def close(self) -> None:
         """Give back the descriptor of /proc/PID/mem."""
@@ -143,7 +156,7 @@ class ProcProcess(Process):
     def read(self, address: int, size: int) -> bytes:
         if self._memory is None:
             try:
-                self._memory = os.open(f"/proc/{self.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+                self._memory = os.open(f"{self.home}/mem", os.O_RDONLY | os.O_CLOEXEC)
             except PermissionError:
                 raise FaultkitError(
                     f"no permission to read the memory of process {self.pid}", NO_PERMISSION
@@ -163,8 +176,8 @@ class ProcProcess(Process):
     def mappings(self) -> Sequence[Mapping]:
         if self._mappings is None:
             try:
-                text = read_proc(f"/proc/{self.pid}/maps", 1 << 26).decode("utf-8", "replace")
-            except OSError:
+                text = read_proc(f"{self.home}/maps", 1 << 26).decode("utf-8", "replace")
+            except (OSError, FaultkitError):
                 text = ""
             self._mappings = parse_maps(text)
         return self._mappings
@@ -196,3 +209,52 @@ class ProcProcess(Process):
             known = self.code.frames(registers, limit) if registers else ()
             self._frames[task.tid, limit] = known
         return known
+
+
+def _check_program(pid: int) -> None:
+    """Raises FaultkitError for what has no memory of its own, and for 32-bit programs.
+
+    /proc/PID/exe leads nowhere where the leader has no address space (proc_exe_link in
+    fs/proc/base.c): a kernel thread, a zombie, or a leader that its threads outlive."""
+    try:
+        magic = read_proc(f"/proc/{pid}/exe", 5)
+    except FileNotFoundError:
+        _check_alive(pid)
+        return
+    except OSError:
+        return  # no permission: whoever reads the memory says so
+    if magic == b"\x7fELF\x01":
+        raise FaultkitError(
+            f"process {pid} is a 32-bit program, which is unsupported",
+            "faultkit reads 64-bit x86 processes and cores",
+        )
+
+
+def _has_memory(home: str) -> bool:
+    try:
+        os.readlink(f"{home}/exe")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass  # not ours to read, which is another matter
+    return True
+
+
+def _check_alive(pid: int) -> None:
+    try:
+        stat = read_proc(f"/proc/{pid}/stat")
+        name, state, _ = parse_stat(stat)
+        parent, *_, flags = stat[stat.rindex(b")") + 2 :].split()[1:7]
+        threads = len(os.listdir(f"/proc/{pid}/task"))
+    except (OSError, ValueError, IndexError):
+        raise FaultkitError(f"no process {pid}", "it has ended") from None
+    if int(flags) & PF_KTHREAD:
+        raise FaultkitError(
+            f"{pid} is a kernel thread and has no locks of a program",
+            f"name a process, or read /proc/{pid}/stack",
+        )
+    if state in "ZX" and threads <= 1:
+        raise FaultkitError(
+            f"process {pid} ({name}) has ended and is a zombie",
+            f"its parent, process {int(parent)}, has yet to collect it: look at that one",
+        )

@@ -92,7 +92,11 @@ def draw(graph: str, path: str) -> None:
 
     try:
         done = subprocess.run(
-            ["dot", "-Tsvg"], input=graph, capture_output=True, text=True, timeout=60, check=True
+            ["dot", "-Tsvg"],
+            input=graph.encode("utf-8", "backslashreplace"),
+            capture_output=True,
+            timeout=60,
+            check=True,
         )
     except FileNotFoundError:
         raise FaultkitError(
@@ -100,4 +104,4 @@ def draw(graph: str, path: str) -> None:
         ) from None
     except subprocess.SubprocessError as error:
         raise FaultkitError(f"graphviz failed: {error}", "use --dot FILE instead") from None
-    save(path, done.stdout)
+    save(path, done.stdout.decode("utf-8", "replace"))

@@ -66,5 +66,7 @@ class _Graph:
 
 def _quoted(text: str) -> str:
     lines = (clean(part) for part in text.split("\n"))
-    escaped = (line.replace("\\", "\\\\").replace('"', '\\"') for line in lines)
+    escaped = (  # graphviz also takes entities: &#27; would be an escape byte in the drawing
+        line.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"') for line in lines
+    )
     return '"' + "\\n".join(escaped) + '"'

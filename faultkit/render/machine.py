@@ -21,12 +21,12 @@ def report_object(report: Report) -> dict[str, Any]:
         "schema": SCHEMA,
         "command": report.command,
         "host": report.host,
-        "target": report.target,
+        "target": {key: _clean(value) for key, value in report.target.items()},
         "verdict": report.verdict,
-        "summary": clean(report.summary, 2000),
+        "summary": _clean(report.summary),
         "findings": [_finding(finding) for finding in report.findings],
-        "limits": [clean(limit, 2000) for limit in report.limits],
-        "notes": [clean(note, 2000) for note in report.notes],
+        "limits": [_clean(limit) for limit in report.limits],
+        "notes": [_clean(note) for note in report.notes],
         "counts": report.counts,
         "stacks": [
             {"task": _task(task), "frames": [_frame(frame) for frame in frames]}
@@ -46,8 +46,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "lock": _lock(finding.lock, None) if finding.lock else None,
         "root": _task(finding.root) if finding.root else None,
         "root_waits_for": _wait(finding.root_waits_for) if finding.root_waits_for else None,
-        "explanation": finding.explanation,
-        "evidence": [clean(line, 2000) for line in finding.evidence],
+        "explanation": _clean(finding.explanation),
+        "evidence": [_clean(line) for line in finding.evidence],
     }
 
 
@@ -58,7 +58,7 @@ def _wait(wait: Wait) -> dict[str, Any]:
         "held_by": [_task(holder) for holder in wait.holders],
         "timed": wait.timed,
         "confidence": wait.confidence,
-        "evidence": [clean(line, 2000) for line in wait.evidence],
+        "evidence": [_clean(line) for line in wait.evidence],
         "frames": [_frame(frame) for frame in wait.frames],
     }
 
@@ -67,7 +67,7 @@ def _lock(lock: Lock, mode: Optional[str]) -> dict[str, Any]:
     return {
         "kind": lock.kind,
         "address": _hex(lock.address),
-        "name": clean(lock.name) if lock.name is not None else None,
+        "name": _clean(lock.name),
         "mode": mode,
     }
 
@@ -76,7 +76,7 @@ def _task(task: Task) -> dict[str, Any]:
     return {
         "pid": task.pid,
         "tid": task.tid,
-        "name": clean(task.name) if task.name is not None else None,
+        "name": _clean(task.name),
         "state": task.state,
         "number": task.number,
     }
@@ -87,19 +87,23 @@ def _frame(frame: Frame) -> dict[str, Any]:
         "type": "frame",
         "index": frame.index,
         "address": _hex(frame.address),
-        "symbol": clean(frame.symbol, 2000) if frame.symbol is not None else None,
+        "symbol": _clean(frame.symbol),
         "offset": frame.offset,
-        "module": clean(frame.module, 2000) if frame.module is not None else None,
+        "module": _clean(frame.module),
         "inlines": [
             {
-                "function": clean(source.function, 2000) if source.function is not None else None,
-                "file": clean(source.file, 2000) if source.file is not None else None,
+                "function": _clean(source.function),
+                "file": _clean(source.file),
                 "line": source.line,
                 "column": source.column,
             }
             for source in frame.inlines
         ],
     }
+
+
+def _clean(text: Optional[str]) -> Optional[str]:
+    return None if text is None else clean(text, 2000)
 
 
 def _hex(address: Optional[int]) -> Optional[str]:

@@ -56,7 +56,18 @@ class _Text:
         return "\n".join(self._lines) + "\n"
 
     def _line(self, text: str) -> None:
-        self._lines.append(text)
+        """A line as it is, continued below, further in, where it is too long."""
+        if _printed_length(text) <= self._width:
+            self._lines.append(text)
+            return
+        margin = " " * (len(text) - len(text.lstrip(" ")) + 4)
+        self._lines += textwrap.wrap(
+            text,
+            self._width + len(text) - _printed_length(text),
+            subsequent_indent=margin,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
     def _wrapped(self, label: str, text: str, color: str = "") -> None:
         """A labelled line, continued under its text where it is too long."""
@@ -308,6 +319,8 @@ def _source_text(place: Optional[Place]) -> str:
 
 def _printed_length(line: str) -> int:
     """Columns without the escape sequences that colours add."""
+    if "\x1b" not in line:
+        return len(line)
     import re
 
     return len(re.sub("\x1b\\[[0-9;]*m", "", line))
