@@ -10,7 +10,7 @@ from faultkit import waits
 from faultkit.model import OUTSIDE, Task, Wait
 from faultkit.procfs.process import ProcProcess
 from faultkit.target import Syscall
-from faultkit.waits import (
+from faultkit.waits.calls import (
     child,
     file_lock,
     flock,
@@ -60,7 +60,7 @@ def test_garbage(nr, live):
 
 
 def test_every_call_has_somebody_who_answers_last():
-    assert {outside} == {waits.providers(219)[-1]}
+    assert {outside} == {list(waits.providers(219))[-1]}
     process = ProcProcess(os.getpid())
     task = Task(process.pid, process.pid)
     seen = Blocked(World([process]), process, task, Syscall(219, (0,) * 6, 0, 0))

@@ -17,9 +17,8 @@ def seconds_asleep(task: Task) -> Optional[float]:
     se.exec_start (kernel/sched/debug.c, proc_sched_show_task) is the run queue's clock when it
     last ran; our own is "now" on the same clock, give or take what CPUs differ by.
     """
-    then, now = _exec_start(f"/proc/{task.pid}/task/{task.tid}/sched"), _exec_start(
-        f"/proc/self/task/{_own_tid()}/sched"
-    )
+    then = _exec_start(f"/proc/{task.pid}/task/{task.tid}/sched")
+    now = _exec_start("/proc/thread-self/sched")
     if then is None or now is None:
         return None
     return max(0.0, (now - then) / 1000.0)
@@ -58,9 +57,3 @@ def _exec_start(path: str) -> Optional[float]:
             except ValueError:
                 return None
     return None
-
-
-def _own_tid() -> int:
-    import threading
-
-    return threading.get_native_id()

@@ -4,8 +4,6 @@ A duplicate (pidfd_getfd(2), Linux 5.6) shares the open file description and onl
 more reference to it for that moment: nothing is read, nothing is set."""
 
 import os
-import select
-import socket
 from typing import NamedTuple, Optional
 
 PIDFD_GETFD = 438  # x86_64
@@ -31,6 +29,8 @@ def readiness(pid: int, fd: int, writing: bool) -> Readiness:
         copy = _reopen_pipe(pid, fd, writing)
     if copy is None:
         return UNKNOWN
+    import select
+
     try:
         poll = select.poll()
         poll.register(copy, select.POLLOUT if writing else select.POLLIN)
@@ -70,6 +70,8 @@ def _reopen_pipe(pid: int, fd: int, writing: bool) -> Optional[int]:
 
 
 def _has_timeout(fd: int, writing: bool) -> bool:
+    import socket
+
     option = socket.SO_SNDTIMEO if writing else socket.SO_RCVTIMEO
     try:
         with socket.socket(fileno=os.dup(fd)) as duplicate:

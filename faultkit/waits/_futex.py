@@ -14,6 +14,8 @@ WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2 = 0, 6, 9, 11, 13
 WAITING = frozenset((WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2))
 PRIVATE, CLOCK_REALTIME = 128, 256
 
+REFUSED = "refused"  # first in the key of a lock that is only known to close a cycle
+
 SYSCALLS = frozenset((FUTEX, RESTART_SYSCALL))
 
 

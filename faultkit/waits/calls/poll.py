@@ -6,8 +6,8 @@ from typing import NamedTuple, Optional
 from faultkit.model import EVENT, INFERRED, OUTSIDE, PROVEN, Lock, Task, Wait
 from faultkit.procfs import fds
 from faultkit.procfs.status import handles_signals
-from faultkit.waits import pipe, socket
 from faultkit.waits._ipc import FD_IN_A_CORE, Channel, fd_argument, outside, signed
+from faultkit.waits.calls import pipe, socket
 from faultkit.world import Blocked
 
 POLL, SELECT, EPOLL_WAIT, PSELECT6 = 7, 23, 232, 270

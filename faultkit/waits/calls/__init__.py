@@ -1,0 +1,1 @@
+"""Providers for waits in other system calls: one kind a file; see faultkit.waits."""
