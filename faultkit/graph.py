@@ -106,16 +106,14 @@ class WaitGraph:
         self.waits = waits
         self.tasks = set(tasks) | set(waits)
         self.stuck = self._find_stuck()
-        self.edges: dict[Task, list[Task]] = {
-            task: [holder for holder in self.waits[task].holders if holder in self.stuck]
-            for task in self.stuck
-        }
+        self.edges = self._stuck_edges()
 
     def _find_stuck(self) -> set[Task]:
         """Everything that can never get on; linear in tasks and edges."""
         members: dict[int, list[Task]] = defaultdict(list)  # idle ones, by process
-        waiting_for: dict[Task, list[Task]] = defaultdict(list)
-        left: dict[Task, int] = {}
+        crowds: dict[tuple[int, bool], list[Task]] = {}  # those who wait for the very same tasks
+        waiting_for: dict[Task, list[tuple[int, bool]]] = defaultdict(list)
+        left: dict[tuple[int, bool], int] = {}
         free = deque(
             holder
             for wait in self.waits.values()
@@ -129,9 +127,15 @@ class WaitGraph:
             elif wait.fault:
                 continue
             elif wait.holders:
-                left[task] = 1 if wait.any_of else len(set(wait.holders))
-                for holder in set(wait.holders):
-                    waiting_for[holder].append(task)
+                crowd = (id(wait.holders), wait.any_of)
+                if crowd in crowds:
+                    crowds[crowd].append(task)
+                    continue
+                crowds[crowd] = [task]
+                holders = set(wait.holders)
+                left[crowd] = 1 if wait.any_of else len(holders)
+                for holder in holders:
+                    waiting_for[holder].append(crowd)
             else:
                 members[task.pid].append(task)
         done: set[Task] = set()
@@ -140,12 +144,27 @@ class WaitGraph:
             if task in done:
                 continue
             done.add(task)
-            for waiter in waiting_for.get(task, ()):
-                left[waiter] -= 1
-                if left[waiter] == 0:
-                    free.append(waiter)
+            for crowd in waiting_for.get(task, ()):
+                left[crowd] -= 1
+                if left[crowd] == 0:
+                    free.extend(crowds[crowd])
             free.extend(members.pop(task.pid, ()))
         return self.tasks - done
+
+    def _stuck_edges(self) -> dict[Task, list[Task]]:
+        """For each stuck task those of its holders that are stuck, where there are any."""
+        edges = {}
+        known: dict[int, list[Task]] = {}  # by the identity of the holders' tuple
+        for task in self.stuck:
+            holders = self.waits[task].holders
+            if not holders:
+                continue
+            stuck = known.get(id(holders))
+            if stuck is None:
+                stuck = known[id(holders)] = [holder for holder in holders if holder in self.stuck]
+            if stuck:
+                edges[task] = stuck
+        return edges
 
     def cycles(self) -> list[list[Wait]]:
         """The shortest cycle of every strongly connected component, members in cycle order,
@@ -193,7 +212,7 @@ class WaitGraph:
             wait = self.waits.get(root)
             if wait is None or wait.fault or wait.timed:
                 continue
-            if wait.holders and (self._is_definite(wait) or wait.needs == HELD):
+            if wait.needs == HELD or (wait.holders and self._is_definite(wait)):
                 continue
             if any(self._gets_on(holder) for holder in wait.holders):
                 continue

@@ -37,7 +37,7 @@ class Task(NamedTuple):
         return not self == other
 
     def __hash__(self) -> int:
-        return hash(self[:2])
+        return self.tid
 
 
 class SourceLine(NamedTuple):
@@ -95,8 +95,9 @@ class Wait(NamedTuple):
     "orphaned-lock", "lost-wakeup"); `fault_detail` says it in words.  `candidates` are tasks
     that may hold it though nothing records it; inference narrows them; `holder_count` is how
     many hold it by the lock's own count.  `queued` tells a wait behind those who queue for the
-    same lock, not behind its holder.  `missing` says what could not be seen about this wait,
-    with the remedy.
+    same lock, not behind its holder; `changing` one for a lock that names no holder at this
+    moment, as happens while it changes hands.  `missing` says what could not be seen about this
+    wait, with the remedy.
     """
 
     task: Task
@@ -113,6 +114,7 @@ class Wait(NamedTuple):
     candidates: Optional[tuple[Task, ...]] = None
     holder_count: Optional[int] = None
     queued: bool = False
+    changing: bool = False
     missing: Optional[str] = None
     frames: tuple[Frame, ...] = ()
 

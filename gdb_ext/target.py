@@ -57,7 +57,7 @@ class GdbProcess(Process):
     def __init__(self) -> None:
         self._inferior = gdb.selected_inferior()
         threads = self._inferior.threads()
-        core = core_file()
+        core = None if _is_native(self._inferior) else core_file()
         if not threads:
             if core:
                 raise FaultkitError(
@@ -296,6 +296,12 @@ def _readable(pid: int) -> Optional[ProcProcess]:
 def _runs(thread: Optional[gdb.InferiorThread]) -> bool:
     """Whether gdb has let this thread run: in non-stop mode, or after `continue &`."""
     return bool(thread is not None and thread.is_valid() and thread.is_running())
+
+
+def _is_native(inferior: gdb.Inferior) -> bool:
+    """Whether the inferior surely is a live process; gdb has no connections before 11."""
+    connection = getattr(inferior, "connection", None)
+    return connection is not None and connection.type == "native"
 
 
 def core_file() -> Optional[str]:

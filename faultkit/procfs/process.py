@@ -51,12 +51,12 @@ def parse_syscall(text: bytes) -> Optional[Syscall]:
     try:
         if words[0] == b"-1":  # blocked, but not by a system call (a page fault, for one)
             return None
-        numbers = [int(word, 0) for word in words]
+        numbers = [int(word, 16) for word in words[1:]]
+        if len(numbers) != 8:
+            return None
+        return Syscall(int(words[0]), tuple(numbers[:6]), numbers[6], numbers[7])
     except ValueError:
         return None
-    if len(numbers) != 9:
-        return None
-    return Syscall(numbers[0], tuple(numbers[1:7]), numbers[7], numbers[8])
 
 
 def parse_maps(text: str) -> list[Mapping]:
