@@ -3,17 +3,20 @@
 from collections.abc import Iterable
 from typing import Any, Optional
 
-from faultkit.model import EVENT, OUTSIDE, Lock, Task, Wait
+from faultkit.model import EVENT, INFERRED, OUTSIDE, PROVEN, Lock, Task, Wait
 from faultkit.procfs.status import state, switches
 from faultkit.target import RUNNING, FaultkitError, Process, Syscall
 from faultkit.waits import recognise
-from faultkit.waits._futex import FUTEX
+from faultkit.waits._futex import FUTEX, REFUSED
 from faultkit.world import Blocked, World
 
 MOST_PROCESSES = 256  # that the waits of the first may lead to
 
 # kinds whose waiters differ in nothing but who they are
 ALIKE = frozenset(("pthread_mutex", "rwlock", "semaphore", "condvar", "barrier", "join", "futex"))
+
+# kinds that one task at a time can hold, and that record it
+EXCLUSIVE = frozenset(("pthread_mutex", "stdio", "gil", "python_rlock"))
 
 
 class Snapshot:
@@ -157,7 +160,10 @@ class Snapshot:
         with sleepers is a lost wake-up only if nobody is left who could be about to wake them."""
         quiet: dict[int, bool] = {}
         for task, wait in self.waits.items():
-            if wait.fault == "lost-wakeup":
+            if wait.changing:
+                if not self.all_blocked(task.pid):
+                    self.waits[task] = wait.but(needs=OUTSIDE, timed=True, missing=None)
+            elif wait.fault == "lost-wakeup":
                 key = wait.lock.key
                 if key is None or key[0] != "private":
                     self.waits[task] = wait.but(fault=None, fault_detail=None, needs=EVENT)
@@ -168,6 +174,37 @@ class Snapshot:
                     self.waits[task] = wait.but(fault=None, fault_detail=None, needs=OUTSIDE)
             elif wait.queued and not wait.holders:
                 self.waits[task] = self._behind_queue(wait)
+            elif wait.lock.key is not None and wait.lock.key[0] == REFUSED:
+                self.waits[task] = self._closing_cycle(wait)
+        self._drop_changing()
+
+    def _closing_cycle(self, wait: Wait) -> Wait:
+        """A wait that the kernel refused with EDEADLK: the owner of what it wanted waits, in
+        the end, for this task; where only one task waits for it, that is the one."""
+        behind = [
+            other.task
+            for other in self.waits.values()
+            if wait.task in other.holders and other.lock.kind == wait.lock.kind
+        ]
+        if len(behind) != 1:
+            return wait
+        return wait.but(
+            holders=(behind[0],),
+            confidence=INFERRED,
+            missing=None,
+            evidence=(*wait.evidence, f"only thread {behind[0].tid} waits for this one"),
+        )
+
+    def _drop_changing(self) -> None:
+        """Waiters of one exclusive lock that name different owners were not read at one moment:
+        it changes hands, so that they get on."""
+        owners: dict[tuple[Any, ...], set[Task]] = {}
+        for wait in self.waits.values():
+            if wait.confidence == PROVEN and wait.lock.kind in EXCLUSIVE and wait.holders:
+                owners.setdefault(wait.lock.identity, set()).update(wait.holders)
+        for task, wait in self.waits.items():
+            if len(owners.get(wait.lock.identity, ())) > 1:
+                self.waits[task] = wait.but(needs=OUTSIDE, holders=(), timed=True)
 
     def _behind_queue(self, wait: Wait) -> Wait:
         """A wait behind those who queue: they are the tasks that write-wait for the same lock,

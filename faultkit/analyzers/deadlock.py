@@ -236,6 +236,22 @@ def _second_look(snapshot: Snapshot, findings: list[Finding]) -> list[Finding]:
     return [finding for finding in findings if not _any_of(finding, snapshot, moved)]
 
 
+def _progressing(snapshot: Snapshot, waits: Sequence[Wait]) -> set[Task]:
+    """Those of the waits' tasks that get on within a moment; none where all are stopped."""
+    marks = snapshot.marks(waits)
+    if not marks:
+        return set()
+    time.sleep(SECOND_LOOKS[0])
+    snapshot.forget()
+    watched = [wait for wait in waits if wait.task in marks]
+    after = snapshot.marks(watched)
+    return {
+        wait.task
+        for wait in watched
+        if after.get(wait.task) != marks[wait.task] or snapshot.progressed(wait)
+    }
+
+
 def _any_of(finding: Finding, snapshot: Snapshot, tasks: set[Task]) -> bool:
     """Whether the finding stands on the wait of one of the tasks."""
     return any(wait.task in tasks for wait in _waits_of(finding, snapshot))
@@ -267,9 +283,15 @@ def _limits(snapshot: Snapshot, findings: list[Finding]) -> list[str]:
             f"the state of {count} of {len(snapshot.tasks)} tasks could not be read"
         )
     told = {wait.task for finding in findings for wait in finding.members}
+    unknown = [
+        wait
+        for task, wait in snapshot.waits.items()
+        if wait.missing and not wait.holders and task not in told
+    ]
+    getting_on = _progressing(snapshot, unknown)
     missing: dict[str, int] = {}
-    for task, wait in snapshot.waits.items():
-        if wait.missing and not wait.holders and task not in told:
+    for wait in unknown:
+        if wait.missing and wait.task not in getting_on:
             missing[wait.missing] = missing.get(wait.missing, 0) + 1
     for text, count in list(missing.items())[:16]:
         world.limit(f"{text} ({count} wait)" if count > 1 else text)

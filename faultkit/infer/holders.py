@@ -25,7 +25,7 @@ from faultkit.infer.functions import (
 from faultkit.infer.lock import Target, locate
 from faultkit.infer.trace import Trace, Tracing
 from faultkit.layouts.guards import guard_of
-from faultkit.model import INFERRED, Task, Wait
+from faultkit.model import HELD, INFERRED, Task, Wait
 from faultkit.target import RUNNING, FaultkitError, Process
 from faultkit.world import World
 
@@ -57,6 +57,7 @@ class _Case:
     weak: list[str] = field(default_factory=list)
     on_stack: Optional[str] = None
     given_back: bool = False
+    taken: Optional[str] = None  # a semaphore, for good: as one takes a lock
 
     @property
     def strength(self) -> int:
@@ -76,6 +77,7 @@ class Findings(NamedTuple):
     suspects: list[Suspect]
     unseen: int  # candidates that were not looked at
     blind: int  # candidates that were, in vain: no stack, or code that can't be followed
+    takers: list[Suspect]  # those that took a semaphore and kept it, where none would post
 
 
 def infer_holders(world: World, wait: Wait, candidates: Iterable[Task]) -> list[Suspect]:
@@ -90,11 +92,12 @@ def investigate(world: World, wait: Wait, candidates: Sequence[Task]) -> Finding
     """As `infer_holders`, and how many candidates could not be judged."""
     family = family_of(wait.lock.kind)
     if family is None or not candidates:
-        return Findings([], 0, 0)
+        return Findings([], 0, 0, [])
     tracing = Tracing(world, wait, family)
     chosen, unseen = _choose(world, candidates)
     cases = []
     blind = 0
+    unknown = 0  # of the blind, those that did not take it themselves
     for task in chosen:
         process = world.process(task.pid)
         target = locate(world, wait, process) if process is not None else None
@@ -112,6 +115,9 @@ def investigate(world: World, wait: Wait, candidates: Sequence[Task]) -> Finding
         case = _Case(task)
         if trace is not None:
             _by_code(case, trace, target, family)
+        if (trace is None or trace.opaque) and not case.taken:
+            unknown += 1
+        if trace is not None:
             if family == ONCE:
                 _by_once(case, trace, target)
             if not waits_too and not case.given_back:
@@ -126,7 +132,7 @@ def investigate(world: World, wait: Wait, candidates: Sequence[Task]) -> Finding
         Suspect(case.task, case.strength, case.evidence) for case in cases if case.strength
     ]
     suspects.sort(key=lambda suspect: (-suspect.strength, suspect.task.pid, suspect.task.tid))
-    return Findings(suspects, unseen, blind)
+    return Findings(suspects, unseen, blind, _takers(cases, unseen + unknown))
 
 
 def resolve(world: World, wait: Wait, candidates: Iterable[Task]) -> Wait:
@@ -140,6 +146,9 @@ def resolve(world: World, wait: Wait, candidates: Iterable[Task]) -> Wait:
     refusal = _refusal(family, wait, found, named) if named else None
     if refusal is None and named:
         named, refusal = _within_count(family, wait, named)
+    needs = wait.needs
+    if not named and family == SEMAPHORE and found.takers:
+        named, needs = found.takers, HELD
     if not named or refusal is not None:
         return wait.but(missing=_missing(wait, found, refusal))
     any_of = family in (SEMAPHORE, CONDITION) or (
@@ -151,6 +160,7 @@ def resolve(world: World, wait: Wait, candidates: Iterable[Task]) -> Wait:
     return wait.but(
         holders=tuple(suspect.task for suspect in named),
         any_of=any_of,
+        needs=needs,
         confidence=INFERRED,
         evidence=wait.evidence + _readable(evidence),
         missing=None,
@@ -181,6 +191,18 @@ def _refusal(
     if family == BARRIER and wait.holder_count and len(named) > wait.holder_count > 1:
         return f"{len(named)} threads would arrive, and only {wait.holder_count} are waited for"
     return None
+
+
+def _takers(cases: Sequence[_Case], unknown: int) -> list[Suspect]:
+    """The tasks that use a semaphore as a lock: they took it, did not give it back, and nobody
+    else's code would post it; none if somebody's code could not be followed."""
+    if unknown or any(case.strong for case in cases):
+        return []
+    return [
+        Suspect(case.task, ENOUGH, (case.taken, "no thread's code would post it"))
+        for case in cases
+        if case.taken is not None
+    ]
 
 
 def _within_count(
@@ -235,6 +257,7 @@ def _by_code(case: _Case, trace: Trace, target: Target, family: str) -> None:
         line = holding.text
         if family == SEMAPHORE:
             case.weak.append(line)
+            case.taken = line if holding.sure else case.taken
         elif holding.sure:
             case.strong.append(line)
         else:

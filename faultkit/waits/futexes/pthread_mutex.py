@@ -120,6 +120,7 @@ def _without_owner(blocked: Blocked, wait: Wait, mutex: Mutex, word: int) -> Opt
             evidence=(f"{mutex.flavour} mutex, word 0, owner 0",),
         )
     return wait.but(
+        changing=True,
         missing="the mutex is locked but names no owner: it changes hands just now "
         "(look again), or its owner field was overwritten"
     )

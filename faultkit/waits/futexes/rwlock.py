@@ -96,7 +96,7 @@ def _wait(
             queued=True, evidence=("queues behind a writer that waits for the same rwlock",)
         )
     if rwlock.write_phase:
-        return wait.but(missing="the rwlock changes hands just now; look again")
+        return wait.but(changing=True, missing="the rwlock changes hands just now; look again")
     if count == 0:
         return wait.but(
             fault="lost-wakeup", fault_detail="no reader and no writer holds the rwlock"
