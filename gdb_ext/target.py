@@ -307,7 +307,7 @@ def _is_native(inferior: gdb.Inferior) -> bool:
 def core_file() -> Optional[str]:
     """The path of the core file that is loaded, None if there is none."""
     text = gdb.execute("info files", to_string=True) or ""
-    found = re.search(r"core dump file:\s*[`'](.+)', file type", text, re.DOTALL)
+    found = re.search(r"core dump file:\s*[`'](.+?)', file type", text, re.DOTALL)
     return found.group(1) if found else None
 
 
