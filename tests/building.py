@@ -3,6 +3,7 @@
 Environment: FAULTKIT_CACHE names the cache's directory; CC and CXX the compilers.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -41,19 +42,25 @@ RUST_FLAGS = {
 GO_FLAGS = {"go": (), "go-stripped": ("-ldflags=-s -w",)}
 
 
+# References to pthread functions may be weak (librt's, libstdc++'s): before glibc 2.34, where they
+# moved to libc, a static program has them only if it takes all of libpthread.a.
+ALL_OF_LIBPTHREAD = ("-Wl,--whole-archive", "-lpthread", "-Wl,--no-whole-archive")
+
+
+def libraries(variant: str) -> tuple[str, ...]:
+    return ALL_OF_LIBPTHREAD if variant.startswith("static") else ()
+
+
 def compile_c(source: Path, variant: str, output: Path) -> list[str]:
     compiler = "musl-gcc" if variant.startswith("musl") else os.environ.get("CC", "gcc")
-    return [compiler, *COMMON, *FLAGS[variant], "-o", str(output), str(source), "-lrt"]
+    flags = (*COMMON, *FLAGS[variant])
+    return [compiler, *flags, "-o", str(output), str(source), *libraries(variant), "-lrt"]
 
 
 def compile_cxx(source: Path, variant: str, output: Path) -> list[str]:
     compiler = os.environ.get("CXX", "g++")
-    # libstdc++'s references to pthread functions are weak: before glibc 2.34, where these moved
-    # to libc, a static program has them only if it takes all of libpthread.a.
-    whole = ("-Wl,--whole-archive", "-lpthread", "-Wl,--no-whole-archive")
-    libraries = whole if "-static" in FLAGS[variant] else ()
     flags = (*COMMON, *FLAGS[variant])
-    return [compiler, "-std=c++20", *flags, "-o", str(output), str(source), *libraries]
+    return [compiler, "-std=c++20", *flags, "-o", str(output), str(source), *libraries(variant)]
 
 
 def compile_rust(source: Path, variant: str, output: Path) -> list[str]:
@@ -86,7 +93,7 @@ def cache_directory() -> Path:
 def build(program: str, variant: str) -> Path:
     """The executable of tests/programs/`program` in `variant`, built unless it is cached.
 
-    Safe when several processes build the same: each builds its own and renames it into place.
+    Safe when several processes build the same: each builds its own, the first one's is used.
     """
     source = PROGRAMS / program
     name = Path(program).stem
@@ -107,7 +114,8 @@ def build(program: str, variant: str) -> Path:
             )
             if done.returncode or done.stderr:
                 raise HarnessError(f"building {program} ({variant}):\n{done.stderr}")
-            fresh.replace(executable)
+            with contextlib.suppress(FileExistsError):  # another's, which may run already
+                os.link(fresh, executable)
     return executable
 
 

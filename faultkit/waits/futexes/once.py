@@ -53,8 +53,8 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
 
 
 def _runners(blocked: Blocked, control: int) -> tuple[Task, ...]:
-    """The threads with a record {clear_once_control, once_control, do_it} on their stacks, and
-    above it the frame that a thread inside __pthread_once_slow has."""
+    """The threads with a record {clear_once_control, once_control...} on their stacks, and
+    below it the return address that a thread inside __pthread_once_slow has."""
     name = f"once {blocked.process.pid} {control:#x}"
     known: Optional[tuple[Task, ...]] = blocked.world.cache.get(name)
     if known is None:
@@ -67,16 +67,20 @@ def _runners(blocked: Blocked, control: int) -> tuple[Task, ...]:
 
 
 def _is_record(blocked: Blocked, stack: bytes, at: int) -> bool:
-    """struct _pthread_cleanup_combined_frame at `at` - 8: {routine, arg, int do_it, ...}.  Just
-    below it lies the return address of the initialiser's call, into the routine's own image."""
-    if at < 16:
+    """struct __pthread_cleanup_frame at `at` - 8: {routine, arg, int do_it, ...}; before 2.34
+    struct _pthread_cleanup_buffer: {routine, arg, int, prev}, where prev is null or such a
+    record.  Just below lies the return address of the initialiser's call, into the routine's own
+    image."""
+    if at < 16 or at + 24 > len(stack):
         return False
-    below, routine = words(stack[at - 16 : at])
-    if int.from_bytes(stack[at + 8 : at + 12], "little") != ARMED:
-        return False
+    below, routine, _, do_it, prev = words(stack[at - 16 : at + 24])
     if not is_code(blocked.process, routine) or not call_before(blocked.process, below):
         return False
-    return abs(below - routine) < 1 << 12  # one source file: a neighbour in the text
+    if abs(below - routine) >= 1 << 12:  # one source file: a neighbour in the text
+        return False
+    if do_it & 0xFFFFFFFF == ARMED or prev == 0:
+        return True
+    return is_code(blocked.process, blocked.process.u64(prev))
 
 
 def _name(blocked: Blocked, control: int) -> Optional[str]:
