@@ -60,10 +60,10 @@ def test_garbage(nr, live):
 
 
 def test_every_call_has_somebody_who_answers_last():
-    assert {outside} == {list(waits.providers(219))[-1]}
     process = ProcProcess(os.getpid())
     task = Task(process.pid, process.pid)
     seen = Blocked(World([process]), process, task, Syscall(219, (0,) * 6, 0, 0))
+    assert {outside} == {list(waits.providers(seen))[-1]}
     wait = outside.recognise(seen)
     assert (wait.lock.kind, wait.needs, wait.timed) == ("timed", OUTSIDE, True)
     assert struct.calcsize("hh4xqqi4x") == file_lock.STRUCT_FLOCK.size

@@ -222,9 +222,3 @@ def lock_in_object(memory: PythonMemory, address: int, semaphore: int) -> Option
     except ReadError:
         pass
     return None
-
-
-def runs_python(process: Process) -> bool:
-    """Whether an interpreter is mapped, by the names of the images: python3.11,
-    libpython3.11.so, lib-dynload/..."""
-    return any("python" in mapping.path.lower() for mapping in process.mappings())

@@ -134,18 +134,3 @@ def joined_thread(process: Process, uaddr: int, tids: Container[int]) -> Optiona
         if tid is not None:
             return tid
     return None
-
-
-LIBRARY_NAMES = ("ld-musl", "libc.musl")
-
-
-def libc_is_musl(process: Process) -> Optional[bool]:
-    """True where a mapped library says musl, False where one says glibc, None for a static
-    program, which says neither."""
-    for mapping in process.mappings():
-        name = mapping.path.rsplit("/", 1)[-1]
-        if name.startswith(LIBRARY_NAMES) or "musl/" in mapping.path:
-            return True
-        if name.startswith(("libc.so.6", "libc-2.", "ld-linux-x86-64")):
-            return False
-    return None

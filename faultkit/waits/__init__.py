@@ -1,5 +1,5 @@
-"""Providers: each module of the packages `futexes` and `calls` knows one kind of lock, or of
-wait.  A new file there is all that a new kind needs.
+"""Providers: each module of the packages here knows one kind of lock, or of wait.  A new file in
+one of them is all that a new kind needs.
 
 A provider module has
 - SYSCALLS: the x86_64 system call numbers that a task waiting for this lock is blocked in;
@@ -8,17 +8,17 @@ A provider module has
 - recognise(blocked) -> Wait or None: None if this is not a wait of its kind.
 It may raise ReadError: then the next provider is asked.
 
-A package is imported when the first task needs it: most processes wait on futexes only.
+A package has SYSCALLS (None: any) and PRIORITY too, and concerns(process).  Its modules are
+imported when the first task may need them: most processes wait on glibc's futexes only.
 """
 
 import os
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Optional, Protocol, cast
+from typing import Any, Optional, Protocol
 
 from faultkit.model import Wait
-from faultkit.target import ReadError
-from faultkit.waits import _futex
+from faultkit.target import Process, ReadError
 from faultkit.world import Blocked
 
 
@@ -32,39 +32,35 @@ class Provider(Protocol):
         """The wait, if it is of this kind."""
 
 
-_packages: dict[str, dict[int, list[Provider]]] = {}
+class Package(Protocol):
+    """The shape of a package of providers."""
+
+    __name__: str
+    __path__: list[str]
+    SYSCALLS: Optional[frozenset[int]]
+    PRIORITY: int
+
+    def concerns(self, process: Process) -> bool:
+        """Whether the process may have such locks at all; cheap."""
 
 
-def providers(nr: int) -> Iterator[Provider]:
-    """The providers for system call `nr`, in the order in which they are to be asked."""
-    if nr in _futex.SYSCALLS:
-        yield from _package("futexes").get(nr, ())
-    yield from _package("calls").get(nr, ())
+_packages: list[Package] = []
+_providers: dict[str, dict[int, list[Provider]]] = {}  # by package and system call
 
 
-def _package(name: str) -> dict[int, list[Provider]]:
-    """The providers of one package by system call."""
-    known = _packages.get(name)
-    if known is None:
-        known = _packages[name] = {}
-        modules = [cast(Provider, import_module(module)) for module in _modules(name)]
-        for module in sorted(modules, key=lambda module: module.PRIORITY):
-            for number in module.SYSCALLS:
-                known.setdefault(number, []).append(module)
-    return known
-
-
-def _modules(package: str) -> Iterator[str]:
-    """The names of the modules of a package (pkgutil would load `inspect` for that)."""
-    for file in sorted(os.listdir(os.path.join(__path__[0], package))):
-        name, suffix = os.path.splitext(file)
-        if suffix == ".py" and not name.startswith("_"):
-            yield f"{__name__}.{package}.{name}"
+def providers(blocked: Blocked) -> Iterator[Provider]:
+    """The providers for the system call of the task, in the order in which they are asked."""
+    nr = blocked.call.nr
+    for package in _all_packages():
+        if package.SYSCALLS is not None and nr not in package.SYSCALLS:
+            continue
+        if _concerns(package, blocked):
+            yield from _providers_of(package).get(nr, ())
 
 
 def recognise(blocked: Blocked) -> Optional[Wait]:
     """What the task waits for, by the first provider that knows; None if none does."""
-    for provider in providers(blocked.call.nr):
+    for provider in providers(blocked):
         try:
             wait = provider.recognise(blocked)
         except ReadError:
@@ -72,3 +68,41 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         if wait is not None:
             return wait
     return None
+
+
+def _all_packages() -> list[Package]:
+    if not _packages:
+        _packages.extend(_import_all(__name__, __path__[0], ""))
+        _packages.sort(key=lambda package: package.PRIORITY)
+    return _packages
+
+
+def _providers_of(package: Package) -> dict[int, list[Provider]]:
+    """The providers of one package by system call."""
+    known = _providers.get(package.__name__)
+    if known is None:
+        known = _providers[package.__name__] = {}
+        modules = _import_all(package.__name__, package.__path__[0], ".py")
+        for module in sorted(modules, key=lambda module: int(module.PRIORITY)):
+            for number in module.SYSCALLS:
+                known.setdefault(number, []).append(module)
+    return known
+
+
+def _concerns(package: Package, blocked: Blocked) -> bool:
+    cache = blocked.world.cache
+    key = f"{package.__name__} {blocked.process.pid}"
+    if key not in cache:
+        cache[key] = package.concerns(blocked.process)
+    return bool(cache[key])
+
+
+def _import_all(parent: str, folder: str, suffix: str) -> list[Any]:
+    """The modules with that suffix in the folder of a package; "" for its sub-packages.
+    (pkgutil would load `inspect` for that.)"""
+    names = [os.path.splitext(file) for file in sorted(os.listdir(folder))]
+    return [
+        import_module(f"{parent}.{name}")
+        for name, ending in names
+        if ending == suffix and not name.startswith("_")
+    ]

@@ -8,7 +8,6 @@ from faultkit.layouts.cpython import (
     is_pointer,
     list_thread_states,
     read_thread_state,
-    runs_python,
 )
 from faultkit.layouts.pyframes import PyFrame, exits, place, python_frames, uses_name
 from faultkit.model import Task
@@ -135,10 +134,10 @@ class Python:
         return next((value for key, value in pairs if self.memory.text(key) == name), 0)
 
 
-def python_of(blocked: Blocked) -> Optional[Python]:
-    """The interpreter in the waiter's process, None if there is none."""
+def python_of(blocked: Blocked) -> Python:
+    """The interpreter in the waiter's process."""
     name = f"python {blocked.process.pid}"
     if name not in blocked.world.cache:
-        blocked.world.cache[name] = Python(blocked) if runs_python(blocked.process) else None
-    python: Optional[Python] = blocked.world.cache[name]
+        blocked.world.cache[name] = Python(blocked)
+    python: Python = blocked.world.cache[name]
     return python

@@ -21,8 +21,6 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     if call is None or call.operation not in (WAIT, WAIT_BITSET) or not call.timed:
         return None
     python = python_of(blocked)
-    if python is None:
-        return None
     for offset in SIGNALS:
         if (call.uaddr - offset) % 8:
             continue

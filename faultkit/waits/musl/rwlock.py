@@ -20,7 +20,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     call = parse(blocked)
     if call is None or call.operation != WAIT or not call.value & musl.WAITERS:
         return None
-    if call.value == musl.WAITERS or musl.libc_is_musl(blocked.process) is False:
+    if call.value == musl.WAITERS:
         return None
     readers = call.value & ~musl.WAITERS
     if readers != musl.WRITE_LOCKED and readers > musl.MAX_WAITERS:

@@ -39,8 +39,6 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     if call is None or call.operation not in (WAIT, WAIT_BITSET) or call.value != 0:
         return None
     python = python_of(blocked)
-    if python is None:
-        return None
     pointers = python.pointers_on_stack(blocked)
     for pointer in pointers:
         found = lock_in_object(python.memory, pointer, call.uaddr)

@@ -23,8 +23,6 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     call = parse(blocked)
     if call is None or call.operation != WAIT or not call.value & musl.WAITERS:
         return None
-    if musl.libc_is_musl(blocked.process) is False:
-        return None
     mutex = musl.read_mutex(blocked.process, call.uaddr, call.private)
     if mutex is None:
         return None

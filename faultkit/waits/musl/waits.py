@@ -7,6 +7,7 @@ from faultkit.model import EVENT, INFERRED, Lock, Wait
 from faultkit.waits._futex import SYSCALLS as SYSCALLS
 from faultkit.waits._futex import WAIT, FutexCall, lock_key, parse
 from faultkit.waits._owner import task_of
+from faultkit.waits.musl import libc_is_musl
 from faultkit.world import Blocked
 
 PRIORITY = 8
@@ -19,8 +20,6 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     """A wait of musl's that is neither mutex nor rwlock."""
     call = parse(blocked)
     if call is None or call.operation != WAIT:
-        return None
-    if musl.libc_is_musl(blocked.process) is False:
         return None
     for kind in (_join, _stdio, _semaphore, _condvar, _once, _internal):
         wait = kind(blocked, call)
@@ -108,7 +107,7 @@ def _internal(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
 
 
 def _surely_musl(blocked: Blocked) -> bool:
-    return musl.libc_is_musl(blocked.process) is True or _main_is_musl(blocked)
+    return libc_is_musl(blocked.process) is True or _main_is_musl(blocked)
 
 
 def _main_is_musl(blocked: Blocked) -> bool:
