@@ -218,7 +218,33 @@ def thread_of_descriptor(
         tid = process.u32(descriptor + TID_AT)
         if tid in tids:
             return tid
-        window = struct.unpack("<64I", process.read(descriptor + 0x280, 256))
+        window = process.words(descriptor + 0x280, 32)  # the tid's neighbour has been 0 since 2.25
     except ReadError:
         return None
     return next((word for word in window if word in tids), None)
+
+
+DESCRIPTOR_SIZE = 0x940  # of struct pthread, or a little more
+DESCRIPTOR_ALIGNMENT = 0x40  # TCB_ALIGNMENT
+
+
+def thread_around(
+    process: Process, address: int, tids: Container[int]
+) -> Optional[tuple[int, int]]:
+    """(descriptor, tid) of the thread whose struct pthread holds `address`, or None."""
+    try:
+        own = thread_of_descriptor(process, address - TID_AT, tids)
+        if own is not None:
+            return address - TID_AT, own
+        mapping = process.mapping(address)
+        lowest = max(address - DESCRIPTOR_SIZE, mapping.start if mapping is not None else 0) & ~7
+        words = process.words(lowest, (address - lowest) // 8)
+    except ReadError:
+        return None
+    for index in range(len(words) - 3, -1, -1):
+        place = lowest + 8 * index
+        if words[index] == place and place % DESCRIPTOR_ALIGNMENT == 0:
+            tid = thread_of_descriptor(process, place, tids)
+            if tid is not None:
+                return place, tid
+    return None

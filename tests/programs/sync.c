@@ -46,6 +46,20 @@ static void join_mutex(int argc, char **argv)
     pthread_join(thread, NULL);
 }
 
+/* join as in a C library whose threads are not joined by their tid: any word of the descriptor
+ * may be the one that the exit clears.  Here it is padding that nothing uses. */
+
+static void join_state(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    pthread_t thread = scene_thread(worker, NULL);
+    pthread_mutex_lock(&accounts);
+    scene_start(1);
+    int *state = (int *) thread + 0x2a4 / sizeof(int);
+    *state = 1;
+    syscall(SYS_futex, state, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 1, NULL, NULL, -1);
+}
+
 /* barrier: b would arrive, but needs the mutex before */
 
 static pthread_barrier_t barrier;
@@ -273,6 +287,7 @@ int main(int argc, char **argv)
     static const scene_entry scenes[] = {
         { "join-ring", join_ring },
         { "join-mutex", join_mutex },
+        { "join-state", join_state },
         { "barrier", barrier_mutex },
         { "once", once },
         { "once-self", once_self },

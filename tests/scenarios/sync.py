@@ -30,6 +30,18 @@ SCENARIOS = (
             names=(None, "accounts"),
         ),
     ),
+    _scene(
+        "join-state",
+        Expect(
+            "cycle",
+            ("main", "worker"),
+            ("join", "pthread_mutex"),
+            0,
+            confidence="proven",
+            names=(None, "accounts"),
+        ),
+        notes="glibc after 2.42 waits for another word of the struct pthread than its tid",
+    ),
     _scene("barrier", _or_chain(Expect("cycle", ("a", "b"), ("barrier", "pthread_mutex"), 0))),
     _scene(
         "once",

@@ -1,16 +1,17 @@
-"""pthread_join (nptl/pthread_join_common.c): asleep on the tid word in the struct pthread of
-the thread to end, which the kernel clears when it does."""
+"""pthread_join (nptl/pthread_join_common.c): asleep on a word in the struct pthread of the thread
+to end that its exit clears: its tid, or (since 2.42) the state that the kernel clears instead."""
 
 from typing import Optional
 
-from faultkit.layouts.glibc import TID_AT, thread_of_descriptor
+from faultkit.layouts.glibc import thread_around
 from faultkit.model import EVENT, Lock, Wait
 from faultkit.waits import _futex
-from faultkit.waits._owner import task_of
 from faultkit.world import Blocked
 
 SYSCALLS = _futex.SYSCALLS
 PRIORITY = 15
+
+STATES = range(1, 8)  # of a thread that has not exited; a handful
 
 
 def recognise(blocked: Blocked) -> Optional[Wait]:
@@ -18,14 +19,17 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     call = _futex.parse(blocked)
     if call is None or call.operation not in (_futex.WAIT, _futex.WAIT_BITSET):
         return None
-    if call.value != call.now or call.private:
+    # The kernel wakes the futex that it clears as a shared one (kernel/fork.c, mm_release); all
+    # other words in a struct pthread that threads sleep on are private ones.
+    if call.private or call.value != call.now or call.value == 0 or call.uaddr & 3:
         return None
-    target = task_of(blocked, call.value)
-    if target is None:
-        return None
-    descriptor = call.uaddr - TID_AT
     threads = blocked.world.threads(blocked.process)
-    if thread_of_descriptor(blocked.process, descriptor, threads) != call.value:
+    found = thread_around(blocked.process, call.uaddr, threads)
+    if found is None:
+        return None
+    descriptor, tid = found
+    target = threads[tid]
+    if call.value not in (tid, *STATES) or target == blocked.task:
         return None
     return Wait(
         blocked.task,
@@ -33,5 +37,5 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         needs=EVENT,
         holders=(target,),
         timed=call.timed,
-        evidence=(f"joins thread {target.tid}: sleeps on the tid word that its exit clears",),
+        evidence=(f"joins thread {target.tid}: sleeps on the word that its exit clears",),
     )
