@@ -17,8 +17,8 @@ def _prepare():
     """
     import importlib.util
 
-    here = os.path.dirname(os.path.abspath(os.path.expanduser(_prepare.__code__.co_filename)))
-    root = os.path.dirname(os.path.realpath(here))
+    here = os.path.realpath(os.path.expanduser(_prepare.__code__.co_filename))
+    root = os.path.dirname(os.path.dirname(here))
     venv = os.path.join(root, ".venv", "lib")
     pythons = sorted(os.listdir(venv)) if os.path.isdir(venv) else []
     places = [os.path.join(venv, python, "site-packages") for python in pythons]
@@ -49,14 +49,26 @@ They change nothing: no setting of gdb, nothing in the process."""
         super().__init__(name, gdb.COMMAND_SUPPORT, gdb.COMPLETE_NONE, True)
 
     def invoke(self, argument, from_tty):
+        _refuse("faultkit", argument)
         gdb.execute("help faultkit")
 
 
 class _SetPrefix(gdb.Command):
     """Settings of faultkit."""
 
-    def __init__(self, name):
+    def __init__(self, name, then):
         super().__init__(name, gdb.COMMAND_SUPPORT, gdb.COMPLETE_NONE, True)
+        self._name, self._then = name, then
+
+    def invoke(self, argument, from_tty):
+        _refuse(self._name, argument)
+        gdb.execute(self._then)
+
+
+def _refuse(prefix, argument):
+    """Say as gdb does that a prefix command has no such sub-command."""
+    if argument:
+        raise gdb.GdbError(f'Undefined {prefix} command: "{argument}".  Try "help {prefix}".')
 
 
 class _Color(gdb.Parameter):
@@ -120,8 +132,8 @@ def _is_free(name):
 def _define():
     _Prefix("faultkit")
     if not hasattr(gdb, "_faultkit_commands"):
-        _SetPrefix("set faultkit")
-        _SetPrefix("show faultkit")
+        _SetPrefix("set faultkit", "help set faultkit")
+        _SetPrefix("show faultkit", "show faultkit color")
         _Color()
         gdb._faultkit_commands = set()
     for name, command in (("deadlock", _Deadlock),):

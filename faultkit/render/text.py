@@ -176,7 +176,7 @@ class _Text:
             mode = f" to {wait.mode}" if wait.mode else ""
             rows.append(
                 (
-                    self._style.paint("*brightwhite*", self._task(wait.task, long=True)),
+                    self._style.paint("*white*", self._task(wait.task, long=True)),
                     f"waits for {self._lock(wait.lock, long=True)}{mode}",
                     _where(place),
                     f"held by {holders}" if holders else "",
