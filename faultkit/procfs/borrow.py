@@ -4,7 +4,9 @@ A duplicate (pidfd_getfd(2), Linux 5.6) shares the open file description and onl
 more reference to it for that moment: nothing is read, nothing is set."""
 
 import os
-from typing import NamedTuple, Optional
+import stat
+from functools import cache
+from typing import Any, NamedTuple, Optional
 
 PIDFD_GETFD = 438  # x86_64
 
@@ -44,18 +46,24 @@ def readiness(pid: int, fd: int, writing: bool) -> Readiness:
 def _duplicate(pid: int, fd: int) -> Optional[int]:
     """Our own descriptor of the same open file description, None if we may not have it."""
     try:
-        import ctypes
-
         pidfd = os.pidfd_open(pid)
-    except (ImportError, AttributeError, OSError):
+    except (AttributeError, OSError):
         return None
     try:
-        copy = int(ctypes.CDLL(None).syscall(PIDFD_GETFD, pidfd, fd, 0))
-    except (OSError, AttributeError, ctypes.ArgumentError):
+        copy = int(_libc().syscall(PIDFD_GETFD, pidfd, fd, 0))
+    except (ImportError, AttributeError, OSError):
         return None
     finally:
         os.close(pidfd)
     return copy if copy >= 0 else None
+
+
+@cache
+def _libc() -> Any:
+    """The C library's functions.  Raises ImportError in a Python without ctypes."""
+    import ctypes
+
+    return ctypes.CDLL(None)
 
 
 def _reopen_pipe(pid: int, fd: int, writing: bool) -> Optional[int]:
@@ -70,6 +78,8 @@ def _reopen_pipe(pid: int, fd: int, writing: bool) -> Optional[int]:
 
 
 def _has_timeout(fd: int, writing: bool) -> bool:
+    if stat.S_ISFIFO(os.fstat(fd).st_mode):
+        return False
     import socket
 
     option = socket.SO_SNDTIMEO if writing else socket.SO_RCVTIMEO

@@ -4,11 +4,13 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from faultkit.model import INFERRED, PROVEN, Lock, Task
-from faultkit.procfs.status import handles_signals
 from faultkit.waits._ipc import (
+    CROWDED,
     Channel,
     afford,
+    catches_signals,
     is_single_threaded,
+    once,
     tasks_of,
     tasks_of_all,
     unreadable,
@@ -26,9 +28,8 @@ class Peers(NamedTuple):
 
     def channel(self, blocked: Blocked, lock: Lock) -> Channel:
         """The channel that they could move."""
-        if not afford(blocked.world, len(self.tasks)):
-            missing = "thousands of tasks wait for any of thousands; not all could be followed"
-            return Channel(lock, outside=True, missing=missing)
+        if not self.itself and not afford(blocked.world, len(self.tasks)):
+            return Channel(lock, outside=True, missing=CROWDED)
         return Channel(lock, self.tasks, False, self.confidence, self.evidence, None, self.itself)
 
 
@@ -68,10 +69,12 @@ def choose_peers(
 def _own_process(world: World, waiter: Task, end: str) -> Peers:
     tasks = tasks_of(world, waiter.pid)
     if len(tasks) > 1:
-        tasks = tuple(task for task in tasks if task.tid != waiter.tid)
+        place = once(world, ("places", waiter.pid), lambda: {t: i for i, t in enumerate(tasks)})
+        if waiter in place:
+            tasks = tasks[: place[waiter]] + tasks[place[waiter] + 1 :]
     evidence = [f"{end} open in its own process {waiter.pid} only"]
     confidence = PROVEN
-    if handles_signals(waiter.pid):
+    if catches_signals(world, waiter.pid):
         confidence = INFERRED
         evidence.append("one of its signal handlers could still use it")
     unseen = unreadable(world)

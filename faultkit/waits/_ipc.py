@@ -8,13 +8,15 @@ from faultkit.model import EVENT, HELD, OUTSIDE, PROVEN, Lock, Task, Wait
 from faultkit.procfs.borrow import readiness
 from faultkit.procfs.fds import Descriptors
 from faultkit.procfs.process import ProcProcess
-from faultkit.procfs.status import state
+from faultkit.procfs.status import handles_signals, state
 from faultkit.target import FaultkitError
 from faultkit.world import Blocked, World
 
 IN_A_CORE = "kernel locks are not in a core; run `deadlock PID` while it hangs"
 FD_IN_A_CORE = "what a descriptor is, is not in a core; run `deadlock PID` while it hangs"
 UNREADABLE = "the descriptors of process {} can't be read; run as root"
+
+CROWDED = "thousands of tasks wait for any of thousands; not all could be followed"
 
 MOST_EDGES = 1 << 17  # some seconds of the graph
 
@@ -64,6 +66,11 @@ def tasks_of_all(world: World, pids: Iterable[int]) -> tuple[Task, ...]:
         ("tasks of all", wanted),
         lambda: tuple(task for pid in wanted for task in tasks_of(world, pid)),
     )
+
+
+def catches_signals(world: World, pid: int) -> bool:
+    """Whether the process has signal handlers of its own."""
+    return once(world, ("catches signals", pid), lambda: handles_signals(pid))
 
 
 def is_single_threaded(world: World, pid: int) -> bool:
@@ -143,7 +150,7 @@ class Channel(NamedTuple):
         A pipe or socket between threads of one process is to them what a condition variable
         is: any of them may use it, and to be idle on it is normal."""
         holders, lock = () if self.outside else self.holders, self.lock
-        if self.itself and task not in holders:
+        if self.itself and holders != (task,):
             holders, lock = (), lock._replace(key=("private", task.pid, *lock.identity))
         return Wait(
             task,

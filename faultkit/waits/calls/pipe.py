@@ -78,8 +78,16 @@ def channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
 
 
 def _ends(pairs: list[tuple[int, int]]) -> list[End]:
-    infos = ((pid, fds.fdinfo(pid, fd)) for pid, fd in pairs)
-    return [End(pid, info.reads, info.writes) for pid, info in infos if info is not None]
+    """The ends by the modes of the descriptors' links, which are what the files were opened for
+    (fs/proc/fd.c, tid_fd_update_inode)."""
+    ends = []
+    for pid, fd in pairs:
+        try:
+            mode = os.lstat(f"/proc/{pid}/fd/{fd}").st_mode
+        except OSError:
+            continue
+        ends.append(End(pid, bool(mode & stat.S_IRUSR), bool(mode & stat.S_IWUSR)))
+    return ends
 
 
 def _is_fifo(pid: int, tid: int, fd: int) -> bool:

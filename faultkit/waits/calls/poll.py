@@ -5,8 +5,16 @@ from typing import NamedTuple, Optional
 
 from faultkit.model import EVENT, INFERRED, OUTSIDE, PROVEN, Lock, Task, Wait
 from faultkit.procfs import fds
-from faultkit.procfs.status import handles_signals
-from faultkit.waits._ipc import FD_IN_A_CORE, Channel, fd_argument, outside, signed
+from faultkit.waits._ipc import (
+    CROWDED,
+    FD_IN_A_CORE,
+    Channel,
+    afford,
+    catches_signals,
+    fd_argument,
+    outside,
+    signed,
+)
 from faultkit.waits.calls import pipe, socket
 from faultkit.world import Blocked
 
@@ -59,7 +67,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
 
 def _channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
     found = pipe.channel(blocked, fd, writing) or socket.channel(blocked, fd, writing)
-    if found is not None and found.itself and handles_signals(blocked.task.pid):
+    if found is not None and found.itself and catches_signals(blocked.world, blocked.task.pid):
         return found._replace(outside=True)  # the self-pipe that signal handlers write to
     return found
 
@@ -73,6 +81,8 @@ def _wait(blocked: Blocked, interests: Sequence[Interest], channels: list[Channe
     holders: dict[Task, None] = {}
     for channel in channels:
         holders.update(dict.fromkeys(channel.holders))
+    if any(channel.itself for channel in channels) and not afford(blocked.world, len(holders)):
+        return outside(blocked, "poll", _names(interests), missing=CROWDED)
     evidence = [
         f"{channel.lock.kind} {channel.lock.name}: {line}"
         for channel in channels

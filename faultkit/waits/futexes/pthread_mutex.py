@@ -1,6 +1,7 @@
 """glibc's pthread_mutex_t of every kind but priority inheriting (nptl/pthread_mutex_lock.c);
 also std::mutex, std::recursive_mutex, std::timed_mutex and mtx_t, which are the same object."""
 
+import struct
 from typing import Optional
 
 from faultkit.layouts.glibc import (
@@ -15,7 +16,7 @@ from faultkit.layouts.glibc import (
 )
 from faultkit.model import Lock, Wait
 from faultkit.waits import _futex
-from faultkit.waits._callers import inside_mutex_lock
+from faultkit.waits._callers import MUTEX_FUNCTIONS, innermost_functions, inside_mutex_lock
 from faultkit.waits._owner import held_by, task_of
 from faultkit.world import Blocked
 
@@ -23,6 +24,7 @@ SYSCALLS = _futex.SYSCALLS
 PRIORITY = 30
 
 CONTENDED = 2  # the value slept on; the word itself can only be 0, 1 or 2
+SPINS_AT = 20  # offset of __spins, __elision and the list of robust mutexes
 MANY = 1 << 20  # more users of one mutex than there can be
 
 
@@ -81,7 +83,7 @@ def _plain(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Optional[W
     owner_alive = task_of(blocked, mutex.owner) is not None
     shaped = mutex.kind_known and mutex.nusers < MANY and mutex.depth < MANY
     if word <= 2 and shaped and 0 < mutex.owner <= PID_MAX_LIMIT:
-        if not owner_alive and not (mutex.nusers or inside_mutex_lock(blocked)):
+        if not owner_alive and not _is_mutex(blocked, call.uaddr, mutex):
             return None
         evidence = (f"{mutex.flavour} mutex, its owner field is {mutex.owner}",)
         if mutex.owner == blocked.task.tid and mutex.kind & 3 == 1:
@@ -95,8 +97,8 @@ def _plain(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Optional[W
         return _without_owner(blocked, wait, mutex, word)
     if word <= 2 and owner_alive and 0 < mutex.nusers < MANY:
         return _corrupt(wait, mutex, f"its kind {mutex.kind:#x} is impossible")
-    if not inside_mutex_lock(blocked) and not (word <= 2 and shaped and mutex.nusers):
-        return None  # not known to be a mutex at all: let another provider say
+    if not _is_mutex(blocked, call.uaddr, mutex if word <= 2 and shaped else None):
+        return None  # let another provider say
     what = []
     if word > 2:
         what.append(f"its word {mutex.lock:#x} is none of 0, 1, 2")
@@ -107,6 +109,20 @@ def _plain(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Optional[W
     if mutex.nusers >= MANY:
         what.append(f"its users {mutex.nusers:#x} are too many")
     return _corrupt(wait, mutex, ", ".join(what)) if what else None
+
+
+def _is_mutex(blocked: Blocked, address: int, mutex: Optional[Mutex]) -> bool:
+    """Whether words that name no living owner are a mutex at all, and not, say, the inside of a
+    condition variable: by the function the waiter is in; in a program without symbols by the
+    rest of the object, `mutex` being its sound beginning (None: it is not sound)."""
+    functions = innermost_functions(blocked)
+    if functions:
+        return any(name in MUTEX_FUNCTIONS for name in functions)
+    if mutex is None or not 0 < mutex.nusers < MANY:
+        return False
+    rest = blocked.process.read(address + SPINS_AT, 20)
+    spins, elision, previous, following = struct.unpack("<2H2Q", rest)
+    return bool(elision == 0 and spins < 1000 and previous == following == 0)
 
 
 def _without_owner(blocked: Blocked, wait: Wait, mutex: Mutex, word: int) -> Optional[Wait]:
