@@ -111,13 +111,13 @@ class WaitGraph:
     def _find_stuck(self) -> set[Task]:
         """Everything that can never get on; linear in tasks and edges."""
         members: dict[int, list[Task]] = defaultdict(list)  # idle ones, by process
-        crowds: dict[tuple[int, bool], list[Task]] = {}  # those who wait for the very same tasks
-        waiting_for: dict[Task, list[tuple[int, bool]]] = defaultdict(list)
-        left: dict[tuple[int, bool], int] = {}
+        crowds: dict[tuple[int, ...], list[Task]] = {}  # those who wait for the very same tasks
+        waiting_for: dict[Task, list[tuple[int, ...]]] = defaultdict(list)
+        left: dict[tuple[int, ...], int] = {}
         free = deque(
             holder
             for wait in self.waits.values()
-            for holder in wait.holders
+            for holder in (*wait.holders, *wait.others)
             if holder not in self.tasks
         )
         for task in self.tasks:
@@ -127,12 +127,12 @@ class WaitGraph:
             elif wait.fault:
                 continue
             elif wait.holders:
-                crowd = (id(wait.holders), wait.any_of)
+                crowd: tuple[int, ...] = (id(wait.holders), id(wait.others), wait.any_of)
                 if crowd in crowds:
                     crowds[crowd].append(task)
                     continue
                 crowds[crowd] = [task]
-                holders = set(wait.holders)
+                holders = {*wait.holders, *wait.others}
                 left[crowd] = 1 if wait.any_of else len(holders)
                 for holder in holders:
                     waiting_for[holder].append(crowd)

@@ -90,7 +90,8 @@ OUTSIDE = "outside"  # a timer, a device, a peer elsewhere: not another task tha
 class Wait(NamedTuple):
     """One task's wait, and who would end it.
 
-    `holders` are the tasks that must act; all of them, or with `any_of` just one.  `fault` is
+    `holders` are the tasks that must act; all of them, or with `any_of` just one; then `others`
+    could act as well, though nothing says that they would.  `fault` is
     the finding type when the lock itself tells that the wait cannot end ("corrupt-lock",
     "orphaned-lock", "lost-wakeup"); `fault_detail` says it in words.  `candidates` are tasks
     that may hold it though nothing records it; inference narrows them; `holder_count` is how
@@ -106,6 +107,7 @@ class Wait(NamedTuple):
     mode: Optional[str] = None
     holders: tuple[Task, ...] = ()
     any_of: bool = False
+    others: tuple[Task, ...] = ()
     confidence: str = PROVEN
     evidence: tuple[str, ...] = ()
     timed: bool = False

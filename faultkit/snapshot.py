@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Optional
 
-from faultkit.model import EVENT, INFERRED, OUTSIDE, PROVEN, Lock, Task, Wait
+from faultkit.model import HELD, INFERRED, OUTSIDE, PROVEN, Lock, Task, Wait
 from faultkit.procfs.status import state, switches
 from faultkit.target import RUNNING, FaultkitError, Process, Syscall
 from faultkit.waits import recognise
@@ -102,14 +102,26 @@ class Snapshot:
             self._alike[key] = wait
         return wait
 
-    def all_blocked(self, pid: int) -> bool:
-        """Whether not one task of the process runs, or could not be seen."""
+    def _gets_on(self, pid: int) -> bool:
+        """Whether a task of the process runs, may run, or will by a timer."""
         if any(task.pid == pid for task in self.running | self.unseen):
-            return False
-        return all(
-            process.surely_blocked(task)
-            for task, process in self.tasks.items()
+            return True
+        return any(
+            wait.timed or not self.tasks[task].surely_blocked(task)
+            for task, wait in self.waits.items()
             if task.pid == pid
+        )
+
+    def _may_have_just_let_go(self, lost: Wait) -> bool:
+        """Whether a stop may have made a lock look free though nothing was lost: tasks are
+        stopped one after the other, which takes them off their futex, and one that still ran
+        may have let go of the lock and have gone to sleep elsewhere."""
+        if not self.tasks[lost.task].stopped:
+            return False
+        return any(
+            wait.lock.identity != lost.lock.identity and wait.lock.kind not in ("signal", "join")
+            for task, wait in self.waits.items()
+            if task.pid == lost.task.pid
         )
 
     def marks(self, waits: Iterable[Wait]) -> dict[Task, Optional[int]]:
@@ -148,6 +160,8 @@ class Snapshot:
             return True
         if now is None or now.lock.identity != before.lock.identity:
             return True
+        if now.holder_count != before.holder_count:
+            return True
         return bool(now.holders) and bool(before.holders) and now.holders != before.holders
 
     def forget(self) -> None:
@@ -156,27 +170,35 @@ class Snapshot:
         self.world.forget()
 
     def settle(self) -> None:
-        """Drop what only looks broken because somebody is at work on it just now: a free lock
-        with sleepers is a lost wake-up only if nobody is left who could be about to wake them."""
-        quiet: dict[int, bool] = {}
+        """Put right what can only be told with all tasks in view: locks at work just now, and
+        waits behind others of the same lock."""
+        moving: dict[int, bool] = {}
         for task, wait in self.waits.items():
-            if wait.changing:
-                if not self.all_blocked(task.pid):
-                    self.waits[task] = wait.but(needs=OUTSIDE, timed=True, missing=None)
-            elif wait.fault == "lost-wakeup":
-                key = wait.lock.key
-                if key is None or key[0] != "private":
-                    self.waits[task] = wait.but(fault=None, fault_detail=None, needs=EVENT)
-                    continue
-                if task.pid not in quiet:
-                    quiet[task.pid] = self.all_blocked(task.pid)
-                if not quiet[task.pid]:
-                    self.waits[task] = wait.but(fault=None, fault_detail=None, needs=OUTSIDE)
+            if wait.changing or wait.fault == "lost-wakeup":
+                if task.pid not in moving:
+                    moving[task.pid] = self._gets_on(task.pid)
+                self.waits[task] = self._free_lock(wait, moving[task.pid])
             elif wait.queued and not wait.holders:
                 self.waits[task] = self._behind_queue(wait)
             elif wait.lock.key is not None and wait.lock.key[0] == REFUSED:
                 self.waits[task] = self._closing_cycle(wait)
         self._drop_changing()
+
+    def _free_lock(self, wait: Wait, moving: bool) -> Wait:
+        """A lock without a holder, though tasks sleep on it: a lost wake-up only if nobody is
+        left who could be about to wake them."""
+        key = wait.lock.key
+        if moving or (wait.fault and (key is None or key[0] != "private")):
+            return wait.but(fault=None, needs=OUTSIDE, timed=moving, missing=None)
+        if wait.fault and self._may_have_just_let_go(wait):
+            return wait.but(
+                fault=None,
+                needs=HELD,
+                missing="tasks sleep on a lock that is free; whether a wake-up was lost, or the "
+                "lock was let go of while they were being stopped, shows `deadlock PID` "
+                "without attaching",
+            )
+        return wait
 
     def _closing_cycle(self, wait: Wait) -> Wait:
         """A wait that the kernel refused with EDEADLK: the owner of what it wanted waits, in

@@ -136,7 +136,13 @@ class World:
 
     def sharers(self, mapping: Mapping) -> Iterator[tuple[Process, Mapping]]:
         """Every process (of this machine, live) that maps the same object shared, with its
-        mapping of it.  Costs one read of /proc/PID/maps for each process."""
+        mapping of it.  Costs one read of /proc/PID/maps for each process, once."""
+        key = f"sharers {mapping.device} {mapping.inode}"
+        if key not in self.cache:
+            self.cache[key] = list(self._find_sharers(mapping))
+        return iter(self.cache[key])
+
+    def _find_sharers(self, mapping: Mapping) -> Iterator[tuple[Process, Mapping]]:
         if not self.live or not mapping.inode:
             return
         for pid in process_ids():

@@ -12,6 +12,7 @@ from faultkit.model import (
     INCONCLUSIVE,
     INFERRED,
     NOT_FOUND,
+    OUTSIDE,
     PROVEN,
     Finding,
     Lock,
@@ -55,6 +56,8 @@ def analyze(
         graph = WaitGraph(snapshot.waits, snapshot.tasks)
     findings = _findings(graph)
     findings = _second_look(snapshot, findings)
+    if not findings:
+        _doubt_silence(snapshot, graph)
     limits = _limits(snapshot, findings)
     findings = [_with_details(world, snapshot, finding, options) for finding in findings]
     report = Report(
@@ -178,20 +181,60 @@ def _infer(snapshot: Snapshot) -> None:
         except FaultkitError as error:
             snapshot.world.limit(str(error))
             resolved = first
+        if not resolved.holders and first.lock.key and first.lock.key[0] == "shared":
+            _by_sharing(snapshot, group, candidates)
+            continue
         if not resolved.holders and first.any_of and first.needs == HELD:
             # The kernel names the process that holds it, so one of these does.
             for wait in group:
                 snapshot.waits[wait.task] = wait.but(holders=wait.candidates or ())
             continue
+        missing = resolved.missing
+        count = first.holder_count or 1
+        if missing == first.missing and _others_get_on(snapshot, waiters, candidates, count):
+            missing = None
         for wait in group:
             snapshot.waits[wait.task] = wait.but(
                 holders=resolved.holders,
                 needs=resolved.needs,
                 any_of=resolved.any_of,
+                others=resolved.others,
                 confidence=resolved.confidence if resolved.holders else wait.confidence,
                 evidence=resolved.evidence,
-                missing=resolved.missing,
+                missing=missing,
             )
+
+
+def _others_get_on(
+    snapshot: Snapshot, waiters: set[Task], candidates: list[Task], count: int
+) -> bool:
+    """Whether no candidate but the waiters themselves is stuck, and enough of them (`count`) run
+    or sleep for a time only to be those who have the lock."""
+    waits = [snapshot.waits.get(task) for task in candidates if task not in waiters]
+    if any(wait is not None and wait.needs != OUTSIDE for wait in waits):
+        return False
+    return sum(1 for wait in waits if wait is None or wait.timed) >= count
+
+
+def _by_sharing(snapshot: Snapshot, group: list[Wait], candidates: list[Task]) -> None:
+    """Holders of a semaphore that several processes map, and nothing else tells: only they can
+    post it, so that it stays as it is if none of them can ever run."""
+    for wait in group:
+        elsewhere = tuple(task for task in candidates if task.pid != wait.task.pid)
+        pids = sorted({task.pid for task in elsewhere})
+        if wait.needs != EVENT or not pids:
+            continue
+        snapshot.waits[wait.task] = wait.but(
+            holders=elsewhere,
+            others=tuple(task for task in candidates if task.pid == wait.task.pid),
+            any_of=True,
+            confidence=INFERRED,
+            missing=None,
+            evidence=(
+                *wait.evidence,
+                f"besides this process only {', '.join(map(str, pids[:8]))} has it mapped",
+            ),
+        )
 
 
 def _infer_wakers(snapshot: Snapshot, graph: WaitGraph) -> bool:
@@ -237,19 +280,23 @@ def _second_look(snapshot: Snapshot, findings: list[Finding]) -> list[Finding]:
 
 
 def _progressing(snapshot: Snapshot, waits: Sequence[Wait]) -> set[Task]:
-    """Those of the waits' tasks that get on within a moment; none where all are stopped."""
+    """Those of the waits' tasks that get on within a moment, or whose lock is taken and let go
+    by others meanwhile; none where all are stopped."""
     marks = snapshot.marks(waits)
-    if not marks:
-        return set()
-    time.sleep(SECOND_LOOKS[0])
-    snapshot.forget()
-    watched = [wait for wait in waits if wait.task in marks]
-    after = snapshot.marks(watched)
-    return {
-        wait.task
-        for wait in watched
-        if after.get(wait.task) != marks[wait.task] or snapshot.progressed(wait)
-    }
+    moving: set[Task] = set()
+    for pause in SECOND_LOOKS:
+        left = [wait for wait in waits if wait.task in marks and wait.task not in moving]
+        if not left:
+            break
+        time.sleep(pause)
+        snapshot.forget()
+        after = snapshot.marks(left)
+        moving |= {
+            wait.task
+            for wait in left
+            if after.get(wait.task) != marks[wait.task] or snapshot.progressed(wait)
+        }
+    return moving
 
 
 def _any_of(finding: Finding, snapshot: Snapshot, tasks: set[Task]) -> bool:
@@ -296,6 +343,24 @@ def _limits(snapshot: Snapshot, findings: list[Finding]) -> list[str]:
     for text, count in list(missing.items())[:16]:
         world.limit(f"{text} ({count} wait)" if count > 1 else text)
     return world.limits
+
+
+def _doubt_silence(snapshot: Snapshot, graph: WaitGraph) -> None:
+    """A process none of whose threads can ever run on by itself, with some on futexes of which
+    nothing is known, may well be dead: say so rather than that nothing was found."""
+    for process in snapshot.world.primary:
+        members = [task for task, owner in snapshot.tasks.items() if owner is process]
+        unknown = [
+            task
+            for task in members
+            if task in snapshot.waits and snapshot.waits[task].lock.kind == "futex"
+        ]
+        if unknown and all(task in graph.stuck for task in members):
+            snapshot.world.limit(
+                f"all {len(members)} threads sleep until one of them wakes another, "
+                f"{len(unknown)} of them on futexes of an unknown kind; compare their stacks "
+                "(--stacks all)"
+            )
 
 
 def _verdict(findings: list[Finding], limits: list[str]) -> str:

@@ -51,12 +51,12 @@ class Code:
     def begin(self) -> None:
         """A new inference: its allowance of code and time begins."""
         self.budget = MAX_INSTRUCTIONS
-        self.deadline = time.monotonic() + MAX_SECONDS
+        self.deadline = time.thread_time() + MAX_SECONDS
 
     @property
     def exhausted(self) -> bool:
         """Whether so much code was read that it has to end here."""
-        return self.budget <= 0 or time.monotonic() > self.deadline
+        return self.budget <= 0 or time.thread_time() > self.deadline
 
     def name(self, address: int) -> Optional[str]:
         """The name of the function that starts at `address`; None if it has none."""

@@ -35,6 +35,7 @@ _HASH = re.compile(r"::h[0-9a-f]{16}$")  # that rustc's older mangling ends with
 STRONG, WEAK = 2, 1
 ENOUGH = 2
 MOST_CANDIDATES = 64
+SIGNAL_WAITS = frozenset((34, 128, 130))  # pause, rt_sigtimedwait, rt_sigsuspend
 EXCLUSIVE = (MUTEX, RUST)  # at most one holder, and who waits for it does not have it
 EVENTS = (SEMAPHORE, BARRIER, CONDITION)
 
@@ -78,6 +79,7 @@ class Findings(NamedTuple):
     unseen: int  # candidates that were not looked at
     blind: int  # candidates that were, in vain: no stack, or code that can't be followed
     takers: list[Suspect]  # those that took a semaphore and kept it, where none would post
+    doubtful: tuple[Task, ...]  # that might, for all that could be followed of them
 
 
 def infer_holders(world: World, wait: Wait, candidates: Iterable[Task]) -> list[Suspect]:
@@ -92,12 +94,12 @@ def investigate(world: World, wait: Wait, candidates: Sequence[Task]) -> Finding
     """As `infer_holders`, and how many candidates could not be judged."""
     family = family_of(wait.lock.kind)
     if family is None or not candidates:
-        return Findings([], 0, 0, [])
+        return Findings([], 0, 0, [], ())
     tracing = Tracing(world, wait, family)
     chosen, unseen = _choose(world, candidates)
     cases = []
     blind = 0
-    unknown = 0  # of the blind, those that did not take it themselves
+    doubtful = []
     for task in chosen:
         process = world.process(task.pid)
         target = locate(world, wait, process) if process is not None else None
@@ -115,8 +117,8 @@ def investigate(world: World, wait: Wait, candidates: Sequence[Task]) -> Finding
         case = _Case(task)
         if trace is not None:
             _by_code(case, trace, target, family)
-        if (trace is None or trace.opaque) and not case.taken:
-            unknown += 1
+        if (trace is None or trace.opaque) and not case.taken and not _awaits_signal(process, task):
+            doubtful.append(task)
         if trace is not None:
             if family == ONCE:
                 _by_once(case, trace, target)
@@ -132,7 +134,8 @@ def investigate(world: World, wait: Wait, candidates: Sequence[Task]) -> Finding
         Suspect(case.task, case.strength, case.evidence) for case in cases if case.strength
     ]
     suspects.sort(key=lambda suspect: (-suspect.strength, suspect.task.pid, suspect.task.tid))
-    return Findings(suspects, unseen, blind, _takers(cases, unseen + unknown))
+    takers = [] if unseen else _takers(cases)
+    return Findings(suspects, unseen, blind, takers, tuple(doubtful))
 
 
 def resolve(world: World, wait: Wait, candidates: Iterable[Task]) -> Wait:
@@ -146,9 +149,9 @@ def resolve(world: World, wait: Wait, candidates: Iterable[Task]) -> Wait:
     refusal = _refusal(family, wait, found, named) if named else None
     if refusal is None and named:
         named, refusal = _within_count(family, wait, named)
-    needs = wait.needs
+    needs, others = wait.needs, wait.others
     if not named and family == SEMAPHORE and found.takers:
-        named, needs = found.takers, HELD
+        named, needs, others = found.takers, HELD, found.doubtful
     if not named or refusal is not None:
         return wait.but(missing=_missing(wait, found, refusal))
     any_of = family in (SEMAPHORE, CONDITION) or (
@@ -160,6 +163,7 @@ def resolve(world: World, wait: Wait, candidates: Iterable[Task]) -> Wait:
     return wait.but(
         holders=tuple(suspect.task for suspect in named),
         any_of=any_of,
+        others=others,
         needs=needs,
         confidence=INFERRED,
         evidence=wait.evidence + _readable(evidence),
@@ -193,13 +197,19 @@ def _refusal(
     return None
 
 
-def _takers(cases: Sequence[_Case], unknown: int) -> list[Suspect]:
-    """The tasks that use a semaphore as a lock: they took it, did not give it back, and nobody
-    else's code would post it; none if somebody's code could not be followed."""
-    if unknown or any(case.strong for case in cases):
+def _awaits_signal(process: Process, task: Task) -> bool:
+    """Whether only a signal would let the task run on."""
+    call = process.syscall(task)
+    return call is not None and call.nr in SIGNAL_WAITS
+
+
+def _takers(cases: Sequence[_Case]) -> list[Suspect]:
+    """The tasks that use a semaphore as a lock: they took it, did not give it back, and nobody's
+    code is seen to post it later."""
+    if any(case.strong for case in cases):
         return []
     return [
-        Suspect(case.task, ENOUGH, (case.taken, "no thread's code would post it"))
+        Suspect(case.task, ENOUGH, (case.taken, "no thread's code is seen to post it"))
         for case in cases
         if case.taken is not None
     ]

@@ -185,7 +185,8 @@ static void *poller(void *argument)
     scene_name("poller");
     epoll_ctl(poll_fd, EPOLL_CTL_ADD, listener, &event);
     scene_arrive(&threads_up);
-    epoll_wait(poll_fd, &event, 1, -1);
+    while (epoll_wait(poll_fd, &event, 1, -1) < 0 && errno == EINTR) { /* a debugger came */
+    }
     return NULL;
 }
 

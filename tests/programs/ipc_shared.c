@@ -26,7 +26,11 @@ static void remove_set(void)
 static void semaphore_add(int number, int change, int flags)
 {
     struct sembuf step = { (unsigned short) number, (short) change, (short) flags };
-    scene_require(semop(set, &step, 1) == 0, "semop");
+    int done;
+    do
+        done = semop(set, &step, 1);
+    while (done < 0 && errno == EINTR); /* a debugger came */
+    scene_require(done == 0, "semop");
 }
 
 static void make_set(void)
@@ -58,7 +62,8 @@ static void wait_for_other_semaphore_an_hour(void)
 {
     struct sembuf step = { (unsigned short) (me % 2), -1, SEM_UNDO };
     struct timespec hour = { 3600, 0 };
-    semtimedop(set, &step, 1, &hour);
+    while (semtimedop(set, &step, 1, &hour) < 0 && errno == EINTR) { /* a debugger came */
+    }
 }
 
 IPC_SCENE(system_v, make_set();

@@ -255,7 +255,8 @@ static void watch(int with_listener)
     epoll_ctl(poller, EPOLL_CTL_ADD, connection[me - 1], &event);
     if (with_listener)
         epoll_ctl(poller, EPOLL_CTL_ADD, listener, &event);
-    epoll_wait(poller, &event, 1, -1);
+    while (epoll_wait(poller, &event, 1, -1) < 0 && errno == EINTR) { /* a debugger came */
+    }
 }
 
 static void watch_connection(void)
