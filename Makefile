@@ -45,6 +45,7 @@ test-matrix: setup
 		echo "== $$suite"; \
 		tests/roots/test $$suite -n $$(nproc) $(PYTEST_ARGS); \
 	done
+	$(PYTHON) -m pytest tests/test_matrix.py -m matrix -n $$(nproc) </dev/null
 
 bench: setup
 	$(PYTHON) -m pytest tests/bench -m bench $(PYTEST_ARGS) </dev/null

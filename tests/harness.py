@@ -98,12 +98,16 @@ class Stage:
 
 
 @contextlib.contextmanager
-def running(scenario: Scenario, variant: str) -> Iterator[Stage]:
+def running(
+    scenario: Scenario, variant: str, command: Optional[list[str]] = None
+) -> Iterator[Stage]:
     """Plays the scenario until it is stuck (or moves), and ends all of it afterwards.
+
+    The program is built in `variant`, unless `command` says what to run instead.
 
     Raises Unplayable if this machine cannot, HarnessError if the program fails.
     """
-    command = [*command_line(scenario.program, variant), *scenario.argv]
+    command = [*(command or command_line(scenario.program, variant)), *scenario.argv]
     with tempfile.TemporaryDirectory(prefix="faultkit-") as name:
         directory = Path(name)
         with (directory / "stderr").open("wb") as errors:
