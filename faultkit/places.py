@@ -52,5 +52,9 @@ def _is_library_source(file: str) -> bool:
 
 
 def _is_library(frame: Frame) -> bool:
-    name = (frame.module or "").rpartition("/")[2]
-    return name.startswith(_LIBRARIES)
+    return is_library_image(frame.module or "")
+
+
+def is_library_image(path: str) -> bool:
+    """Whether the image is one of the C and C++ libraries: nobody has their sources at hand."""
+    return path.rpartition("/")[2].startswith(_LIBRARIES)

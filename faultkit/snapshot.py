@@ -65,7 +65,7 @@ class Snapshot:
     def _look(self, process: Process) -> set[int]:
         """Take in all tasks of one process; the ids of the other processes they wait for."""
         leads_to = set()
-        for task in process.tasks():
+        for task in self.world.tasks(process):
             self.tasks[task] = process
             wait = self.look_at(process, task)
             if wait is not None:

@@ -44,6 +44,7 @@ class World:
         self._threads: dict[int, dict[int, Task]] = {}
         self._owners: dict[tuple[int, int], Owner] = {}
         self.cache: dict[str, Any] = {}  # what providers found out about the whole system
+        self.images: dict[str, Any] = {}  # what they found in images, which stay as they are
 
     @property
     def live(self) -> bool:
@@ -83,12 +84,19 @@ class World:
         if text not in self.limits:
             self.limits.append(text)
 
+    def tasks(self, process: Process) -> Sequence[Task]:
+        """The process's tasks as they were when first asked for: thousands take a while."""
+        known: Optional[Sequence[Task]] = self.cache.get(f"tasks {process.pid}")
+        if known is None:
+            known = self.cache[f"tasks {process.pid}"] = process.tasks()
+        return known
+
     def threads(self, process: Process) -> dict[int, Task]:
         """The process's tasks by the thread id that they have in their own pid namespace,
         which is the one that locks in their memory record."""
         known = self._threads.get(process.pid)
         if known is None:
-            tasks = process.tasks()
+            tasks = self.tasks(process)
             if process.live and _other_pid_namespace(process.pid):
                 known = {_inner_tid(task): task for task in tasks}
             else:

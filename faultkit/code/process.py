@@ -13,6 +13,7 @@ from faultkit.code.symbols import Symbol, addresses_of, symbol_at
 from faultkit.code.unwind import Step, call_target, unwind
 from faultkit.code.x86 import Instruction, call_before, instructions
 from faultkit.model import Frame, SourceLine
+from faultkit.places import is_library_image
 from faultkit.target import Mapping, ReadError
 
 MAX_FUNCTION = 1 << 18  # bytes of a function that are decoded
@@ -54,6 +55,7 @@ class Code:
         """The same as model Frames, with symbols and (where there are any) source lines.
 
         Ends before the first frame that is only likely: a report must not show it as fact.
+        The C library's lines are left out: its debug information takes long to unpack.
         """
         frames = []
         for index, step in enumerate(self.unwind(registers, limit)):
@@ -69,7 +71,9 @@ class Code:
                     "<signal handler called>" if step.is_signal_frame else name,
                     symbol.offset + step.pc - step.code_address if symbol else None,
                     image.name if image is not None else None,
-                    self.lines(step.code_address) if lines else (),
+                    self.lines(step.code_address)
+                    if lines and image is not None and not is_library_image(image.name)
+                    else (),
                     step.registers["rsp"],
                     step.function_start,
                     dict(step.registers),

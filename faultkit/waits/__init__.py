@@ -90,7 +90,7 @@ def _providers_of(package: Package) -> dict[int, list[Provider]]:
 
 
 def _concerns(package: Package, blocked: Blocked) -> bool:
-    cache = blocked.world.cache
+    cache = blocked.world.images
     key = f"{package.__name__} {blocked.process.pid}"
     if key not in cache:
         cache[key] = package.concerns(blocked.process)

@@ -51,7 +51,7 @@ def tasks_of(world: World, pid: int) -> tuple[Task, ...]:
     def read() -> tuple[Task, ...]:
         try:
             process = world.process(pid) or ProcProcess(pid)
-            return tuple(process.tasks())
+            return tuple(world.tasks(process))
         except FaultkitError:
             return ()
 
