@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any
+from typing import Any, Optional
 
 import gdb
 
@@ -63,27 +63,39 @@ def _unforeseen(error: Exception) -> str:
     return f"{said}; please report it with the output of `faultkit doctor`"
 
 
-def complete(command: str, text: str, word: str) -> Any:
+def complete(command: str, text: str, word: Optional[str]) -> list[str]:
     """Completions: options, the values of --stacks, files after those that take one, pids."""
     from faultkit.options import DEADLOCK_OPTIONS, STACKS
 
     words = text.split()
-    last = words[-1] if words and text.endswith(word) and word else ""
-    before = words[-2] if last and len(words) > 1 else (words[-1] if words and not last else "")
+    last = words.pop() if words and not text[-1].isspace() else ""
+    before = words[-1] if words else ""
+    # gdb's own word starts after the last "-" or "/"; at first it only asks how words end (None)
+    cut = len(last) - len(word or "")
+    choices: list[str] = []
     if before == "--stacks":
-        return [choice for choice in STACKS if choice.startswith(word)]
-    if before in ("--json", "--dot", "--svg", "--output"):
-        return gdb.COMPLETE_FILENAME
-    if last.startswith("-"):
-        # gdb's own word starts after the last "-": offer what follows there
-        cut = len(last) - len(word)
-        return [option[cut:] for option in DEADLOCK_OPTIONS if option.startswith(last)]
-    if last.isdigit():
-        return [pid for pid in os.listdir("/proc") if pid.isdigit() and pid.startswith(word)]
-    return list(DEADLOCK_OPTIONS) if not last else []
+        choices = list(STACKS)
+    elif before in ("--json", "--dot", "--svg", "--output"):
+        choices = _files_like(last)
+    elif last.isdigit():
+        choices = [pid for pid in os.listdir("/proc") if pid.isdigit()]
+    else:
+        choices = list(DEADLOCK_OPTIONS)
+    return [choice[cut:] for choice in choices if choice.startswith(last)]
 
 
-def host() -> "dict[str, str | None]":
+def _files_like(start: str) -> list[str]:
+    """The files whose paths begin so.  gdb's own COMPLETE_FILENAME would take all words typed
+    for one path."""
+    folder, slash, _ = start.rpartition("/")
+    try:
+        with os.scandir(os.path.expanduser(folder + slash) or ".") as entries:
+            return [folder + slash + e.name + ("/" if e.is_dir() else "") for e in entries]
+    except OSError:
+        return []
+
+
+def host() -> dict[str, Optional[str]]:
     """What runs us, for the report."""
     return {"name": "gdb", "version": gdb.VERSION, "faultkit": __version__}
 

@@ -20,6 +20,7 @@ from faultkit.model import (
     Task,
     Wait,
 )
+from faultkit.procfs.status import any_alive
 from faultkit.snapshot import Snapshot
 from faultkit.target import FaultkitError, Process, ReadError
 from faultkit.world import World
@@ -29,6 +30,7 @@ from faultkit.world import World
 SECOND_LOOKS = (0.05, 0.1, 0.2)
 MOST_STACKS = 200  # back traces shown by --stacks all
 INFERRED_LOCKS = 256  # locks without a recorded holder that are looked into
+CROWD, SAMPLED = 64, 2  # of more events of one kind than that, so many are looked into at first
 
 
 class Options(NamedTuple):
@@ -74,6 +76,7 @@ def analyze(
         counts=_counts(snapshot),
     )
     report.summary = _summary(report)
+    report.notes = world.notes
     if options.stacks == "all":
         _add_stacks(snapshot, report)
     report.elapsed_seconds = time.perf_counter() - began
@@ -163,14 +166,18 @@ def _infer(snapshot: Snapshot) -> None:
         return
     from faultkit.infer import resolve
 
-    for number, group in enumerate(unknown.values()):
-        if number >= INFERRED_LOCKS:
-            snapshot.world.limit(
-                f"holders were looked for of {INFERRED_LOCKS} locks of {len(unknown)}"
-            )
-            break
+    events = [group[0].lock.kind for group in unknown.values() if group[0].needs == EVENT]
+    crowds = {kind for kind in set(events) if events.count(kind) > CROWD}
+    sampled: dict[str, int] = {}  # by kind, as long as nobody is found who would act
+    number = 0
+    for group in unknown.values():
         waiters = {wait.task for wait in group}
         first = group[0]
+        kind = first.lock.kind
+        is_idle = first.needs == EVENT and kind in crowds and sampled.get(kind, 0) >= SAMPLED
+        if number >= INFERRED_LOCKS or is_idle:
+            continue
+        number += 1
         candidates = [task for task in first.candidates or () if task in snapshot.tasks]
         if first.needs == EVENT:
             candidates = [task for task in candidates if task not in waiters]
@@ -181,6 +188,9 @@ def _infer(snapshot: Snapshot) -> None:
         except FaultkitError as error:
             snapshot.world.limit(str(error))
             resolved = first
+        if resolved.holders:
+            crowds.discard(kind)
+        sampled[kind] = sampled.get(kind, 0) + 1
         if not resolved.holders and first.lock.key and first.lock.key[0] == "shared":
             _by_sharing(snapshot, group, candidates)
             continue
@@ -190,9 +200,9 @@ def _infer(snapshot: Snapshot) -> None:
                 snapshot.waits[wait.task] = wait.but(holders=wait.candidates or ())
             continue
         missing = resolved.missing
-        count = first.holder_count or 1
-        if missing == first.missing and _others_get_on(snapshot, waiters, candidates, count):
-            missing = None
+        if missing == first.missing and first.holder_count is not None:
+            if _others_get_on(snapshot, waiters, candidates, first.holder_count):
+                missing = None
         for wait in group:
             snapshot.waits[wait.task] = wait.but(
                 holders=resolved.holders,
@@ -203,6 +213,8 @@ def _infer(snapshot: Snapshot) -> None:
                 evidence=resolved.evidence,
                 missing=missing,
             )
+    if number < len(unknown):
+        snapshot.world.limit(f"holders were looked for of {number} locks of {len(unknown)}")
 
 
 def _others_get_on(
@@ -319,6 +331,8 @@ def _limits(snapshot: Snapshot, findings: list[Finding]) -> list[str]:
 
     world = snapshot.world
     for process in world.primary:
+        if process.live and not any_alive(process.pid):
+            world.limit(f"process {process.pid} ended while it was looked at")
         for limit in process.limits():
             world.limit(limit)
         runtime = opaque_runtime(process)

@@ -50,6 +50,18 @@ def is_dead(pid: int) -> bool:
         return True
 
 
+def any_alive(pid: int) -> bool:
+    """Whether any thread of the process lives; those of a killed process that is traced stay
+    as zombies until the tracer has waited for them."""
+    dead = (None, "Z", "X")
+    if state(pid) not in dead:
+        return True
+    try:
+        return any(state(pid, int(tid)) not in dead for tid in os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return False
+
+
 def handles_signals(pid: int) -> bool:
     """Whether the process has a signal handler of its own (SigCgt), other than for faults."""
     try:
