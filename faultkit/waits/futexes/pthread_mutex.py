@@ -120,6 +120,8 @@ def _is_mutex(blocked: Blocked, address: int, mutex: Optional[Mutex]) -> bool:
         return any(name in MUTEX_FUNCTIONS for name in functions)
     if mutex is None or not 0 < mutex.nusers < MANY:
         return False
+    if blocked.process.mapping(mutex.owner | mutex.nusers << 32) is not None:
+        return False  # the two words are a pointer
     rest = blocked.process.read(address + SPINS_AT, 20)
     spins, elision, previous, following = struct.unpack("<2H2Q", rest)
     return bool(elision == 0 and spins < 1000 and previous == following == 0)

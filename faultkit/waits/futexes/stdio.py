@@ -25,7 +25,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     if call.now not in (1, 2):
         return None
     count, owner = struct.unpack("<IQ", blocked.process.read(call.uaddr + 4, 12))
-    if not 0 < count < MAX_DEPTH:
+    if count >= MAX_DEPTH:  # newer ones count only what comes after the first
         return None
     threads = blocked.world.threads(blocked.process)
     tid = thread_of_descriptor(blocked.process, owner, threads)
