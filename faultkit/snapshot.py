@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Optional
 
-from faultkit.model import HELD, INFERRED, OUTSIDE, PROVEN, Lock, Task, Wait
+from faultkit.model import INFERRED, OUTSIDE, PROVEN, Lock, Task, Wait
 from faultkit.procfs.status import state, switches
 from faultkit.target import RUNNING, FaultkitError, Process, Syscall
 from faultkit.waits import recognise
@@ -65,14 +65,17 @@ class Snapshot:
     def _look(self, process: Process) -> set[int]:
         """Take in all tasks of one process; the ids of the other processes they wait for."""
         leads_to = set()
+        known: set[int] = set()  # thousands of waits share a tuple of holders or candidates
         for task in self.world.tasks(process):
             self.tasks[task] = process
             wait = self.look_at(process, task)
             if wait is not None:
                 self.waits[task] = wait
-                for other in (*wait.holders, *(wait.candidates or ())):
-                    if other.pid != process.pid:
-                        leads_to.add(other.pid)
+                for others in (wait.holders, wait.candidates or ()):
+                    if id(others) not in known:
+                        known.add(id(others))
+                        leads_to.update(other.pid for other in others)
+        leads_to.discard(process.pid)
         return leads_to
 
     def look_at(self, process: Process, task: Task) -> Optional[Wait]:
@@ -191,13 +194,11 @@ class Snapshot:
         if moving or (wait.fault and (key is None or key[0] != "private")):
             return wait.but(fault=None, needs=OUTSIDE, timed=moving, missing=None)
         if wait.fault and self._may_have_just_let_go(wait):
-            return wait.but(
-                fault=None,
-                needs=HELD,
-                missing="tasks sleep on a lock that is free; whether a wake-up was lost, or the "
-                "lock was let go of while they were being stopped, shows `deadlock PID` "
-                "without attaching",
+            self.world.note(
+                "tasks sleep on a lock that is free: it was let go of while they were being "
+                "stopped, or a wake-up was lost; they take it as soon as they go on"
             )
+            return wait.but(fault=None, needs=OUTSIDE, timed=True)
         return wait
 
     def _closing_cycle(self, wait: Wait) -> Wait:

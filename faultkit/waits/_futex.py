@@ -39,7 +39,17 @@ class FutexCall(NamedTuple):
 
 
 def parse(blocked: Blocked) -> Optional[FutexCall]:
-    """The futex call that the task is blocked in, or None (kernel/futex/syscalls.c, do_futex)."""
+    """The futex call that the task is blocked in, or None (kernel/futex/syscalls.c, do_futex).
+
+    A score of providers ask one after the other: they all get the same picture, read once."""
+    cache = blocked.world.cache
+    known: Optional[tuple[Blocked, Optional[FutexCall]]] = cache.get("futex call")
+    if known is None or known[0] is not blocked:
+        known = cache["futex call"] = (blocked, _parse(blocked))
+    return known[1]
+
+
+def _parse(blocked: Blocked) -> Optional[FutexCall]:
     call = blocked.call
     if call.nr not in SYSCALLS or len(call.args) < 4:
         return None

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.bench
 
 SIZES = (100, 1000, 5000)
 RESTS = ("condvar", "queue", "condvars", "semaphores", "read", "poll", "epoll")
-MEDIANS = 4  # how often a measurement is repeated until its target is met
-ROUNDS = {100: 9, 1000: 7, 5000: 3}
+MEDIANS = 3  # how often a measurement is repeated until its target is met
+ROUNDS = {100: 9, 1000: 5, 5000: 3}
 
 MOST_ATTACHED = 1.15  # x attach and detach alone
 MOST_OF_BACKTRACE = 0.1  # x thread apply all bt
