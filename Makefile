@@ -10,6 +10,9 @@ TEST_PACKAGES := $(DEMO_PACKAGES) g++:g++ libc6-dbg musl-tools:musl-gcc golang-g
 	graphviz:dot procps:ps debootstrap:debootstrap binutils:objcopy git:git
 MATRIX := trixie bullseye bookworm
 
+# For the Python that gdb embeds: the first `source` need not compile.
+COMPILE = $$(tools/gdb-python) -m compileall -q faultkit gdb_ext || true
+
 .PHONY: help demo test lint pytest test-matrix bench docs clean
 
 help:
@@ -24,6 +27,7 @@ help:
 demo:
 	@tools/apt $(DEMO_PACKAGES)
 	@tools/venv || echo "no packages for gdb's Python: the report will be plainer"
+	@$(COMPILE)
 	@tools/demo
 
 test: setup lint pytest
@@ -32,6 +36,7 @@ test: setup lint pytest
 setup:
 	@tools/apt $(TEST_PACKAGES)
 	@tools/venv test
+	@$(COMPILE)
 
 lint: setup
 	$(PYTHON) -m ruff check .
