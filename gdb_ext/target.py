@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import gdb
 
@@ -29,6 +29,15 @@ PRESERVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")  # callee-saved: unwindin
 SYSCALL_INSTRUCTION = b"\x0f\x05"
 MOST_MEMBERS = 24  # of one local variable that are looked at
 _SYMBOL = re.compile(r"<(.+?)(?:\+(\d+))?>$")
+
+
+def told(ask: Callable[[], Optional[str]]) -> Optional[str]:
+    """What gdb answers, also where the bytes are not in its host-charset: a name in UTF-8 while
+    the locale is C, or bytes in no charset at all.  Those that are not UTF-8 become \\xNN."""
+    try:
+        return ask()
+    except UnicodeDecodeError as error:
+        return error.object.decode("utf-8", "backslashreplace")
 
 
 @contextmanager
@@ -101,7 +110,7 @@ class GdbProcess(Process):
         if self._proc is not None:
             known = self._proc.describe(task)
             return Task(task.pid, task.tid, known.name, known.state, number)
-        name = thread.name if thread is not None else None
+        name = told(lambda: thread.name) if thread is not None else None
         return Task(task.pid, task.tid, name, None, number)
 
     def _newest_frame(self, task: Task) -> Optional[gdb.Frame]:
@@ -185,8 +194,9 @@ class GdbProcess(Process):
     def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
         try:
             pointer = gdb.lookup_type("void").pointer()
-            text = gdb.Value(address).cast(pointer).format_string(symbols=True)
-        except (gdb.error, OverflowError, TypeError, UnicodeError):
+            value = gdb.Value(address).cast(pointer)
+            text = told(lambda: value.format_string(symbols=True)) or ""
+        except (gdb.error, OverflowError, TypeError):
             return None
         found = _SYMBOL.search(text)
         return (found.group(1), int(found.group(2) or 0), None) if found else None
@@ -229,9 +239,9 @@ class GdbProcess(Process):
         return Frame(
             index,
             pc,
-            frame.name() or (symbol[0] if symbol else None),
+            told(frame.name) or (symbol[0] if symbol else None),
             pc - start if start is not None else None,
-            gdb.solib_name(pc) or gdb.current_progspace().filename,
+            told(lambda: gdb.solib_name(pc) or gdb.current_progspace().filename),
             inlines,
             registers.get("rsp"),
             start,
@@ -275,7 +285,7 @@ class GdbProcess(Process):
         from faultkit.corefile import core_limits
 
         limits = list(core_limits(self.core))
-        if not gdb.current_progspace().filename:
+        if not told(lambda: gdb.current_progspace().filename):
             limits.append(
                 "the core's executable is not loaded, so its functions have no names; "
                 "load it with `file PROGRAM`"
@@ -306,7 +316,10 @@ def _is_native(inferior: gdb.Inferior) -> bool:
 
 def core_file() -> Optional[str]:
     """The path of the core file that is loaded, None if there is none."""
-    text = gdb.execute("info files", to_string=True) or ""
+    try:
+        text = gdb.execute("info files", to_string=True) or ""
+    except UnicodeDecodeError as error:
+        text = os.fsdecode(error.object)
     found = re.search(r"core dump file:\s*[`'](.+?)', file type", text, re.DOTALL)
     return found.group(1) if found else None
 
@@ -351,9 +364,10 @@ def _registers(frame: gdb.Frame, names: Sequence[str]) -> dict[str, int]:
 
 def _source_line(frame: gdb.Frame) -> SourceLine:
     place = frame.find_sal()
-    file = place.symtab.filename if place is not None and place.symtab is not None else None
+    symtab = place.symtab if place is not None else None
+    file = told(lambda: symtab.filename) if symtab is not None else None
     line = place.line if file is not None and place.line else None
-    return SourceLine(frame.name(), file, line)
+    return SourceLine(told(frame.name), file, line)
 
 
 def _frame_locals(frame: gdb.Frame, index: int) -> Iterator[Local]:
@@ -373,17 +387,17 @@ def _frame_locals(frame: gdb.Frame, index: int) -> Iterator[Local]:
                 value = symbol.value(frame)
                 address = int(value.address) if value.address is not None else None
                 pointers = dict(_pointers(value, "", 0))
-            except gdb.error:
+            except (gdb.error, ValueError):  # ValueError: names in no charset
                 continue
             yield Local(
                 index,
-                symbol.name,
-                str(symbol.type.strip_typedefs()),
+                told(lambda symbol=symbol: symbol.name) or "",
+                told(lambda type_=type_: str(type_)) or "",
                 address,
                 pointers,
                 symbol.line,
                 line,
-                frame.name(),
+                told(frame.name),
             )
         if block.function is not None:
             return
