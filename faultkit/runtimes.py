@@ -5,6 +5,7 @@ import re
 import struct
 from typing import Optional
 
+from faultkit.places import is_library_image
 from faultkit.target import FaultkitError, Mapping, Process, ReadError
 
 GO = (
@@ -68,6 +69,8 @@ def opaque_runtime(process: Process) -> Optional[str]:
     seen: set[str] = set()
     for mapping in mappings:
         if mapping.offset or not mapping.path.startswith("/") or mapping.path in seen:
+            continue
+        if is_library_image(mapping.path):
             continue
         seen.add(mapping.path)
         if len(seen) > MOST_IMAGES:

@@ -64,7 +64,7 @@ class Snapshot:
 
     def _look(self, process: Process) -> set[int]:
         """Take in all tasks of one process; the ids of the other processes they wait for."""
-        leads_to = set()
+        leads_to: set[int] = set()
         known: set[int] = set()  # thousands of waits share a tuple of holders or candidates
         for task in self.world.tasks(process):
             self.tasks[task] = process
@@ -97,7 +97,7 @@ class Snapshot:
             key = (process.pid, *call.args[:3], bool(call.args[3]))
             like = self._alike.get(key)
             if like is not None and task not in like.holders:
-                return like.but(task=task)
+                return Wait(task, *like[1:])
         wait = recognise(Blocked(self.world, process, task, call))
         if wait is None:
             return Wait(task, Lock("system call", None, syscall_name(call.nr)), needs=OUTSIDE)
