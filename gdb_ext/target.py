@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Callable, Optional
 
 import gdb
@@ -391,8 +392,8 @@ def _frame_locals(frame: gdb.Frame, index: int) -> Iterator[Local]:
                 continue
             yield Local(
                 index,
-                told(lambda symbol=symbol: symbol.name) or "",
-                told(lambda type_=type_: str(type_)) or "",
+                told(partial(getattr, symbol, "name")) or "",
+                told(partial(str, type_)) or "",
                 address,
                 pointers,
                 symbol.line,

@@ -42,8 +42,9 @@ def quiet(stderr):
 # For each core: whatever gdb says of it, then the report, or the line that says why not.
 _EACH = """
 import gdb, json, time
-for core, executable in json.load(open({jobs!r})):
-    for line in ("core-file", "file " + executable, "core-file " + core):
+gdb.execute({file!r}, to_string=True)
+for core in json.load(open({jobs!r})):
+    for line in ("core-file", "core-file " + core):
         try:
             gdb.execute(line, to_string=True)
         except gdb.error:
@@ -63,9 +64,9 @@ def examine_cores(cores, executable, directory, seconds=180):
     line, seconds)].  A core at which gdb itself dies is left out."""
     left, found = [str(core) for core in cores], []
     jobs, answers, script = (directory / name for name in ("jobs", "answers", "each.py"))
-    script.write_text(_EACH.format(jobs=str(jobs), answers=str(answers)))
+    script.write_text(_EACH.format(file=f"file {executable or ''}", jobs=str(jobs), answers=str(answers)))
     while left:
-        jobs.write_text(json.dumps([[core, str(executable or "")] for core in left]))
+        jobs.write_text(json.dumps(left))
         answers.write_text("")
         batch(f"source {script}", seconds=seconds)
         told = [json.loads(line) for line in answers.read_text().splitlines()]

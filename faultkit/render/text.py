@@ -79,7 +79,7 @@ class _Text:
         ) or [""]
         for number, line in enumerate(lines):
             lead = label if number == 0 else " " * len(label)
-            self._line(lead + self._style.paint(color, line))
+            self._lines.append(lead + self._style.paint(color, line))
 
     def _header(self) -> str:
         report = self._report
