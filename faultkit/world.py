@@ -34,12 +34,14 @@ class Blocked(NamedTuple):
 class World:
     """The processes that were asked for, and (live) those that their waits lead to.
 
-    `limits` collects what could not be seen on the way, each with its remedy.
+    `limits` collects what could not be seen on the way, each with its remedy; `notes` what is
+    worth knowing though it leaves nothing open.
     """
 
     def __init__(self, primary: Sequence[Process]) -> None:
         self.primary = list(primary)
         self.limits: list[str] = []
+        self.notes: list[str] = []
         self._processes: dict[int, Optional[Process]] = {p.pid: p for p in primary}
         self._threads: dict[int, dict[int, Task]] = {}
         self._owners: dict[tuple[int, int], Owner] = {}
@@ -78,6 +80,11 @@ class World:
         self._threads.clear()
         self._owners.clear()
         self.cache.clear()
+
+    def note(self, text: str) -> None:
+        """Note, once, something worth knowing."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def limit(self, text: str) -> None:
         """Note, once, something that could not be seen."""

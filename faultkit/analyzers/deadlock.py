@@ -200,9 +200,9 @@ def _infer(snapshot: Snapshot) -> None:
                 snapshot.waits[wait.task] = wait.but(holders=wait.candidates or ())
             continue
         missing = resolved.missing
-        if missing == first.missing and first.holder_count is not None:
-            if _others_get_on(snapshot, waiters, candidates, first.holder_count):
-                missing = None
+        count = first.holder_count
+        if missing == first.missing and count is not None:
+            missing = None if _others_get_on(snapshot, waiters, candidates, count) else missing
         for wait in group:
             snapshot.waits[wait.task] = wait.but(
                 holders=resolved.holders,

@@ -149,12 +149,13 @@ def resolve(world: World, wait: Wait, candidates: Iterable[Task]) -> Wait:
     refusal = _refusal(family, wait, found, named) if named else None
     if refusal is None and named:
         named, refusal = _within_count(family, wait, named)
-    needs, others = wait.needs, wait.others
+    needs = wait.needs
+    others = found.doubtful if family in EVENTS else ()
     if not named and family == SEMAPHORE and found.takers:
-        named, needs, others = found.takers, HELD, found.doubtful
+        named, needs = found.takers, HELD
     if not named or refusal is not None:
         return wait.but(missing=_missing(wait, found, refusal))
-    any_of = family in (SEMAPHORE, CONDITION) or (
+    any_of = bool(others) or family in (SEMAPHORE, CONDITION) or (
         family == BARRIER and len(named) > (wait.holder_count or len(named))
     )
     evidence = tuple(
@@ -187,11 +188,10 @@ def _refusal(
 ) -> Optional[str]:
     """Why the signs do not suffice though they are strong, or None.
 
-    For an event it matters who else could bring it about: a thread that nobody could look into
-    might, so one that was seen must not be shown as the only one."""
-    if family in EVENTS and (found.unseen or found.blind):
-        number = found.unseen + found.blind
-        return f"{number} thread{'s' * (number > 1)} could do so too and can't be followed"
+    For an event it matters who else could bring it about.  Those whose code can't be followed
+    become the wait's `others`; those that were not looked at leave it open."""
+    if family in EVENTS and found.unseen:
+        return f"{found.unseen} threads that were not looked at could do so too"
     if family == BARRIER and wait.holder_count and len(named) > wait.holder_count > 1:
         return f"{len(named)} threads would arrive, and only {wait.holder_count} are waited for"
     return None

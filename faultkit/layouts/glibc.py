@@ -157,44 +157,62 @@ def read_barrier(process: Process, address: int) -> Optional[Barrier]:
 
 
 class CondVar(NamedTuple):
-    """pthread_cond_t since 2.25 (nptl/pthread_cond_common.c): how many wait, which futex word
-    of it this is."""
+    """pthread_cond_t since 2.25 (nptl/pthread_cond_common.c): how many wait; `internal` if the
+    futex word is one of its own bookkeeping, which nobody sleeps on for long."""
 
     address: int
     waiters: int
+    internal: bool
 
 
-# Offsets of __g_signals[0]; 2.41 dropped __g1_start... and distributions backport that:
-# (offset of g_signals, offset of wrefs)
-_CONDVAR_SHAPES = ((40, 36), (32, 28))
+class _CondVarShape(NamedTuple):
+    """Where one version keeps its words: the two group signals, the waiters' count, the sizes
+    of the groups, and the words of its own lock and of groups being closed."""
+
+    signals: int
+    wrefs: int
+    sizes: int
+    internal: tuple[int, ...]
+
+
+# 2.41 dropped __g_refs, and distributions backport that
+_CONDVAR_SHAPES = (_CondVarShape(40, 36, 24, (16, 20, 32)), _CondVarShape(32, 28, 16, (24,)))
 
 
 def read_condvar(process: Process, uaddr: int) -> Optional[CondVar]:
-    """The condition variable whose group-signal word is `uaddr`, or None.
-
-    wrefs counts the waiters from bit 3 on, the wait sequence's low word is at 0; both must
-    agree with somebody waiting, and nothing before it may look like garbage.
-    """
-    for signals, wrefs_at in _CONDVAR_SHAPES:
-        for group in (0, 1):
-            address = uaddr - signals - 4 * group
-            if address & 7:
-                continue
-            try:
-                data = process.read(address, 48)
-            except ReadError:
-                continue
-            wrefs = int.from_bytes(data[wrefs_at : wrefs_at + 4], "little")
-            wseq, g1_start = struct.unpack_from("<2Q", data)
-            if not 0 < wrefs >> 3 <= PID_MAX_LIMIT:
-                continue
-            # wseq counts waiters in steps of two, its lowest bit is the group that is G2
-            if wseq >> 1 and wseq >> 1 >= g1_start >> 1 and wseq >> 1 < 1 << 62:
-                refs = struct.unpack_from("<2I", data, 16)
-                sizes = struct.unpack_from("<2I", data, 24 if signals == 40 else 16)
-                if max(*refs, *sizes) <= 2 * PID_MAX_LIMIT + 1:
-                    return CondVar(address, wrefs >> 3)
+    """The condition variable that has the futex word `uaddr`, or None."""
+    for shape in _CONDVAR_SHAPES:
+        for signals in (shape.signals, shape.signals + 4):
+            waiters = _condvar_waiters(process, uaddr - signals, shape)
+            if waiters:
+                return CondVar(uaddr - signals, waiters, False)
+    for shape in _CONDVAR_SHAPES:
+        for word in shape.internal:
+            waiters = _condvar_waiters(process, uaddr - word, shape)
+            if waiters:
+                return CondVar(uaddr - word, waiters, True)
     return None
+
+
+def _condvar_waiters(process: Process, address: int, shape: _CondVarShape) -> int:
+    """How many wait for the condition variable at `address`; 0 if that is none.
+
+    wrefs counts the waiters from bit 3 on, wseq from bit 1 on all that ever came: both must
+    agree with somebody waiting, and nothing else of it may look like garbage."""
+    if address & 7:
+        return 0
+    try:
+        data = process.read(address, 48)
+    except ReadError:
+        return 0
+    waiters = int.from_bytes(data[shape.wrefs : shape.wrefs + 4], "little") >> 3
+    wseq, g1_start = struct.unpack_from("<2Q", data)
+    if not 0 < waiters <= PID_MAX_LIMIT or not 0 < wseq >> 1 < 1 << 62:
+        return 0
+    counts = (*struct.unpack_from("<2I", data, 16), *struct.unpack_from("<2I", data, shape.sizes))
+    if wseq >> 1 < g1_start >> 1 or max(counts) > 2 * PID_MAX_LIMIT + 1:
+        return 0
+    return waiters
 
 
 SELF_AT = 0x10  # header.self of struct pthread: tcbhead_t (sysdeps/x86_64/nptl/tls.h)

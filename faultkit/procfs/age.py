@@ -14,14 +14,40 @@ MARGIN = 1.0  # seconds: clocks of different CPUs, ticks, and steal time differ
 def seconds_asleep(task: Task) -> Optional[float]:
     """Seconds since the task last ran, None where the kernel does not say.
 
-    se.exec_start (kernel/sched/debug.c, proc_sched_show_task) is the run queue's clock when it
-    last ran; our own is "now" on the same clock, give or take what CPUs differ by.
+    se.exec_start (kernel/sched/debug.c, proc_sched_show_task) is the clock of its CPU's run
+    queue when it last ran.  These clocks leave out stolen time and interrupts
+    (kernel/sched/core.c, update_rq_clock_task), so that those of two CPUs differ by seconds:
+    "now" must be read on the CPU where the task slept in, and is too little, never too much.
     """
     then = _exec_start(f"/proc/{task.pid}/task/{task.tid}/sched")
-    now = _exec_start("/proc/thread-self/sched")
+    now = _clock_of(_last_cpu(task))
     if then is None or now is None:
         return None
     return max(0.0, (now - then) / 1000.0)
+
+
+def _last_cpu(task: Task) -> Optional[int]:
+    try:
+        stat = read_proc(f"/proc/{task.pid}/task/{task.tid}/stat")
+        return int(stat[stat.rindex(b")") + 2 :].split()[36])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _clock_of(cpu: Optional[int]) -> Optional[float]:
+    """The run queue's clock of a CPU in milliseconds, by moving this very thread there for the
+    moment; None where we may not run."""
+    if cpu is None:
+        return None
+    try:
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {cpu})
+        try:
+            return _exec_start("/proc/thread-self/sched")
+        finally:
+            os.sched_setaffinity(0, allowed)
+    except OSError:
+        return None
 
 
 def seconds_since_birth(task: Task) -> Optional[float]:

@@ -41,6 +41,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     if call.value == call.now == CONTENDED:
         return wait.but(
             needs=HELD,
+            any_of=False,
             candidates=blocked.world.members(blocked.process),
             evidence=("sleeps on the value 2, as hand-written locks do when contended",),
             missing=f"the futex at {call.uaddr:#x} records no owner that is known here",
