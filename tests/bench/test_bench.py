@@ -225,4 +225,5 @@ def machine() -> str:
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
             break
-    return f"{os.cpu_count()} x {model}, Linux {platform.release().split('-')[0]}"
+    load = f"load average {os.getloadavg()[1]:.1f}"  # of others, too: it lengthens all times
+    return f"{os.cpu_count()} x {model}, {load}, Linux {platform.release().split('-')[0]}"
