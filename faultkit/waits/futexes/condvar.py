@@ -4,7 +4,7 @@ and a thread idle on one is the most normal thing there is."""
 from typing import Optional
 
 from faultkit.layouts.glibc import read_condvar
-from faultkit.model import EVENT, OUTSIDE, Lock, Wait
+from faultkit.model import EVENT, Lock, Wait
 from faultkit.waits import _futex
 from faultkit.world import Blocked
 
@@ -20,16 +20,14 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     if call.operation not in (_futex.WAIT, _futex.WAIT_BITSET):  # WAIT until 2.33
         return None
     condvar = read_condvar(blocked.process, call.uaddr)
-    if condvar is None:
-        return None
-    if condvar.internal and not (call.value & 1 or call.value & 3 == 2):
+    if condvar is None or condvar.internal:
         return None
     key = _futex.lock_key(blocked, condvar.address, call.private)
     return Wait(
         blocked.task,
         Lock("condvar", condvar.address, key=key),
-        needs=OUTSIDE if condvar.internal else EVENT,
+        needs=EVENT,
         any_of=True,
-        timed=call.timed or condvar.internal,
+        timed=call.timed,
         evidence=(f"condition variable, {condvar.waiters} wait",),
     )

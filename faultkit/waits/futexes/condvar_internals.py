@@ -1,0 +1,27 @@
+"""The words that a condition variable sleeps on for its own sake: its internal lock, and a group
+of waiters being closed (nptl/pthread_cond_common.c, __condvar_acquire_lock and
+__condvar_quiesce_and_switch_g1).  Whoever sleeps there signals, and soon gets on."""
+
+from typing import Optional
+
+from faultkit.layouts.glibc import read_condvar
+from faultkit.model import OUTSIDE, Lock, Wait
+from faultkit.waits import _futex
+from faultkit.world import Blocked
+
+SYSCALLS = _futex.SYSCALLS
+PRIORITY = 33  # after the mutexes, before what takes any value of 2 for a lock
+
+
+def recognise(blocked: Blocked) -> Optional[Wait]:
+    """A signaller's moment inside a condition variable."""
+    call = _futex.parse(blocked)
+    if call is None or call.now is None or call.operation != _futex.WAIT or call.timed:
+        return None
+    condvar = read_condvar(blocked.process, call.uaddr)
+    if condvar is None or not condvar.internal:
+        return None
+    key = _futex.lock_key(blocked, condvar.address, call.private)
+    return Wait(
+        blocked.task, Lock("condvar", condvar.address, key=key), needs=OUTSIDE, timed=True
+    )
