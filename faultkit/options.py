@@ -24,6 +24,11 @@ class DeadlockArguments(NamedTuple):
     svg: Optional[str] = None
     output: Optional[str] = None
 
+    @property
+    def names_all(self) -> bool:
+        """Whether the answer goes where every task is named: not so in the text."""
+        return bool(self.json or self.dot or self.svg)
+
 
 def add_deadlock_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `deadlock`, for a host's parser or for the console script's."""

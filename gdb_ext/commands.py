@@ -26,7 +26,7 @@ def deadlock(argument: str) -> None:
             processes: list[Any] = (
                 [ProcProcess(pid) for pid in arguments.pids] if arguments.pids else [GdbProcess()]
             )
-            report = analyze(processes, host(), Options(stacks=arguments.stacks))
+            report = analyze(processes, host(), Options(arguments.stacks, names=arguments.names_all))
             if not arguments.pids:
                 report.paused_seconds = processes[0].paused_seconds()
                 report.notes += processes[0].notes()

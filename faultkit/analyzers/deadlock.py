@@ -34,10 +34,12 @@ CROWD, SAMPLED = 64, 2  # of more events of one kind than that, so many are look
 
 
 class Options(NamedTuple):
-    """What the user may ask for: `stacks` is "cycle" (members only), "all" or "none"."""
+    """What the user may ask for: `stacks` is "cycle" (members only), "all" or "none"; `names`
+    tells whether thousands of victims are to be named, which the text does not show."""
 
     stacks: str = "cycle"
     command: str = "deadlock"
+    names: bool = True
 
 
 def analyze(
@@ -47,9 +49,16 @@ def analyze(
 
     Raises FaultkitError when nothing at all can be said: no such process, no permission.
     """
-    options = options or Options()
-    began = time.perf_counter()
     world = World(processes)
+    try:
+        return _analyze(world, host, options or Options())
+    finally:
+        world.close()
+
+
+def _analyze(world: World, host: dict[str, Optional[str]], options: Options) -> Report:
+    began = time.perf_counter()
+    processes = world.primary
     snapshot = Snapshot(world)
     snapshot.settle()
     _infer(snapshot)
@@ -456,7 +465,7 @@ def _with_details(
     root_waits_for = finding.root_waits_for
     return finding._replace(
         members=members,
-        victims=tuple(world.describe(task) for task in finding.victims),
+        victims=tuple(map(world.describe, finding.victims)) if options.names else finding.victims,
         lock=members[0].lock if finding.lock and members else finding.lock,
         root=world.describe(finding.root) if finding.root else None,
         root_waits_for=detail(root_waits_for, shown) if root_waits_for else None,

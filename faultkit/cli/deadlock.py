@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise FaultkitError("deadlock: no process id given", "faultkit deadlock PID")
     host = {"name": None, "version": None, "faultkit": faultkit.__version__}
     report = analyze(
-        [ProcProcess(pid) for pid in wanted.pids], host, Options(stacks=wanted.stacks)
+        [ProcProcess(pid) for pid in wanted.pids], host, Options(wanted.stacks, names=wanted.names_all)
     )
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     color = color and os.environ.get("TERM", "dumb") != "dumb"
