@@ -87,6 +87,9 @@ class Process(ABC):
     live: bool = True  # /proc of this machine speaks of this process
     stopped: bool = False  # nothing moves while we look
 
+    def close(self) -> None:  # noqa: B027 - most keep nothing
+        """Give back what is kept open between reads; it is opened again when needed."""
+
     @property
     @abstractmethod
     def name(self) -> str:

@@ -48,6 +48,12 @@ class World:
         self.cache: dict[str, Any] = {}  # what providers found out about the whole system
         self.images: dict[str, Any] = {}  # what they found in images, which stay as they are
 
+    def close(self) -> None:
+        """Give back what the processes keep open; whoever is asked again opens it again."""
+        for process in self._processes.values():
+            if process is not None:
+                process.close()
+
     @property
     def live(self) -> bool:
         """Whether this machine's /proc speaks of the processes."""

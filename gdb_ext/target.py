@@ -94,6 +94,10 @@ class GdbProcess(Process):
         self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
         self._mappings: Optional[Sequence[Mapping]] = None
 
+    def close(self) -> None:
+        if self._proc is not None:
+            self._proc.close()
+
     @property
     def name(self) -> str:
         return os.path.basename(self.core) if self.core else str(self.pid)

@@ -64,7 +64,9 @@ def examine_cores(cores, executable, directory, seconds=180):
     line, seconds)].  A core at which gdb itself dies is left out."""
     left, found = [str(core) for core in cores], []
     jobs, answers, script = (directory / name for name in ("jobs", "answers", "each.py"))
-    script.write_text(_EACH.format(file=f"file {executable or ''}", jobs=str(jobs), answers=str(answers)))
+    script.write_text(
+        _EACH.format(file=f"file {executable or ''}", jobs=str(jobs), answers=str(answers))
+    )
     while left:
         jobs.write_text(json.dumps(left))
         answers.write_text("")
