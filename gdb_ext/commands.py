@@ -26,7 +26,8 @@ def deadlock(argument: str) -> None:
             processes: list[Any] = (
                 [ProcProcess(pid) for pid in arguments.pids] if arguments.pids else [GdbProcess()]
             )
-            report = analyze(processes, host(), Options(arguments.stacks, names=arguments.names_all))
+            options = Options(arguments.stacks, names=arguments.names_all)
+            report = analyze(processes, host(), options)
             if not arguments.pids:
                 report.paused_seconds = processes[0].paused_seconds()
                 report.notes += processes[0].notes()

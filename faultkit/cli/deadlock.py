@@ -39,9 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not wanted.pids:
         raise FaultkitError("deadlock: no process id given", "faultkit deadlock PID")
     host = {"name": None, "version": None, "faultkit": faultkit.__version__}
-    report = analyze(
-        [ProcProcess(pid) for pid in wanted.pids], host, Options(wanted.stacks, names=wanted.names_all)
-    )
+    options = Options(wanted.stacks, names=wanted.names_all)
+    report = analyze([ProcProcess(pid) for pid in wanted.pids], host, options)
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     color = color and os.environ.get("TERM", "dumb") != "dumb"
     width = min(shutil.get_terminal_size((100, 24)).columns, 100)
