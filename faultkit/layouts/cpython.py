@@ -206,6 +206,30 @@ BUFFERED_TYPES = ("_io.BufferedReader", "_io.BufferedWriter", "_io.BufferedRando
 BUFFERED_WORDS = 32
 
 
+PARKED = 3  # _Py_LOCKED | _Py_HAS_PARKED of a PyMutex, which is one byte (cpython/lock.h)
+OWN_STACK = 1 << 12  # how far above its sp a parked thread's semaphore can be
+
+
+def parked_mutex(process: Process, sp: int, semaphore: int) -> Optional[int]:
+    """The PyMutex that the thread with stack pointer `sp`, asleep on `semaphore`, waits for, or
+    None: its wait_entry {park_arg, addr, semaphore...} is on its own stack (Python/parking_lot.c,
+    _PyParkingLot_Park, since 3.13)."""
+    if not 0 < semaphore - sp < OWN_STACK:
+        return None
+    try:
+        address = process.u64(semaphore - 8)
+        return address if process.read(address, 1)[0] == PARKED else None
+    except ReadError:
+        return None
+
+
+def mutex_in_object(memory: PythonMemory, mutex: int) -> Optional[tuple[int, str]]:
+    """(address, type name) of the Python lock object that has the PyMutex at `mutex` within
+    itself, or None (Modules/_threadmodule.c, since 3.13)."""
+    name = memory.type_name(mutex - LOCK_AT)
+    return (mutex - LOCK_AT, name) if name in LOCK_TYPES else None
+
+
 def lock_in_object(memory: PythonMemory, address: int, semaphore: int) -> Optional[tuple[str, int]]:
     """(type name, offset of the lock pointer) if the Python object at `address` is one that
     locks with `semaphore`, or None."""

@@ -5,10 +5,13 @@ from typing import Optional
 
 from faultkit.layouts.cpython import (
     BUFFERED_TYPES,
+    LOCK_AT,
     RLOCK_COUNT_AT,
     RLOCK_OWNER_AT,
     is_pointer,
     lock_in_object,
+    mutex_in_object,
+    parked_mutex,
     thread_is_gone,
     thread_of,
 )
@@ -34,14 +37,18 @@ NO_OWNER = (
 
 
 def recognise(blocked: Blocked) -> Optional[Wait]:
-    """A wait in PyThread_acquire_lock_timed (Python/thread_pthread.h)."""
+    """A wait in PyThread_acquire_lock_timed (Python/thread_pthread.h) or for a PyMutex."""
     call = parse(blocked)
     if call is None or call.operation not in (WAIT, WAIT_BITSET) or call.value != 0:
         return None
     python = python_of(blocked)
+    mutex = parked_mutex(blocked.process, blocked.call.sp, call.uaddr)
+    within = mutex_in_object(python.memory, mutex) if mutex is not None else None
+    if within is not None:
+        return _wait(blocked, call, python, *within, LOCK_AT)
     pointers = python.pointers_on_stack(blocked)
     for pointer in pointers:
-        found = lock_in_object(python.memory, pointer, call.uaddr)
+        found = lock_in_object(python.memory, pointer, mutex or call.uaddr)
         if found is not None:
             return _wait(blocked, call, python, pointer, *found)
     return _handle_join(blocked, call, python, pointers)
@@ -92,7 +99,9 @@ def _owned(
     owner = python.process.u64(address + owner_at)
     if kind == "python_rlock":
         count = python.process.u64(address + RLOCK_COUNT_AT)
-        if not owner or not 0 < count < MOST_COUNT:
+        # _PyRecursiveMutex, within the object, counts only what comes after the first
+        least = 1 if is_pointer(python.process.u64(address + LOCK_AT)) else 0
+        if not owner or not least <= count < MOST_COUNT:
             return wait.but(evidence=(*wait.evidence, "the RLock changes hands just now"))
     tid = thread_of(python.process, owner, python.tasks)
     if tid is not None:
