@@ -175,8 +175,10 @@ class GdbProcess(Process):
         return _registers(frame, ("rip", "rsp", *PRESERVED)) if frame is not None else {}
 
     def read(self, address: int, size: int) -> bytes:
-        if address < 0 or address + size > 1 << 64:
+        if address < 0 or size < 0 or address + size > 1 << 64:
             raise ReadError(address, size)
+        if size == 0:  # which newer gdbs refuse
+            return b""
         try:
             return self._inferior.read_memory(address, size).tobytes()
         except (gdb.error, OverflowError):  # gdb.MemoryError is a gdb.error
