@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from faultkit.model import Frame, Task
+from faultkit.model import Frame, SourceLine, Task
 
 
 class FaultkitError(Exception):
@@ -118,6 +118,10 @@ class Process(ABC):
 
     def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
         """(name, offset, size or None) of the symbol that covers `address`, or None."""
+        return None
+
+    def line(self, address: int) -> Optional[SourceLine]:
+        """The source line of a code address by debug information, or None."""
         return None
 
     def frames(self, task: Task, limit: int = 64) -> tuple[Frame, ...]:

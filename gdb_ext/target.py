@@ -208,6 +208,12 @@ class GdbProcess(Process):
         found = _SYMBOL.search(text)
         return (found.group(1), int(found.group(2) or 0), None) if found else None
 
+    def line(self, address: int) -> Optional[SourceLine]:
+        place = gdb.find_pc_line(address)
+        if place.symtab is None or not place.line:
+            return None
+        return SourceLine(None, place.symtab.filename, place.line)
+
     def frames(self, task: Task, limit: int = 64) -> tuple[Frame, ...]:
         known = self._frames.get((task.tid, limit))
         if known is None:

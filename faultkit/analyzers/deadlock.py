@@ -178,13 +178,16 @@ def _infer(snapshot: Snapshot) -> None:
     events = [group[0].lock.kind for group in unknown.values() if group[0].needs == EVENT]
     crowds = {kind for kind in set(events) if events.count(kind) > CROWD}
     sampled: dict[str, int] = {}  # by kind, as long as nobody is found who would act
-    number = 0
+    number = skipped = 0
     for group in unknown.values():
         waiters = {wait.task for wait in group}
         first = group[0]
         kind = first.lock.kind
         is_idle = first.needs == EVENT and kind in crowds and sampled.get(kind, 0) >= SAMPLED
-        if number >= INFERRED_LOCKS or is_idle:
+        if is_idle:
+            continue
+        if number >= INFERRED_LOCKS:
+            skipped += 1
             continue
         number += 1
         candidates = [task for task in first.candidates or () if task in snapshot.tasks]
@@ -222,8 +225,8 @@ def _infer(snapshot: Snapshot) -> None:
                 evidence=resolved.evidence,
                 missing=missing,
             )
-    if number < len(unknown):
-        snapshot.world.limit(f"holders were looked for of {number} locks of {len(unknown)}")
+    if skipped:
+        snapshot.world.limit(f"the holders of {skipped} more locks were not looked for")
 
 
 def _others_get_on(
@@ -447,6 +450,11 @@ def _with_details(
 
     def detail(wait: Wait, frames: bool) -> Wait:
         process = snapshot.tasks.get(wait.task)
+        # following code takes longer than all the rest: not while a live process stands still,
+        # unless everything was asked for
+        quick = process is not None and process.live and process.stopped
+        wanted = frames and (not quick or options.stacks == "all")
+        taken = _taken_at(world, wait) if wanted else ()
         lock = wait.lock
         if process is not None and lock.name is None and lock.address is not None:
             lock = lock._replace(key=lock.identity, name=name_address(process, lock.address))
@@ -454,6 +462,7 @@ def _with_details(
             task=world.describe(wait.task),
             lock=lock,
             holders=tuple(world.describe(holder) for holder in wait.holders[:64]),
+            evidence=(*wait.evidence, *taken),
             frames=process.frames(wait.task) if process is not None and frames else (),
         )
 
@@ -470,6 +479,16 @@ def _with_details(
         root=world.describe(finding.root) if finding.root else None,
         root_waits_for=detail(root_waits_for, shown) if root_waits_for else None,
     )
+
+
+def _taken_at(world: World, wait: Wait) -> tuple[str, ...]:
+    """Where the recorded holder took the lock, if its own code shows that."""
+    if wait.confidence != PROVEN or len(wait.holders) != 1 or wait.lock.address is None:
+        return ()
+    from faultkit.infer.taken import taken_at
+
+    taken = taken_at(world, wait, wait.holders[0])
+    return () if taken is None else (f"thread {wait.holders[0].tid}: {taken}",)
 
 
 def name_address(process: Process, address: int) -> Optional[str]:

@@ -196,6 +196,9 @@ class Trace:
                     break
 
     def _place(self, live: LiveFrame, address: int) -> str:
+        line = live.process.line(address)
+        if line is not None and line.file and line.line:
+            return f"{line.file.rpartition('/')[2]}:{line.line}"
         start = self.tracer.code.start(live.frame)
         if live.frame.symbol is None or start is None:
             return hex(address)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
-from faultkit.model import Frame, Task
+from faultkit.model import Frame, SourceLine, Task
 from faultkit.target import (
     RUNNING,
     FaultkitError,
@@ -194,6 +194,10 @@ class ProcProcess(Process):
     def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
         found = self.code.symbol(address)
         return (found.name, found.offset, found.size) if found is not None else None
+
+    def line(self, address: int) -> Optional[SourceLine]:
+        lines = self.code.lines(address)
+        return lines[-1] if lines else None
 
     def registers(self, task: Task) -> dict[str, int]:
         """"rip" and "rsp": all that /proc tells, and only of a blocked task."""
