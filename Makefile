@@ -13,11 +13,12 @@ MATRIX := trixie bullseye bookworm
 # For the Python that gdb embeds: the first `source` need not compile.
 COMPILE = $$(tools/gdb-python) -m compileall -q faultkit gdb_ext || true
 
-.PHONY: help demo test lint pytest test-matrix bench docs clean
+.PHONY: help demo test test-full lint pytest test-matrix bench docs clean
 
 help:
 	@echo "make demo         a program that deadlocks, and its diagnosis"
 	@echo "make test         all the checks: ruff, mypy, pytest"
+	@echo "make test-full    every scenario in every variant and mode: an hour"
 	@echo "make lint         ruff and mypy only"
 	@echo "make test-matrix  the tests in Debian roots: $(MATRIX)"
 	@echo "make bench        measure; writes docs/benchmarks.md"
@@ -43,6 +44,10 @@ lint: setup
 	$(PYTHON) -m mypy
 
 pytest: setup
+	$(PYTHON) -m pytest -n $$(nproc) $(PYTEST_ARGS) </dev/null
+
+# Every scenario in every variant and mode, where `make test` deals the variants out in turn.
+test-full: setup lint
 	FAULTKIT_FULL=1 $(PYTHON) -m pytest -n $$(nproc) $(PYTEST_ARGS) </dev/null
 
 test-matrix: setup
