@@ -35,6 +35,8 @@ class _Text:
         self._style = style
         self._lines: list[str] = []
         self._locks: dict[tuple[object, ...], str] = {}
+        members = (wait.task.pid for finding in report.findings for wait in finding.members)
+        self._several_processes = len(set(members)) > 1
 
     def render(self) -> str:
         report = self._report
@@ -125,9 +127,12 @@ class _Text:
         short = f"T{task.number}" if task.number else str(task.tid)
         if not long:
             return short
-        name = f' "{clean(task.name, 40)}"' if task.name else ""
-        process = f" of {task.pid}" if not task.number and task.pid != task.tid else ""
-        return (f"{short} LWP {task.tid}" if task.number else f"{short}{process}") + name
+        words = [f"{short} LWP {task.tid}" if task.number else f"LWP {task.tid}"]
+        if task.name:
+            words.append(f'"{clean(task.name, 40)}"')
+        if self._several_processes:
+            words.append(f"of process {task.pid}")
+        return " ".join(words)
 
     def _lock(self, lock: Lock, long: bool = False) -> str:
         """"L1", the report's own short name; `long` tells kind, address and name."""
