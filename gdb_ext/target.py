@@ -27,6 +27,8 @@ INTERRUPTED = frozenset((-512, -513, -514, -516))
 EINTR = -4
 ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
 PRESERVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")  # callee-saved: unwinding recovers them
+X86_64 = "i386:x86-64"
+EM_X86_64 = b"\x3e\x00"
 SYSCALL_INSTRUCTION = b"\x0f\x05"
 MOST_MEMBERS = 24  # of one local variable that are looked at
 _SYMBOL = re.compile(r"<(.+?)(?:\+(\d+))?>$")
@@ -78,8 +80,8 @@ class GdbProcess(Process):
                 "no process and no core is loaded",
                 "attach with `gdb -p PID`, load a core, or name one: deadlock PID",
             )
-        architecture = _architecture()
-        if architecture != "i386:x86-64":
+        architecture = _architecture(self._inferior)
+        if architecture != X86_64:
             raise FaultkitError(
                 f"the inferior's architecture is {architecture}, which is unsupported",
                 "faultkit reads 64-bit x86 processes and cores",
@@ -337,11 +339,21 @@ def core_file() -> Optional[str]:
     return found.group(1) if found else None
 
 
-def _architecture() -> str:
+def _architecture(inferior: gdb.Inferior) -> str:
+    """gdb's name for it; gdb 10 says "i386" of any process all of whose threads run, then it is
+    its executable that tells."""
     try:
-        return gdb.selected_inferior().architecture().name()
+        name = inferior.architecture().name()
     except (gdb.error, AttributeError):
-        return "unknown"
+        name = "unknown"
+    if name != X86_64 and _traced_by_us(inferior.pid):
+        try:
+            header = read_proc(f"/proc/{inferior.pid}/exe", 20)
+        except OSError:
+            return str(name)
+        if header[:5] == b"\x7fELF\x02" and header[18:20] == EM_X86_64:
+            return X86_64
+    return str(name)
 
 
 def _traced_by_us(pid: int) -> bool:
