@@ -14,6 +14,7 @@ from faultkit.waits._ipc import (
     once,
     outside,
     process_owners,
+    tasks_of_all,
     unknown_holder,
 )
 from faultkit.world import Blocked, World
@@ -85,11 +86,19 @@ def wait(
     locks = sorted({lock for _, lock in holders}, key=lambda lock: (lock.start, lock.end))
     if not locks:
         return _no_holder(blocked, kind, file, mode, kinds, wanted)
-    pids = {pid for pid, _ in holders}
+    # Who took it is who will release it; those that only inherited the descriptor could.
+    pids = set()
+    for lock in locks:
+        by_pids = {pid for pid, other in holders if other == lock}
+        pids |= {lock.pid} if lock.pid in by_pids else by_pids
+    inherited = {pid for pid, _ in holders} - pids
     owners: Owners = process_owners(blocked.world, pids, blocked.task)
+    others = tuple(
+        task for task in tasks_of_all(blocked.world, inherited) if task != blocked.task
+    )
     evidence = []
     for lock in locks[:4]:
-        by = sorted({pid for pid, other in holders if other == lock})
+        by = sorted({pid for pid, other in holders if other == lock} - inherited)
         evidence.append(
             f"/proc/locks: {lock.kind} {lock.mode.upper()}{_bytes(lock)} held by "
             f"pid {', '.join(map(str, by[:8]))}"
@@ -97,6 +106,9 @@ def wait(
         if lock.pid > 0 and lock.pid not in by:
             gone = "now gone" if is_dead(lock.pid) else "which closed it"
             evidence.append(f"taken by pid {lock.pid}, {gone}; inherited since")
+    if inherited:
+        shown = ", ".join(str(pid) for pid in sorted(inherited)[:8])
+        evidence.append(f"its descriptor is open in pid {shown} too, by inheritance")
     first = locks[0]
     # Several locks, each of one task: all of them have to go.  A lock that several tasks could
     # release goes when any of them does; for a mixture the cautious reading is the latter.
@@ -112,7 +124,8 @@ def wait(
         mode=mode,
         holders=owners.holders,
         candidates=owners.candidates,
-        any_of=not together,
+        any_of=not together or bool(others),
+        others=others,
         confidence=PROVEN,
         evidence=(*evidence, *owners.evidence),
     )
