@@ -117,7 +117,8 @@ int main(void)
 
 
 def test_malloc_in_a_signal_handler(tmp_path):
-    program = compile_source(tmp_path, "handler.c", MALLOC, "gcc", f"-I{PROGRAMS}", "-g", "-O0")
+    flags = ("-g", "-O0", "-pthread", f"-I{PROGRAMS}")
+    program = compile_source(tmp_path, "handler.c", MALLOC, "gcc", *flags)
     with play(program) as scene:
         wait = scene.wait_of("main", "lowlevellock")
         assert wait.needs == HELD

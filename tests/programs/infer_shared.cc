@@ -1,5 +1,4 @@
 // std::shared_mutex held by readers "a" and "b", each of which wants to write the other's.
-#include <barrier>
 #include <cstdio>
 #include <mutex>
 #include <pthread.h>
@@ -13,13 +12,13 @@ struct table {
     int rows = 0;
 };
 static table users, orders;
-static std::barrier both(2);
+static pthread_barrier_t both;
 
 static int update(table &mine, table &other, const char *name)
 {
     pthread_setname_np(pthread_self(), name);
     std::shared_lock<std::shared_mutex> guard(mine.lock);
-    both.arrive_and_wait();
+    pthread_barrier_wait(&both);
     std::unique_lock<std::shared_mutex> writer(other.lock);
     return other.rows += mine.rows;
 }
@@ -40,6 +39,7 @@ static int innocent()
 
 int main()
 {
+    pthread_barrier_init(&both, nullptr, 2);
     std::thread i(innocent);
     usleep(50000);
     std::thread a([] { update(users, orders, "a"); });
