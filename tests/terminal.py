@@ -36,7 +36,7 @@ def batch(*lines, source=SOURCE, seconds=60):
 def quiet(stderr):
     """gdb's errors without its warnings about sources and libraries that are not here."""
     noise = re.compile(r"warning|No such file or directory\.$")
-    return [line for line in stderr.splitlines() if not noise.search(line)]
+    return [line for line in stderr.splitlines() if line and not noise.search(line)]
 
 
 # For each core: whatever gdb says of it, then the report, or the line that says why not.

@@ -72,4 +72,7 @@ def test_c_program_has_none(tmp_path):
 
 
 def test_python_has_none():
-    assert runtime_of([os.path.realpath("/usr/bin/python3"), "-c", "import time; time.sleep(60)"]) is None
+    assert (
+        runtime_of([os.path.realpath("/usr/bin/python3"), "-c", "import time; time.sleep(60)"])
+        is None
+    )
