@@ -12,6 +12,7 @@ SYSCALLS = _futex.SYSCALLS
 PRIORITY = 90
 
 SMALL = 300  # below it, states and counters are likelier than thread ids
+MOST_STATES = 1 << 16  # a word that counts or holds a state does not jump beyond
 CONTENDED = 2  # what most hand-written locks sleep on
 
 
@@ -45,5 +46,14 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
             candidates=blocked.world.members(blocked.process),
             evidence=("sleeps on the value 2, as hand-written locks do when contended",),
             missing=f"the futex at {call.uaddr:#x} records no owner that is known here",
+        )
+    if call.value == CONTENDED and call.now > MOST_STATES:
+        return wait.but(
+            needs=HELD,
+            any_of=False,
+            changing=True,
+            missing=f"the futex at {call.uaddr:#x} was 2 when threads went to sleep on it and is "
+            f"{call.now:#x} now: if it is a lock, its memory was overwritten (valgrind, or "
+            "-fsanitize=address, finds the bug; memtest failing memory)",
         )
     return wait.but(evidence=(f"sleeps on the value {call.value:#x}, now {call.now:#x}",))
