@@ -214,7 +214,7 @@ class GdbProcess(Process):
         place = gdb.find_pc_line(address)
         if place.symtab is None or not place.line:
             return None
-        return SourceLine(None, place.symtab.filename, place.line)
+        return SourceLine(None, told(lambda: place.symtab.filename), place.line)
 
     def frames(self, task: Task, limit: int = 64) -> tuple[Frame, ...]:
         known = self._frames.get((task.tid, limit))
