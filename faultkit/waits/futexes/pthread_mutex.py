@@ -56,7 +56,7 @@ def _lock(blocked: Blocked, call: _futex.FutexCall) -> Lock:
 def _robust(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Optional[Wait]:
     """The word of a robust mutex is its owner's tid and FUTEX_WAITERS."""
     owner = mutex.lock & FUTEX_TID_MASK
-    if not call.value & FUTEX_WAITERS and call.value & FUTEX_TID_MASK != owner:
+    if not call.value & FUTEX_WAITERS:  # which every waiter sets before it sleeps
         return None
     # robust mutexes always sleep without FUTEX_PRIVATE_FLAG; the kind tells who can share it
     private = not mutex.kind & 128
