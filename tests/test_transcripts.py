@@ -70,3 +70,9 @@ def test_a_command_that_fails_leaves_its_block(refresh):
 def test_the_environment_is_fixed(refresh):
     command = "echo $COLUMNS $NO_COLOR $(basename $PWD/Makefile) $(test -t 0 || echo no)"
     assert "100 1 Makefile no\n" in refresh(document(command, ""))[2]
+
+
+@pytest.mark.parametrize(("then", "stale"), [("4711, 4712", 0), ("4711, 4711", 1)])
+def test_victims_without_a_name_are_ids_too(refresh, then, stale):
+    now = "2 more threads queue behind it: "
+    assert refresh(document(f"echo {now}812, 813", f"{now}{then}\n"), "--check")[0] == stale
