@@ -189,29 +189,29 @@ def read_condvar(process: Process, uaddr: int) -> Optional[CondVar]:
     for shape in _CONDVAR_SHAPES:
         for word in shape.internal:
             waiters = _condvar_waiters(process, uaddr - word, shape)
-            if waiters:
+            if waiters is not None:
                 return CondVar(uaddr - word, waiters, True)
     return None
 
 
-def _condvar_waiters(process: Process, address: int, shape: _CondVarShape) -> int:
-    """How many wait for the condition variable at `address`; 0 if that is none.
+def _condvar_waiters(process: Process, address: int, shape: _CondVarShape) -> Optional[int]:
+    """How many wait for the condition variable at `address`; None if that is none.
 
-    wrefs counts the waiters from bit 3 on, wseq from bit 1 on all that ever came: both must
-    agree with somebody waiting, and nothing else of it may look like garbage."""
+    wrefs counts the waiters from bit 3 on, wseq from bit 1 on all that ever came, which must be
+    somebody; nothing else of it may look like garbage."""
     if address & 7:
-        return 0
+        return None
     try:
         data = process.read(address, 48)
     except ReadError:
-        return 0
+        return None
     waiters = int.from_bytes(data[shape.wrefs : shape.wrefs + 4], "little") >> 3
     wseq, g1_start = struct.unpack_from("<2Q", data)
-    if not 0 < waiters <= PID_MAX_LIMIT or not 0 < wseq >> 1 < 1 << 62:
-        return 0
+    if waiters > PID_MAX_LIMIT or not 0 < wseq >> 1 < 1 << 62:
+        return None
     counts = (*struct.unpack_from("<2I", data, 16), *struct.unpack_from("<2I", data, shape.sizes))
     if wseq >> 1 < g1_start >> 1 or max(counts) > 2 * PID_MAX_LIMIT + 1:
-        return 0
+        return None
     return waiters
 
 

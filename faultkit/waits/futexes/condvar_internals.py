@@ -7,6 +7,7 @@ from typing import Optional
 from faultkit.layouts.glibc import read_condvar
 from faultkit.model import OUTSIDE, Lock, Wait
 from faultkit.waits import _futex
+from faultkit.waits._callers import innermost_functions
 from faultkit.world import Blocked
 
 SYSCALLS = _futex.SYSCALLS
@@ -21,6 +22,8 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     condvar = read_condvar(blocked.process, call.uaddr)
     if condvar is None or not condvar.internal:
         return None
+    if not condvar.waiters and not any("cond_" in name for name in innermost_functions(blocked)):
+        return None  # too little to know it by
     key = _futex.lock_key(blocked, condvar.address, call.private)
     return Wait(
         blocked.task, Lock("condvar", condvar.address, key=key), needs=OUTSIDE, timed=True
