@@ -18,7 +18,8 @@ PARKED = 0xFFFFFFFF
 
 # Once: what its waiters sleep on, RUNNING | QUEUED since 1.84, QUEUED before
 # (sys/sync/once/futex.rs); up to 1.63 they are parked
-ONCE_RUNNING = frozenset((5, 3))
+ONCE_RUNNING_QUEUED = 5
+ONCE_RUNNING = frozenset((ONCE_RUNNING_QUEUED, 3))
 
 MARKS = (b"library/std/src/", b"/rustc/", b"RUST_BACKTRACE")  # survive strip: in panic messages
 CHUNK, MOST = 1 << 20, 64 << 20  # how much of the images is searched, in bytes

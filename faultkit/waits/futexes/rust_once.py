@@ -4,10 +4,10 @@ Once::call, too, with the same Once."""
 from typing import Optional
 
 from faultkit.layouts import rust
-from faultkit.model import INFERRED, Lock, Task, Wait
+from faultkit.model import EVENT, INFERRED, Frame, Lock, Task, Wait
 from faultkit.waits._callers import innermost_functions
 from faultkit.waits._futex import SYSCALLS as SYSCALLS
-from faultkit.waits._futex import lock_key, parse
+from faultkit.waits._futex import FutexCall, lock_key, parse
 from faultkit.waits._rust import is_rust_call, maybe_rust
 from faultkit.waits._stack import live_stack, threads_with_word, words
 from faultkit.world import Blocked
@@ -18,8 +18,7 @@ PRIORITY = 13
 def recognise(blocked: Blocked) -> Optional[Wait]:
     """A wait in Once::call or Once::wait.
 
-    The value could be a Condvar's counter as well: the functions' names decide.  Where there are
-    none it is left to the idle waits.
+    The value could be a Condvar's counter as well: the functions' names decide.
     """
     call = parse(blocked)
     if call is None or not is_rust_call(call) or call.timed:
@@ -29,7 +28,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     if not maybe_rust(blocked):
         return None
     if not any(is_once(name) for name in innermost_functions(blocked)):
-        return None
+        return _perhaps(blocked, call)
     runners = _runners(blocked, call.uaddr)
     wait = Wait(
         blocked.task,
@@ -44,6 +43,28 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         )
     found = f"thread {runners[0].tid} is inside Once::call on it"
     return wait.but(holders=runners, evidence=(*wait.evidence, found))
+
+
+def _perhaps(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
+    """A stripped program's wait on the value that a running Once has since 1.84, which a counter
+    has only on its way: not to be passed over in silence."""
+    frames = blocked.process.frames(blocked.task, 6)
+    if call.value != rust.ONCE_RUNNING_QUEUED or any(is_named(frame) for frame in frames):
+        return None
+    return Wait(
+        blocked.task,
+        Lock("once", call.uaddr, key=lock_key(blocked, call.uaddr, call.private)),
+        EVENT,
+        any_of=True,
+        confidence=INFERRED,
+        missing="threads sleep on what may be a Rust Once that is being run, or a Condvar: the "
+        "program is stripped; load its symbols",
+    )
+
+
+def is_named(frame: Frame) -> bool:
+    """Whether a frame of the program itself, not of the C library, has a name."""
+    return frame.symbol is not None and ".so" not in (frame.module or "")
 
 
 def is_once(function: str) -> bool:
