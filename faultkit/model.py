@@ -91,14 +91,14 @@ class Wait(NamedTuple):
     """One task's wait, and who would end it.
 
     `holders` are the tasks that must act; all of them, or with `any_of` just one; then `others`
-    could act as well, though nothing says that they would.  `fault` is
-    the finding type when the lock itself tells that the wait cannot end ("corrupt-lock",
-    "orphaned-lock", "lost-wakeup"); `fault_detail` says it in words.  `candidates` are tasks
-    that may hold it though nothing records it; inference narrows them; `holder_count` is how
-    many hold it by the lock's own count.  `queued` tells a wait behind those who queue for the
-    same lock, not behind its holder; `changing` one for a lock that names no holder at this
-    moment, as happens while it changes hands.  `missing` says what could not be seen about this
-    wait, with the remedy.
+    could act as well, though nothing says that they would. `fault` is the finding type when the
+    lock itself tells that the wait cannot end ("corrupt-lock", "orphaned-lock", "lost-wakeup");
+    `fault_detail` says it in words. `candidates` are tasks that may hold it though nothing
+    records it; inference narrows them, to `suspects` where its signs do not suffice;
+    `holder_count` is how many hold it by the lock's own count. `queued` tells a wait behind
+    those who queue for the same lock, not behind its holder; `changing` one for a lock that
+    names no holder at this moment, as happens while it changes hands. `missing` says what could
+    not be seen about this wait, with the remedy.
     """
 
     task: Task
@@ -114,6 +114,7 @@ class Wait(NamedTuple):
     fault: Optional[str] = None
     fault_detail: Optional[str] = None
     candidates: Optional[tuple[Task, ...]] = None
+    suspects: tuple[Task, ...] = ()
     holder_count: Optional[int] = None
     queued: bool = False
     changing: bool = False

@@ -1,5 +1,6 @@
 """`deadlock`: who waits for whom, the cycles, who queues behind them, and what is broken."""
 
+import os
 import time
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
@@ -212,6 +213,8 @@ def _infer(snapshot: Snapshot) -> None:
                 snapshot.waits[wait.task] = wait.but(holders=wait.candidates or ())
             continue
         missing = resolved.missing
+        if resolved.suspects and all(_is_moving(snapshot, task) for task in resolved.suspects):
+            missing = None  # whoever of them has it gets on
         count = first.holder_count
         if missing == first.missing and count is not None:
             missing = None if _others_get_on(snapshot, waiters, candidates, count) else missing
@@ -238,6 +241,12 @@ def _others_get_on(
     if any(wait is not None and wait.needs != OUTSIDE for wait in waits):
         return False
     return sum(1 for wait in waits if wait is None or wait.timed) >= count
+
+
+def _is_moving(snapshot: Snapshot, task: Task) -> bool:
+    """Whether the task runs, or waits only for a time."""
+    wait = snapshot.waits.get(task)
+    return task in snapshot.running if wait is None else wait.needs == OUTSIDE and wait.timed
 
 
 def _by_sharing(snapshot: Snapshot, group: list[Wait], candidates: list[Task]) -> None:
@@ -507,7 +516,11 @@ def name_address(process: Process, address: int) -> Optional[str]:
     place = address - mapping.start
     if mapping.path.startswith("["):
         return f"{mapping.path}+{place:#x}" if mapping.path == "[heap]" else None
-    return f"{mapping.path}+{place + mapping.offset:#x}"
+    # a shared file is known by its path; a program or library by its name
+    path = mapping.path.removesuffix(" (deleted)")
+    name = path if mapping.shared else os.path.basename(path)
+    place += mapping.offset
+    return f"{name}+{place:#x}" if place else name
 
 
 def _add_stacks(snapshot: Snapshot, report: Report) -> None:

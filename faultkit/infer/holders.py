@@ -154,7 +154,8 @@ def resolve(world: World, wait: Wait, candidates: Iterable[Task]) -> Wait:
     if not named and family == SEMAPHORE and found.takers:
         named, needs = found.takers, HELD
     if not named or refusal is not None:
-        return wait.but(missing=_missing(wait, found, refusal))
+        suspects = tuple(suspect.task for suspect in found.suspects)
+        return wait.but(missing=_missing(wait, found, refusal), suspects=suspects)
     any_of = bool(others) or family in (SEMAPHORE, CONDITION) or (
         family == BARRIER and len(named) > (wait.holder_count or len(named))
     )
