@@ -49,19 +49,19 @@ for core in json.load(open({jobs!r})):
             gdb.execute(line, to_string=True)
         except gdb.error:
             pass
-    said, began = "", time.monotonic()
+    said, began = "", time.process_time()
     try:
         gdb.execute("deadlock --json " + core + ".json", to_string=True)
     except gdb.error as error:
         said = str(error)
     with open({answers!r}, "a") as file:
-        file.write(json.dumps([core, said, time.monotonic() - began]) + "\\n")
+        file.write(json.dumps([core, said, time.process_time() - began]) + "\\n")
 """
 
 
-def examine_cores(cores, executable, directory, seconds=180):
+def examine_cores(cores, executable, directory, seconds=600):
     """`deadlock` on many cores in as few gdbs as they survive: [(core, report or None, error
-    line, seconds)].  A core at which gdb itself dies is left out."""
+    line, seconds of processor time)].  A core at which gdb itself dies is left out."""
     left, found = [str(core) for core in cores], []
     jobs, answers, script = (directory / name for name in ("jobs", "answers", "each.py"))
     script.write_text(
