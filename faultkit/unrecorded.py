@@ -1,0 +1,136 @@
+"""Waits whose holders no lock records: inference fills them in where that can close a cycle."""
+
+from faultkit.graph import WaitGraph
+from faultkit.model import EVENT, HELD, INFERRED, OUTSIDE, Task, Wait
+from faultkit.snapshot import Snapshot
+from faultkit.target import FaultkitError
+
+INFERRED_LOCKS = 256  # locks without a recorded holder that are looked into
+CROWD, SAMPLED = 64, 2  # of more events of one kind than that, so many are looked into at first
+
+
+def fill_holders(snapshot: Snapshot) -> None:
+    """Look for the holders that the locks do not record, once for each lock, where that can
+    close a cycle at all."""
+    unknown: dict[tuple[object, ...], list[Wait]] = {}
+    for wait in snapshot.waits.values():
+        if wait.candidates is not None and not wait.holders and not wait.fault:
+            unknown.setdefault((*wait.lock.identity, wait.mode), []).append(wait)
+    if not unknown:
+        return
+    from faultkit.infer import resolve
+
+    events = [group[0].lock.kind for group in unknown.values() if group[0].needs == EVENT]
+    crowds = {kind for kind in set(events) if events.count(kind) > CROWD}
+    sampled: dict[str, int] = {}  # by kind, as long as nobody is found who would act
+    number = skipped = 0
+    for group in unknown.values():
+        waiters = {wait.task for wait in group}
+        first = group[0]
+        kind = first.lock.kind
+        is_idle = first.needs == EVENT and kind in crowds and sampled.get(kind, 0) >= SAMPLED
+        if is_idle:
+            continue
+        if number >= INFERRED_LOCKS:
+            skipped += 1
+            continue
+        number += 1
+        candidates = [task for task in first.candidates or () if task in snapshot.tasks]
+        if first.needs == EVENT:
+            candidates = [task for task in candidates if task not in waiters]
+        if not candidates:
+            continue
+        try:
+            resolved = resolve(snapshot.world, first, candidates)
+        except FaultkitError as error:
+            snapshot.world.limit(str(error))
+            resolved = first
+        if resolved.holders:
+            crowds.discard(kind)
+        sampled[kind] = sampled.get(kind, 0) + 1
+        if not resolved.holders and first.lock.key and first.lock.key[0] == "shared":
+            _by_sharing(snapshot, group, candidates)
+            continue
+        if not resolved.holders and first.any_of and first.needs == HELD:
+            # The kernel names the process that holds it, so one of these does.
+            for wait in group:
+                snapshot.waits[wait.task] = wait.but(holders=wait.candidates or ())
+            continue
+        missing = resolved.missing
+        if resolved.suspects and all(_is_moving(snapshot, task) for task in resolved.suspects):
+            missing = None  # whoever of them has it gets on
+        count = first.holder_count
+        if missing == first.missing and count is not None:
+            missing = None if _others_get_on(snapshot, waiters, candidates, count) else missing
+        for wait in group:
+            snapshot.waits[wait.task] = wait.but(
+                holders=resolved.holders,
+                needs=resolved.needs,
+                any_of=resolved.any_of,
+                others=resolved.others,
+                confidence=resolved.confidence if resolved.holders else wait.confidence,
+                evidence=resolved.evidence,
+                missing=missing,
+            )
+    if skipped:
+        snapshot.world.limit(f"the holders of {skipped} more locks were not looked for")
+
+
+def _others_get_on(
+    snapshot: Snapshot, waiters: set[Task], candidates: list[Task], count: int
+) -> bool:
+    """Whether no candidate but the waiters themselves is stuck, and enough of them (`count`) run
+    or sleep for a time only to be those who have the lock."""
+    waits = [snapshot.waits.get(task) for task in candidates if task not in waiters]
+    if any(wait is not None and wait.needs != OUTSIDE for wait in waits):
+        return False
+    return sum(1 for wait in waits if wait is None or wait.timed) >= count
+
+
+def _is_moving(snapshot: Snapshot, task: Task) -> bool:
+    """Whether the task runs, or waits only for a time."""
+    wait = snapshot.waits.get(task)
+    return task in snapshot.running if wait is None else wait.needs == OUTSIDE and wait.timed
+
+
+def _by_sharing(snapshot: Snapshot, group: list[Wait], candidates: list[Task]) -> None:
+    """Holders of a semaphore that several processes map, and nothing else tells: only they can
+    post it, so that it stays as it is if none of them can ever run."""
+    for wait in group:
+        elsewhere = tuple(task for task in candidates if task.pid != wait.task.pid)
+        pids = sorted({task.pid for task in elsewhere})
+        if wait.needs != EVENT or not pids:
+            continue
+        snapshot.waits[wait.task] = wait.but(
+            holders=elsewhere,
+            others=tuple(task for task in candidates if task.pid == wait.task.pid),
+            any_of=True,
+            confidence=INFERRED,
+            missing=None,
+            evidence=(
+                *wait.evidence,
+                f"besides this process only {', '.join(map(str, pids[:8]))} has it mapped",
+            ),
+        )
+
+
+def fill_wakers(snapshot: Snapshot, graph: WaitGraph) -> bool:
+    """For roots of chains that wait for an event within their process: does everybody who would
+    bring it about wait for the root?  Whether any was found."""
+    found = False
+    for root, _ in graph.chains()[:INFERRED_LOCKS]:
+        wait = snapshot.waits[root]
+        if wait.needs != EVENT or wait.candidates is not None:
+            continue
+        process = snapshot.tasks[root]
+        from faultkit.infer import resolve
+
+        others = [task for task in snapshot.world.members(process) if task != root]
+        try:
+            resolved = resolve(snapshot.world, wait, others)
+        except FaultkitError:
+            continue
+        if resolved.holders:
+            snapshot.waits[root] = resolved
+            found = True
+    return found
