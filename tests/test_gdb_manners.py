@@ -384,6 +384,27 @@ def test_control_c_in_the_middle(how):
         harness.assert_unharmed(stage)
 
 
+def test_what_control_c_interrupts_begins_anew(monkeypatch):
+    """An interrupted import of the providers must not leave a table without them behind."""
+    from faultkit import waits
+
+    complete = [waits._providers_of(package) for package in waits._all_packages()]
+    assert all(complete)
+    monkeypatch.setattr(waits, "_providers", {})
+    monkeypatch.setattr(waits, "_packages", [])
+
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    for _ in range(3):
+        with monkeypatch.context() as during, pytest.raises(KeyboardInterrupt):
+            during.setattr(waits, "import_module", interrupted)
+            for package in waits._all_packages():
+                waits._providers_of(package)
+        waits._all_packages()
+    assert [waits._providers_of(package) for package in waits._all_packages()] == complete
+
+
 def test_pipe(stuck):
     stdout, stderr = batch(f"pipe deadlock {stuck.pid} | head -3", "echo after\\n")
     lines = stdout.splitlines()

@@ -72,20 +72,22 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
 
 def _all_packages() -> list[Package]:
     if not _packages:
-        _packages.extend(_import_all(__name__, __path__[0], ""))
-        _packages.sort(key=lambda package: package.PRIORITY)
+        found: list[Package] = _import_all(__name__, __path__[0], "")
+        _packages.extend(sorted(found, key=lambda package: package.PRIORITY))
     return _packages
 
 
 def _providers_of(package: Package) -> dict[int, list[Provider]]:
-    """The providers of one package by system call."""
+    """The providers of one package by system call.  Remembered only once they are complete:
+    Ctrl-C may come at any point, and an empty table would deny every later deadlock."""
     known = _providers.get(package.__name__)
     if known is None:
-        known = _providers[package.__name__] = {}
+        known = {}
         modules = _import_all(package.__name__, package.__path__[0], ".py")
         for module in sorted(modules, key=lambda module: int(module.PRIORITY)):
             for number in module.SYSCALLS:
                 known.setdefault(number, []).append(module)
+        _providers[package.__name__] = known
     return known
 
 
