@@ -25,6 +25,7 @@ from faultkit.target import Process
 from faultkit.unrecorded import fill_holders, fill_wakers
 from faultkit.world import World
 
+DYING = 0.05  # seconds; threads of a process that is being killed seem to get on until then
 MOST_STACKS = 200  # back traces shown by --stacks all
 
 
@@ -60,8 +61,10 @@ def _analyze(world: World, host: dict[str, Optional[str]], options: Options) -> 
     graph = WaitGraph(snapshot.waits, snapshot.tasks)
     if fill_wakers(snapshot, graph):
         graph = WaitGraph(snapshot.waits, snapshot.tasks)
-    findings = _findings(graph)
-    findings = still_standing(snapshot, findings)
+    seen = _findings(graph)
+    findings = still_standing(snapshot, seen)
+    if seen and not findings:
+        time.sleep(DYING)
     if not findings:
         _doubt_silence(snapshot, graph)
     limits = _limits(snapshot, findings)
