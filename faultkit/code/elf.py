@@ -3,11 +3,12 @@
 Layouts are those of the System V gABI, chapters 4 and 5, for 64-bit little-endian x86-64 only.
 """
 
+import io
 import os
 import stat
 import struct
 import zlib
-from typing import NamedTuple, Optional, Union
+from typing import BinaryIO, NamedTuple, Optional, Union
 
 from faultkit.code import FormatError
 
@@ -47,6 +48,10 @@ class FileBytes:
             return os.pread(self._fd, stop - start, start) if stop > start else b""
         except OSError:
             return b""
+
+    def stream(self) -> BinaryIO:
+        """The same file to read through."""
+        return os.fdopen(os.dup(self._fd), "rb")
 
 
 Buffer = Union[bytes, FileBytes]
@@ -148,6 +153,10 @@ class ElfFile:
         start = self.header.program_offset
         self.segments = parse_segments(data[start : start + 56 * self.header.program_count])
         self._sections: Optional[dict[str, Section]] = None
+
+    def stream(self) -> BinaryIO:
+        """The file to read through from its start."""
+        return self.data.stream() if isinstance(self.data, FileBytes) else io.BytesIO(self.data)
 
     @property
     def build_id(self) -> Optional[str]:

@@ -1,255 +1,373 @@
-"""Source lines of code addresses, from the line number programs of DWARF 2 to 5 (6.2)."""
+"""Source lines of code addresses, from DWARF as pyelftools reads it.
 
+Only the unit that covers an address is read, and only its functions around the address.
+"""
+
+import io
 import os
-import struct
+import time
 from bisect import bisect_right
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
-from faultkit.code import FormatError
-from faultkit.code.dwarf import AT_COMP_DIR, AT_NAME, AT_STMT_LIST, Dwarf, Unit
-from faultkit.code.expression import sleb, uleb
+from faultkit.code.elf import SHF_COMPRESSED, ElfFile
 from faultkit.code.images import Image
 from faultkit.code.symbols import debug_file
 from faultkit.model import SourceLine
-from faultkit.target import ReadError
 
-MAX_PROGRAM = 2 << 20  # bytes of one unit's line number program
-MAX_FILES = 1 << 16
-_BROKEN = (FormatError, ReadError, IndexError, struct.error)
+MAX_SECTIONS = 256 << 20  # bytes of all debug sections: pyelftools reads them whole
+MAX_INFLATED = 64 << 20  # bytes of a compressed one
+MAX_ARANGES = 1 << 20
+MAX_PROGRAM = 256 << 10  # bytes of a line number program that are run
+MAX_FILES = 1 << 14
+MAX_DEPTH = 100
+SECONDS = 3.0  # for one image
+
+_INNER = frozenset(("DW_TAG_lexical_block", "DW_TAG_inlined_subroutine", "DW_TAG_try_block",
+                    "DW_TAG_catch_block"))  # fmt: skip
+_FUNCTIONS = frozenset(("DW_TAG_subprogram", "DW_TAG_inlined_subroutine"))
+_END_SEQUENCE = b"\0\x01\x01"
+_SCOPES = frozenset(("DW_TAG_namespace", "DW_TAG_module"))
 
 
-class LineTable(NamedTuple):
-    """One unit's rows in address order; a row's line is None behind the end of its code."""
+class TooCostly(Exception):
+    """The time for an image's lines is over, or they would take it."""
 
-    addresses: list[int]
-    rows: list[tuple[int, Optional[int], int]]  # file, line, column
-    files: list[str]
 
-    def row(self, address: int) -> Optional[tuple[int, Optional[int], int]]:
-        """The row that covers `address`."""
-        index = bisect_right(self.addresses, address) - 1
-        if index < 0 or self.rows[index][1] is None:
-            return None
-        return self.rows[index]
+class _Clock:
+    """The time that an image's lines have left; it passes while they are read."""
 
-    def file(self, number: Optional[int]) -> Optional[str]:
-        """The path of file `number`."""
-        if number is None or not 0 <= number < len(self.files):
-            return None
-        return self.files[number] or None
+    def __init__(self) -> None:
+        self._left = SECONDS
+        self.end = 0.0
+
+    def __enter__(self) -> None:
+        self.end = time.monotonic() + self._left
+
+    def __exit__(self, *error: object) -> None:
+        self._left = self.end - time.monotonic()
+
+
+class _Timed(io.BytesIO):
+    """A section that can only be read until its clock has run down: what is broken may send
+    pyelftools through all of it."""
+
+    def __init__(self, data: bytes, clock: _Clock) -> None:
+        super().__init__(data)
+        self._clock = clock
+
+    def read(self, size: Optional[int] = -1, /) -> bytes:
+        if time.monotonic() > self._clock.end:
+            raise TooCostly
+        return super().read(size)
+
+
+class Row(NamedTuple):
+    """A row of a line table; its line is None behind the end of a sequence."""
+
+    file: int
+    line: Optional[int]
+    column: int
 
 
 def lines_at(image: Image, address: int) -> tuple[SourceLine, ...]:
     """The inline chain at a code address of the target, innermost first.
 
     For a return address pass it less one.  () where the image has no debug information for
-    it, or more than can be read at once.
+    it, more than can be read at once, or where pyelftools is not installed.
     """
     cache: dict[int, tuple[SourceLine, ...]] = image.__dict__.setdefault("_lines", {})
     if address not in cache:
         try:
-            dwarf = _dwarf(image)
-            cache[address] = _lines(dwarf, address - image.bias) if dwarf is not None else ()
-        except _BROKEN:
+            lines = _lines(image)
+            cache[address] = lines.at(address - image.bias) if lines is not None else ()
+        except Exception:  # whatever pyelftools meets in a broken file: it has no one class for it
             cache[address] = ()
     return cache[address]
 
 
-def _dwarf(image: Image) -> Optional[Dwarf]:
-    found: list[Optional[Dwarf]] = image.__dict__.setdefault("_dwarf", [])
+def _lines(image: Image) -> Optional["Lines"]:
+    found: list[Optional[Lines]] = image.__dict__.setdefault("_debug", [])
     if not found:
+        found.append(None)  # also if it turns out to be broken
         file = image.file
         if file is None or ".debug_info" not in file.sections:
             file = debug_file(image) if image.path.startswith("/") else None
-        usable = file is not None and ".debug_info" in file.sections
-        found.append(Dwarf(file) if file is not None and usable else None)
+        if file is not None and ".debug_info" in file.sections and _readable(file):
+            found[0] = Lines(file)
     return found[0]
 
 
-def _lines(dwarf: Dwarf, address: int) -> tuple[SourceLine, ...]:
-    unit = dwarf.unit_at(address)
-    if unit is None:
-        return ()
-    table = line_table(unit)
-    row = table.row(address) if table is not None else None
-    file, line, column = row if row is not None else (None, None, 0)
-    try:
-        chain = unit.chain(address)
-    except _BROKEN:
-        chain = []
-    result = []
-    for function in chain:
-        path = table.file(file) if table is not None else None
-        result.append(SourceLine(function.name, path, line or None, column or None))
-        file, line, column = function.call_file, function.call_line, function.call_column or 0
-    if not result and row is not None and table is not None:
-        result.append(SourceLine(None, table.file(file), line or None, column or None))
-    return tuple(result)
+def _readable(file: ElfFile) -> bool:
+    """Whether the debug sections are small enough, and not compressed but with zlib."""
+    total = 0
+    for name, section in file.sections.items():
+        if name.startswith((".debug_", ".eh_frame")):
+            size = section.size
+            if section.flags & SHF_COMPRESSED:  # Elf64_Chdr, gABI chapter 4
+                head = file.data[section.offset : section.offset + 16]
+                size = int.from_bytes(head[8:], "little")
+                if head[:4] != b"\1\0\0\0" or size > MAX_INFLATED:
+                    return False
+            total += size
+    return total <= MAX_SECTIONS
 
 
-def line_table(unit: Unit) -> Optional[LineTable]:
-    """The unit's line table, None if it has none.  Raises FormatError."""
-    cache: list[Optional[LineTable]] = unit.__dict__.setdefault("_line_table", [])
-    if not cache:
-        cache.append(None)  # also if it turns out to be broken
-        offset = unit.root.get(AT_STMT_LIST)
-        if offset is not None:
-            cache[0] = _Program(unit, offset[1]).table()
-    return cache[0]
+class Lines:
+    """The debug information of one file; addresses are the file's own.
 
+    Methods raise what pyelftools does for what is broken.
+    """
 
-class _Program:
-    """A line number program: its header, then its run."""
+    def __init__(self, file: ElfFile) -> None:
+        from elftools.elf.elffile import ELFFile
 
-    def __init__(self, unit: Unit, offset: int) -> None:
-        dwarf = unit.dwarf
-        head = dwarf.part(".debug_line", offset, 4)
-        length = int.from_bytes(head, "little")
-        if not 10 < length <= MAX_PROGRAM:
-            raise FormatError("a line number program that is too large, or none")
-        self.unit = unit
-        self.data = data = dwarf.part(".debug_line", offset, 4 + length)
-        self.version = int.from_bytes(data[4:6], "little")
-        if not 2 <= self.version <= 5:
-            raise FormatError(f"line number program version {self.version}")
-        position = 8 if self.version >= 5 else 6
-        header = int.from_bytes(data[position : position + 4], "little")
-        position += 4
-        self.start = position + header
-        self.minimum = data[position]
-        position += 2 if self.version >= 4 else 1
-        self.line_base, self.line_range, self.opcode_base = struct.unpack_from(
-            "<bBB", data, position + 1
-        )
-        if not self.line_range or not self.opcode_base:
-            raise FormatError("an impossible line number program")
-        position += 4
-        self.lengths = data[position : position + self.opcode_base - 1]
-        position += self.opcode_base - 1
-        directory = unit.text(unit.root.get(AT_COMP_DIR)) or ""
-        name = unit.text(unit.root.get(AT_NAME)) or ""
-        if self.version >= 5:
-            self.files = self._files5(position, directory)
-        else:
-            self.files = self._files4(position, directory, name)
-
-    def _files4(self, position: int, directory: str, name: str) -> list[str]:
-        data = self.data
-        directories = [directory]
-        while data[position]:
-            end = data.index(b"\0", position)
-            directories.append(
-                os.path.join(directory, data[position:end].decode("utf-8", "replace"))
+        self._clock = _Clock()
+        with self._clock, file.stream() as stream:
+            self._dwarf: Any
+            self._dwarf = dwarf = ELFFile(stream).get_dwarf_info(
+                relocate_dwarf_sections=False, follow_links=False
             )
-            position = end + 1
-        files = [os.path.join(directory, name)]
-        position += 1
-        while data[position] and len(files) < MAX_FILES:
-            end = data.index(b"\0", position)
-            path = data[position:end].decode("utf-8", "replace")
-            number, position = uleb(data, end + 1)
-            _, position = uleb(data, position)
-            _, position = uleb(data, position)
-            base = directories[number] if number < len(directories) else ""
-            files.append(os.path.join(base, path))
-        return files
+            for part in ("info", "aranges", "abbrev", "str", "line", "ranges", "addr",
+                         "str_offsets", "line_str", "rnglists"):  # fmt: skip
+                section = getattr(dwarf, f"debug_{part}_sec")
+                if section is not None:
+                    timed = _Timed(section.stream.getvalue(), self._clock)
+                    setattr(dwarf, f"debug_{part}_sec", section._replace(stream=timed))
+            self._range_lists: Any = dwarf.range_lists()
+            section = dwarf.debug_aranges_sec
+            small = section is not None and section.size <= MAX_ARANGES
+            self._aranges = dwarf.get_aranges() if small else None
+        self._units: Optional[list[tuple[int, int, Any]]] = None
+        self._scopes: dict[int, tuple[list[tuple[int, int, Any]], list[Any]]] = {}
+        self._files: dict[int, list[str]] = {}
+        self._ranges_of: dict[int, list[tuple[int, int]]] = {}
+        self._tables: dict[tuple[int, int], tuple[list[int], list[Row]]] = {}
 
-    def _files5(self, position: int, directory: str) -> list[str]:
-        entries, position = self._entries(position)
-        directories = [os.path.join(directory, path or "") for path, _ in entries]
-        entries, _ = self._entries(position)
-        return [
-            os.path.join(directories[number] if number < len(directories) else "", path or "")
-            for path, number in entries
-        ]
+    def at(self, address: int) -> tuple[SourceLine, ...]:
+        """The inline chain, innermost first."""
+        with self._clock:
+            unit = self._unit(address)
+            return self._chain(unit, address) if unit is not None else ()
 
-    def _entries(self, position: int) -> tuple[list[tuple[Optional[str], int]], int]:
-        """(path, directory number) of each entry of a directory or file table."""
-        unit, data = self.unit, self.data
-        formats = []
-        count = data[position]
-        position += 1
-        for _ in range(count):
-            content, position = uleb(data, position)
-            form, position = uleb(data, position)
-            formats.append((content, form))
-        count, position = uleb(data, position)
-        entries: list[tuple[Optional[str], int]] = []
-        for _ in range(min(count, MAX_FILES)):
-            path: Optional[str] = None
-            number = 0
-            for content, form in formats:
-                if form == 0x08:
-                    end = data.index(b"\0", position)
-                    path = data[position:end].decode("utf-8", "replace")
-                    position = end + 1
-                    continue
-                value, position = _value(data, form, position)
-                if content == 1:
-                    path = unit.text((form, value))
-                elif content == 2:
-                    number = value
-            entries.append((path, number))
-        return entries, position
+    def _unit(self, address: int) -> Any:
+        """The unit that covers `address`: by .debug_aranges, else (clang writes none) by the
+        units' own ranges."""
+        if self._aranges is not None and self._aranges.entries:
+            offset = self._aranges.cu_offset_at_addr(address)
+            if offset is not None:
+                return self._dwarf.get_CU_at(offset)
+        if self._units is None:
+            self._units = []
+            for unit in self._dwarf.iter_CUs():
+                ranges = self._ranges(unit.get_top_DIE())
+                self._units += [(start, end, unit) for start, end in ranges]
+        return next((unit for start, end, unit in self._units if start <= address < end), None)
 
-    def table(self) -> LineTable:
-        """Run the program."""
-        data = self.data
-        position, end = self.start, len(self.data)
-        base, span, minimum = self.line_base, self.line_range, self.minimum
-        opcode_base = self.opcode_base
-        constant = (255 - opcode_base) // span * minimum
-        rows: list[tuple[int, int, int, Optional[int], int]] = []
-        address, file, line, column = 0, 1, 1, 0
-        while position < end:
-            opcode = data[position]
-            position += 1
-            if opcode >= opcode_base:
-                opcode -= opcode_base
-                address += opcode // span * minimum
-                line += base + opcode % span
-                rows.append((address, 1, file, line, column))
-            elif opcode == 0:
-                length, position = uleb(data, position)
-                kind = data[position] if length else 0
-                if kind == 1:
-                    rows.append((address, 0, file, None, column))
-                    address, file, line, column = 0, 1, 1, 0
-                elif kind == 2:
-                    address = int.from_bytes(data[position + 1 : position + length], "little")
-                position += length
-            elif opcode == 1:
-                rows.append((address, 1, file, line, column))
-            elif opcode == 2:
-                step, position = uleb(data, position)
-                address += step * minimum
-            elif opcode == 3:
-                step, position = sleb(data, position)
-                line += step
-            elif opcode == 4:
-                file, position = uleb(data, position)
-            elif opcode == 5:
-                column, position = uleb(data, position)
-            elif opcode == 8:
-                address += constant
-            elif opcode == 9:
-                address += int.from_bytes(data[position : position + 2], "little")
-                position += 2
+    def _chain(self, unit: Any, address: int) -> tuple[SourceLine, ...]:
+        files = self._paths(unit)
+        row = self._row(unit, address)
+        chain = []
+        for die in self._functions(unit, address):
+            chain.append(_source_line(self._name(die), row, files))
+            row = Row(*(_value(die, f"DW_AT_call_{part}", 0) for part in Row._fields))
+        if not chain and row is not None:
+            chain.append(_source_line(None, row, files))
+        return tuple(chain)
+
+    def _functions(self, unit: Any, address: int) -> list[Any]:
+        """The DIEs of the functions around `address`, innermost first."""
+        die = self._subprogram(unit.get_top_DIE(), address, MAX_DEPTH)
+        found: list[Any] = []
+        while die is not None and len(found) < MAX_DEPTH:
+            found.append(die)
+            children = (child for child in die.iter_children() if child.tag in _INNER)
+            die = next((child for child in children if self._covers(child, address)), None)
+        return [die for die in found[::-1] if die.tag in _FUNCTIONS]
+
+    def _subprogram(self, scope: Any, address: int, depth: int) -> Any:
+        """The function in `scope` that covers `address`.
+
+        Namespaces come last: gcc puts definitions outside them, and declarations fill them.
+        """
+        if scope.offset not in self._scopes:
+            functions, namespaces = [], []
+            for child in scope.iter_children():
+                if child.tag == "DW_TAG_subprogram":
+                    functions += [(low, high, child) for low, high in self._ranges(child)]
+                elif child.tag in _SCOPES:
+                    namespaces.append(child)
+            self._scopes[scope.offset] = functions, namespaces
+        functions, namespaces = self._scopes[scope.offset]
+        for low, high, die in functions:
+            if low <= address < high:
+                return die
+        found = (self._subprogram(child, address, depth - 1) for child in namespaces if depth)
+        return next((die for die in found if die is not None), None)
+
+    def _covers(self, die: Any, address: int) -> bool:
+        return any(low <= address < high for low, high in self._ranges(die))
+
+    def _ranges(self, die: Any) -> list[tuple[int, int]]:
+        """The [start, end) of a DIE."""
+        low, high = die.attributes.get("DW_AT_low_pc"), die.attributes.get("DW_AT_high_pc")
+        if "DW_AT_ranges" in die.attributes:
+            return self._listed(die)
+        if low is None or high is None:
+            return []
+        absolute = high.form.startswith("DW_FORM_addr")
+        return [(low.value, high.value if absolute else low.value + high.value)]
+
+    def _listed(self, die: Any) -> list[tuple[int, int]]:
+        base = _value(die.cu.get_top_DIE(), "DW_AT_low_pc", 0)
+        offset = die.attributes["DW_AT_ranges"].value
+        found = []
+        entry: Any  # of one of two types
+        for entry in self._range_lists.get_range_list_at_offset(offset, cu=die.cu):
+            if hasattr(entry, "base_address"):
+                base = entry.base_address
             else:
-                for _ in range(self.lengths[opcode - 1]):
-                    _, position = uleb(data, position)
-        rows.sort(key=lambda row: row[:2])  # stable: later rows of one address stay later
-        return LineTable([r[0] for r in rows], [r[2:] for r in rows], self.files)
+                start = 0 if entry.is_absolute else base
+                found.append((start + entry.begin_offset, start + entry.end_offset))
+        return found
+
+    def _name(self, die: Any) -> Optional[str]:
+        """A function's name: its own, or that of its origin or declaration."""
+        for _ in range(8):
+            if "DW_AT_name" in die.attributes:
+                return _text(die.attributes["DW_AT_name"].value)
+            for reference in ("DW_AT_abstract_origin", "DW_AT_specification"):
+                if reference in die.attributes:
+                    die = die.get_DIE_from_attribute(reference)
+                    break
+            else:
+                break
+        return None
+
+    def _paths(self, unit: Any) -> list[str]:
+        """The paths of the unit's files by number."""
+        if unit.cu_offset not in self._files:
+            self._files[unit.cu_offset] = []  # also if it turns out to be broken
+            top = unit.get_top_DIE()
+            if "DW_AT_stmt_list" in top.attributes:
+                stream = self._dwarf.debug_line_sec.stream
+                _check_header(stream, top.attributes["DW_AT_stmt_list"].value, unit.structs)
+                header = self._dwarf.line_program_for_CU(unit).header
+                self._files[unit.cu_offset] = _files(header, top)
+        return self._files[unit.cu_offset]
+
+    def _row(self, unit: Any, address: int) -> Optional[Row]:
+        """The row of the unit's line table that covers `address`."""
+        if not self._files[unit.cu_offset]:
+            return None
+        if unit.cu_offset not in self._ranges_of:
+            self._ranges_of[unit.cu_offset] = self._ranges(unit.get_top_DIE())
+        ranges = self._ranges_of[unit.cu_offset]
+        span = next((span for span in ranges if span[0] <= address < span[1]), (address, address))
+        key = unit.cu_offset, span[0]
+        if key not in self._tables:
+            self._tables[key] = [], []  # also if it turns out to be broken
+            self._tables[key] = self._table(unit, *span)
+        addresses, rows = self._tables[key]
+        index = bisect_right(addresses, address) - 1
+        return rows[index] if index >= 0 and rows[index].line is not None else None
+
+    def _table(self, unit: Any, start: int, end: int) -> tuple[list[int], list[Row]]:
+        """Addresses and rows: those of the unit's range [start, end) where they are a sequence
+        of their own (each function's are in C++); else all."""
+        program = self._dwarf.line_program_for_CU(unit)
+        states = _sequence(program, start)
+        if states and states[-1].address < end:
+            states = []
+        if not states and program.program_end_offset - program.program_start_offset <= MAX_PROGRAM:
+            states = [entry.state for entry in program.get_entries() if entry.state is not None]
+        # Where one sequence ends another may begin: its first row counts.
+        states.sort(key=lambda state: (state.address, not state.end_sequence))
+        rows = [Row(s.file, None if s.end_sequence else s.line, s.column) for s in states]
+        return [state.address for state in states], rows
 
 
-_FORM_SIZES = {0x0B: 1, 0x05: 2, 0x06: 4, 0x07: 8, 0x0E: 4, 0x1F: 4, 0x1E: 16, 0x17: 4,
-               0x25: 1, 0x26: 2, 0x27: 3, 0x28: 4}  # fmt: skip
+def _sequence(program: Any, start: int) -> list[Any]:
+    """The states of the sequence that DW_LNE_set_address begins at `start`, [] if not found.
+
+    Its first byte follows DW_LNE_end_sequence, or begins the program; whether what looks like
+    its end is that, the run tells.
+    """
+    from elftools.dwarf.lineprogram import LineProgram
+
+    first, stop = program.program_start_offset, program.program_end_offset
+    program.stream.seek(first)
+    data = program.stream.read(stop - first)
+    at = data.find(b"\0\x09\x02" + start.to_bytes(8, "little"))
+    before = data.rfind(_END_SEQUENCE, 0, max(at, 0))
+    before = before + 3 if before >= 0 else 0
+    if not 0 <= at - before <= 8:
+        return []
+    end = at
+    for _ in range(4):
+        end = data.find(_END_SEQUENCE, end + 1)
+        if not 0 <= end <= before + MAX_PROGRAM:
+            break
+        run = LineProgram(
+            program.header, program.stream, program.structs, first + before, first + end + 3
+        )
+        states = [entry.state for entry in run.get_entries() if entry.state is not None]
+        if states and states[-1].end_sequence:
+            return states
+    return []
 
 
-def _value(data: bytes, form: int, position: int) -> tuple[int, int]:
-    size = _FORM_SIZES.get(form)
-    if size is not None:
-        return int.from_bytes(data[position : position + size], "little"), position + size
-    if form in (0x0F, 0x1A):
-        return uleb(data, position)
-    raise FormatError(f"form {form:#x} in a line number program")
+def _check_header(stream: Any, offset: int, structs: Any) -> None:
+    """Raises TooCostly where a line number program (DWARF 5, 6.2.4) has too many files.
+
+    Their entries may have no size, so pyelftools would make as many as any count says.
+    """
+    from elftools.dwarf.enums import ENUM_DW_FORM
+
+    forms = {number: name for name, number in ENUM_DW_FORM.items()}
+    uleb = structs.Dwarf_uleb128("")
+    stream.seek(offset)
+    head = stream.read(18)
+    if structs.dwarf_format != 32 or head[:4] == b"\xff\xff\xff\xff":
+        raise TooCostly
+    if head[4] < 5:
+        return
+    stream.seek(offset + 17 + head[17])
+    for last in (False, True):
+        entry = [(uleb.parse_stream(stream), uleb.parse_stream(stream))[1]
+                 for _ in range(stream.read(1)[0])]  # fmt: skip
+        count = uleb.parse_stream(stream)
+        if count > MAX_FILES:
+            raise TooCostly
+        for form in entry * (0 if last else count):
+            structs.Dwarf_dw_form[forms[form]].parse_stream(stream)
+
+
+def _files(header: Any, top: Any) -> list[str]:
+    """The paths of a line number program's files by number, from 0 in DWARF 5 (6.2.4.1)."""
+    directory = _text(_value(top, "DW_AT_comp_dir", b""))
+    directories = [os.path.join(directory, _text(path)) for path in header["include_directory"]]
+    files = []
+    if header["version"] < 5:
+        directories.insert(0, directory)
+        files.append(os.path.join(directory, _text(_value(top, "DW_AT_name", b""))))
+    for entry in header["file_entry"][:MAX_FILES]:
+        number = entry.dir_index
+        base = directories[number] if number < len(directories) else ""
+        files.append(os.path.join(base, _text(entry.name)))
+    return files
+
+
+def _source_line(name: Optional[str], row: Optional[Row], files: list[str]) -> SourceLine:
+    if row is None:
+        return SourceLine(name, None, None, None)
+    path = files[row.file] if 0 <= row.file < len(files) else None
+    return SourceLine(name, path or None, row.line or None, row.column or None)
+
+
+def _value(die: Any, attribute: str, default: Any) -> Any:
+    found = die.attributes.get(attribute)
+    return found.value if found is not None else default
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
