@@ -20,6 +20,7 @@ INSTALL_REQUIRES = [
 TEST_REQUIRES = [
     "pytest>=7.4",
     "pytest-xdist>=3.3",
+    "pytest-rerunfailures>=12",
     "hypothesis>=6.80",
     "networkx>=2.8",
     "setuptools>=61",
