@@ -50,16 +50,32 @@ def is_dead(pid: int) -> bool:
         return True
 
 
+SIGKILL = 9
+SAMPLED = 8  # threads that are asked whether their process is being killed
+
+
 def any_alive(pid: int) -> bool:
-    """Whether any thread of the process lives; those of a killed process that is traced stay
+    """Whether any thread of the process lives, and is not just being killed; those of a killed process that is traced stay
     as zombies until the tracer has waited for them."""
     dead = (None, "Z", "X")
-    if state(pid) not in dead:
-        return True
     try:
-        return any(state(pid, int(tid)) not in dead for tid in os.listdir(f"/proc/{pid}/task"))
+        tids = [int(tid) for tid in os.listdir(f"/proc/{pid}/task")]
     except OSError:
         return False
+    if any(_is_being_killed(tid) for tid in tids[:SAMPLED]):
+        return False
+    return any(state(pid, tid) not in dead for tid in tids)
+
+
+def _is_being_killed(tid: int) -> bool:
+    """Whether SIGKILL is pending, which a group's exit leaves with each of its threads
+    (kernel/signal.c, zap_other_threads): they run once more, to their end."""
+    found = status(tid)
+    try:
+        pending = int(found.get("SigPnd", "0"), 16) | int(found.get("ShdPnd", "0"), 16)
+    except ValueError:
+        return False
+    return bool(pending & 1 << (SIGKILL - 1))
 
 
 def handles_signals(pid: int) -> bool:
