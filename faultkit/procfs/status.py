@@ -55,8 +55,8 @@ SAMPLED = 8  # threads that are asked whether their process is being killed
 
 
 def any_alive(pid: int) -> bool:
-    """Whether any thread of the process lives, and is not just being killed; those of a killed process that is traced stay
-    as zombies until the tracer has waited for them."""
+    """Whether any thread of the process lives, and is not just being killed; those of a killed
+    process that is traced stay as zombies until the tracer has waited for them."""
     dead = (None, "Z", "X")
     try:
         tids = [int(tid) for tid in os.listdir(f"/proc/{pid}/task")]
