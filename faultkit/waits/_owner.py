@@ -45,6 +45,17 @@ def held_by(blocked: Blocked, lock: Lock, tid: int, private: bool, **fields: Any
     )
 
 
+def unowned(blocked: Blocked, lock: Lock, evidence: tuple[str, ...]) -> Wait:
+    """The wait for a mutex whose word holds its owner's tid, and names none: it is free."""
+    return Wait(
+        blocked.task,
+        lock,
+        fault="lost-wakeup",
+        fault_detail="the mutex is free: its word names no owner",
+        evidence=evidence,
+    )
+
+
 def _orphaned(wait: Wait, detail: str) -> Wait:
     return wait.but(fault="orphaned-lock", fault_detail=detail)
 

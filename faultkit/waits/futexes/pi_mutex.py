@@ -14,7 +14,7 @@ from faultkit.model import Lock, Wait
 from faultkit.target import ReadError
 from faultkit.waits import _futex
 from faultkit.waits._callers import inside_mutex_lock
-from faultkit.waits._owner import held_by, task_of
+from faultkit.waits._owner import held_by, task_of, unowned
 from faultkit.world import Blocked
 
 SYSCALLS = _futex.SYSCALLS
@@ -48,13 +48,7 @@ def _waiting(
     lock = Lock("pthread_mutex", address, key=_futex.lock_key(blocked, address, private))
     evidence = (f"priority-inheriting mutex, its word names tid {owner}", *evidence)
     if owner == 0:
-        return Wait(
-            blocked.task,
-            lock,
-            fault="lost-wakeup",
-            fault_detail="the mutex is free: its word names no owner",
-            evidence=evidence,
-        )
+        return unowned(blocked, lock, evidence)
     if owner > PID_MAX_LIMIT:
         return Wait(
             blocked.task,

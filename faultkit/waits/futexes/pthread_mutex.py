@@ -17,7 +17,7 @@ from faultkit.layouts.glibc import (
 from faultkit.model import Lock, Wait
 from faultkit.waits import _futex
 from faultkit.waits._callers import MUTEX_FUNCTIONS, innermost_functions, inside_mutex_lock
-from faultkit.waits._owner import held_by, task_of
+from faultkit.waits._owner import held_by, task_of, unowned
 from faultkit.world import Blocked
 
 SYSCALLS = _futex.SYSCALLS
@@ -63,15 +63,13 @@ def _robust(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Optional[
     lock = Lock("pthread_mutex", call.uaddr, key=_futex.lock_key(blocked, call.uaddr, private))
     evidence = (f"{mutex.flavour} mutex, its word names tid {owner}",)
     if owner == 0:
-        return Wait(
-            blocked.task,
-            lock,
-            fault="lost-wakeup",
-            fault_detail="the mutex is free: its word names no owner",
-            evidence=evidence,
-        )
+        return unowned(blocked, lock, evidence)
     if owner > PID_MAX_LIMIT:
-        return _corrupt(Wait(blocked.task, lock, evidence=evidence), mutex, "its owner")
+        return _corrupt(
+            Wait(blocked.task, lock, evidence=evidence),
+            mutex,
+            f"its owner {owner:#x} can be no thread",
+        )
     return held_by(blocked, lock, owner, private, timed=call.timed, evidence=evidence)
 
 
