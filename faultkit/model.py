@@ -20,8 +20,10 @@ class Task(NamedTuple):
     """A thread (or single-threaded process), identified by the kernel's own thread id.
 
     `pid` is the thread group's id; `number` is the debugger's own name for it ("3" in gdb);
-    `state` is the letter of /proc/PID/stat, None where the target does not hold it.  Tasks with
-    the same ids are equal, whatever else is known of them.
+    `state` is the letter of /proc/PID/stat, None where the target does not hold it.  On a
+    kernel, `address` is its task_struct's, `cpu` where it runs or ran last, `seconds` for how
+    long it has been off the CPU.  Tasks with the same ids are equal, whatever else is known of
+    them; the CPUs' idle tasks, which share one id, differ in address.
     """
 
     pid: int
@@ -29,9 +31,14 @@ class Task(NamedTuple):
     name: Optional[str] = None
     state: Optional[str] = None
     number: Optional[str] = None
+    address: Optional[int] = None
+    cpu: Optional[int] = None
+    seconds: Optional[float] = None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Task) and self[:2] == other[:2]
+        return (
+            isinstance(other, Task) and self[:2] == other[:2] and self.address == other.address
+        )
 
     def __ne__(self, other: object) -> bool:
         return not self == other

@@ -1,0 +1,113 @@
+"""What a host must offer to look at a kernel, dumped or live."""
+
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+from faultkit.model import Frame, SourceLine, Task
+
+
+class Symbol(NamedTuple):
+    """The symbol that covers an address; `module` is None for the kernel proper."""
+
+    name: str
+    offset: int
+    module: Optional[str] = None
+
+
+class Kernel(ABC):
+    """One kernel.  Nothing here changes it.
+
+    Addresses are kernel virtual ones where nothing else is said.  Reading garbage raises
+    ReadError; what debug information does not have is None, and asking again costs nothing.
+    """
+
+    kind: str = "vmcore"  # or "live-kernel"
+    live: bool = False  # it moves while we look
+    release: Optional[str] = None  # as `uname -r` says
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The dump by the name that a user would give it."""
+
+    @abstractmethod
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes at `address`, all of them, or ReadError."""
+
+    @abstractmethod
+    def read_user(self, task: Task, address: int, size: int) -> bytes:
+        """`size` bytes at the user-space `address` of the task's process.  ReadError where the
+        dump left user pages out, or the page was swapped out."""
+
+    @abstractmethod
+    def symbol(self, name: str) -> Optional[int]:
+        """The address of a symbol; per-CPU ones as the kernel has them (see `per_cpu`)."""
+
+    @abstractmethod
+    def symbol_at(self, address: int) -> Optional[Symbol]:
+        """The symbol that covers `address`, code or data, modules' too."""
+
+    @abstractmethod
+    def function_bounds(self, address: int) -> Optional[tuple[int, int]]:
+        """[start, end) of the function that covers a code address."""
+
+    @abstractmethod
+    def offset(self, type_name: str, member: str) -> Optional[int]:
+        """Offset in bytes of a member in a struct or union ("mutex", "wait_list.next"); members
+        of anonymous structs count as the outer one's.  None: this kernel has none."""
+
+    @abstractmethod
+    def size(self, type_name: str, member: Optional[str] = None) -> Optional[int]:
+        """Size in bytes of a struct, union or typedef, or of a member of it."""
+
+    @abstractmethod
+    def enumerator(self, name: str) -> Optional[int]:
+        """The value of an enumeration constant."""
+
+    @abstractmethod
+    def tasks(self) -> Sequence[Task]:
+        """All tasks (threads), the CPUs' idle tasks (pid 0) included, each with its `address`,
+        `cpu` and name, without `state`."""
+
+    @abstractmethod
+    def running(self) -> dict[int, Task]:
+        """The task on each CPU, by the CPU's number."""
+
+    @abstractmethod
+    def per_cpu(self, address: int, cpu: int) -> int:
+        """Where the CPU's copy of a per-CPU variable is."""
+
+    @abstractmethod
+    def frames(self, task: Task, limit: int = 64) -> tuple[Frame, ...]:
+        """The task's kernel back trace, innermost first, with `sp` where known: frame k's `sp`
+        is where its return address to frame k+1... lies; () if it can't be told."""
+
+    @abstractmethod
+    def registers(self, cpu: int) -> dict[str, int]:
+        """The CPU's registers as the dump recorded them ("rip", "rsp", "rax"...); {} if not."""
+
+    def line(self, address: int) -> Optional[SourceLine]:
+        """The source line of a code address, as debug information has it."""
+        return None
+
+    def slab(self, address: int) -> Optional[str]:
+        """The name of the slab cache whose object `address` lies in."""
+        return None
+
+    def limits(self) -> Sequence[str]:
+        """What can't be seen in this dump, each with its remedy, in one line."""
+        return ()
+
+    def u32(self, address: int) -> int:
+        """The unsigned 32-bit word at `address`."""
+        return int.from_bytes(self.read(address, 4), "little")
+
+    def u64(self, address: int) -> int:
+        """The unsigned 64-bit word at `address`."""
+        return int.from_bytes(self.read(address, 8), "little")
+
+    def words(self, address: int, count: int) -> tuple[int, ...]:
+        """`count` unsigned 64-bit words at `address`."""
+        return struct.unpack(f"<{count}Q", self.read(address, 8 * count))
