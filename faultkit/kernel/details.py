@@ -1,0 +1,81 @@
+"""What a report tells of a kernel's finding beyond the finding: names, states, back traces."""
+
+from typing import Optional
+
+from faultkit.kernel.system import System
+from faultkit.model import Finding, Frame, Lock, Task, Wait
+from faultkit.target import FaultkitError
+
+MOST_LINES = 24  # frames of one back trace whose source lines are looked up
+FRAMES_OF = 64  # members of one finding whose back traces are shown
+
+
+def with_details(system: System, finding: Finding, stacks: str) -> Finding:
+    """The finding with names of locks, states of tasks, and (unless `stacks` is "none") the
+    members' back traces with source lines."""
+    shown = stacks != "none"
+    members = tuple(
+        _detailed(system, wait, shown and number < FRAMES_OF)
+        for number, wait in enumerate(finding.members)
+    )
+    root_waits_for = finding.root_waits_for
+    return finding._replace(
+        members=members,
+        victims=tuple(map(system.described, finding.victims)),
+        lock=members[0].lock if finding.lock and members else finding.lock,
+        root=system.described(finding.root) if finding.root else None,
+        root_waits_for=_detailed(system, root_waits_for, shown) if root_waits_for else None,
+    )
+
+
+def _detailed(system: System, wait: Wait, frames: bool) -> Wait:
+    return wait.but(
+        task=system.described(wait.task),
+        lock=_named(system, wait.lock),
+        holders=tuple(map(system.described, wait.holders[:64])),
+        frames=back_trace(system, wait.task) if frames else (),
+    )
+
+
+def back_trace(system: System, task: Task) -> tuple[Frame, ...]:
+    """The task's frames, the first of them with their source lines; () if it has none."""
+    try:
+        frames = system.kernel.frames(task)
+    except FaultkitError:
+        return ()
+    return tuple(
+        _with_line(system, frame) if number < MOST_LINES else frame
+        for number, frame in enumerate(frames)
+    )
+
+
+def _with_line(system: System, frame: Frame) -> Frame:
+    if frame.inlines:
+        return frame
+    try:
+        # a return address belongs to the call before it
+        line = system.kernel.line(frame.address - 1)
+    except FaultkitError:
+        line = None
+    return frame if line is None else frame._replace(inlines=(line,))
+
+
+def _named(system: System, lock: Lock) -> Lock:
+    if lock.name is not None or lock.address is None:
+        return lock
+    return lock._replace(key=lock.identity, name=name_address(system, lock.address))
+
+
+def name_address(system: System, address: int) -> Optional[str]:
+    """ "rtnl_mutex", "accounts+40 [faultlab]", "inode_cache object+0xa8": what a person would
+    call a data address; None if nothing is known of it."""
+    kernel = system.kernel
+    try:
+        symbol = kernel.symbol_at(address)
+        if symbol is not None:
+            place = f"{symbol.name}+{symbol.offset}" if symbol.offset else symbol.name
+            return f"{place} [{symbol.module}]" if symbol.module else place
+        slab = kernel.slab(address)
+    except FaultkitError:
+        return None
+    return f"in a {slab} object" if slab else None

@@ -1,0 +1,142 @@
+"""A sleeping task as the wait providers see it: its stack, and the functions on it."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Optional
+
+from faultkit.kernel.objects import BrokenList, is_kernel_pointer, need, ring
+from faultkit.kernel.system import System, UserRegisters
+from faultkit.kernel.target import Kernel
+from faultkit.model import Frame, Task
+from faultkit.target import FaultkitError, ReadError
+
+NEAR = 1536  # bytes above the stack pointer in which the functions that sleep keep their frames
+
+
+class Sleeper:
+    """One task that sleeps in the kernel.
+
+    What is cheap comes first: `words` and `functions` cost one read; `frames` unwinds, and is
+    for what is reported.
+    """
+
+    def __init__(self, system: System, task: Task, state: int) -> None:
+        self.system = system
+        self.kernel: Kernel = system.kernel
+        self.task = task
+        self.state = state
+
+    @cached_property
+    def sp(self) -> int:
+        """The kernel stack pointer that the task was switched out with.  Raises ReadError."""
+        offset = need(self.kernel, "task_struct", "thread") + need(
+            self.kernel, "thread_struct", "sp"
+        )
+        return self.kernel.u64((self.task.address or 0) + offset)
+
+    @cached_property
+    def stack(self) -> tuple[int, int]:
+        """[start, end) of the task's kernel stack.  Raises ReadError."""
+        base = self.system.stack_base(self.task)
+        return base, base + self.system.thread_size
+
+    @cached_property
+    def words(self) -> tuple[int, ...]:
+        """The stack from the stack pointer up, as far as sleeping functions reach: words[i] is
+        at sp + 8 * i.  () where the pointer is garbage.  Raises ReadError."""
+        start, end = self.stack
+        if not start <= self.sp < end or self.sp & 7:
+            return ()
+        count = min(NEAR, end - self.sp) // 8
+        return self.kernel.words(self.sp, count)
+
+    @cached_property
+    def functions(self) -> tuple[str, ...]:
+        """The functions that have return addresses near the top of the stack, innermost first,
+        without clone suffixes.  What lies on the stack is not always part of the call chain:
+        a hint whom to ask, never a proof."""
+        low, high = self.system.text_range
+        function = self.system.function
+        names = [function(word) for word in self.words if low <= word < high]
+        return tuple(dict.fromkeys(filter(None, names)))
+
+    @cached_property
+    def frames(self) -> tuple[Frame, ...]:
+        """The back trace, innermost first."""
+        try:
+            return self.kernel.frames(self.task)
+        except FaultkitError:
+            return ()
+
+    @cached_property
+    def call(self) -> Optional[UserRegisters]:
+        """The system call that the task is in; None for kernel threads."""
+        return self.system.user_registers(self.task)
+
+    def on_stack(self, value: int) -> Iterator[int]:
+        """The stack's addresses at which this word lies, nearest to the top first."""
+        for index, word in enumerate(self.words):
+            if word == value:
+                yield self.sp + 8 * index
+
+    def pointers(self) -> Iterator[int]:
+        """The distinct kernel pointers on the stack that are neither code nor the stack itself:
+        what the sleeping functions work on is among them."""
+        start, end = self.stack
+        low, high = self.system.text_range
+        for word in dict.fromkeys(self.words):
+            if (
+                is_kernel_pointer(word)
+                and not word & 7
+                and not start <= word < end
+                and not low <= word < self._data_start
+            ):
+                yield word
+
+    @cached_property
+    def _data_start(self) -> int:
+        """The end of the kernel's own code: static locks lie above it."""
+        return self.kernel.symbol("_etext") or 0
+
+    def waiter_structs(self, type_name: str, task_member: str = "task") -> Iterator[int]:
+        """Addresses on the stack where such a waiter struct may lie: its task member is this
+        task, its `list` links to kernel addresses.  Raises UnknownLayout."""
+        offset = need(self.kernel, type_name, task_member)
+        for at in self.on_stack(self.task.address or 0):
+            yield at - offset
+
+
+def list_head_of(sleeper: Sleeper, waiter: int, type_name: str, links: str) -> Optional[int]:
+    """The head of the list that a waiter struct on the sleeper's stack is queued on: the one
+    node in the ring that is no waiter on some task's stack.  None if the list is broken or has
+    no such node, or several: then it is not the list that we think.
+
+    Everything that a lock's slow path queues lives on the stack of the task that waits.
+    """
+    kernel = sleeper.kernel
+    try:
+        node = waiter + need(kernel, type_name, links)
+        heads = [other for other in ring(kernel, node) if sleeper.system.stack_owner(other) is None]
+    except (BrokenList, ReadError):
+        return None
+    return heads[0] if len(heads) == 1 else None
+
+
+def queued_tasks(
+    system: System, head: int, type_name: str, links: str, task_member: str = "task"
+) -> tuple[Task, ...]:
+    """The tasks of a list of waiter structs, first in line first; those that can be read.
+    Raises UnknownLayout."""
+    kernel = system.kernel
+    links_at = need(kernel, type_name, links)
+    task_at = need(kernel, type_name, task_member)
+    tasks = []
+    try:
+        for node in ring(kernel, head):
+            task = system.by_address.get(kernel.u64(node - links_at + task_at))
+            if task is not None:
+                tasks.append(task)
+    except (BrokenList, ReadError):
+        pass
+    return tuple(tasks)
+

@@ -1,0 +1,83 @@
+"""One look at every task of a kernel: which sleep, and what each of them waits for."""
+
+from collections.abc import Sequence
+
+from faultkit.kernel import states
+from faultkit.kernel.sleeper import Sleeper
+from faultkit.kernel.system import System
+from faultkit.kernel.waits import recognise
+from faultkit.model import OUTSIDE, Finding, Lock, Task, Wait
+from faultkit.target import FaultkitError
+
+MOST_LIMITS = 16
+
+
+class KernelSnapshot:
+    """`waits` has what each sleeping task waits for, where that is known to be more than time or
+    the outside world; `running` the tasks that do not sleep; `unseen` those whose state could
+    not be read; `tasks` is all of them."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.tasks: list[Task] = list(system.tasks)
+        self.waits: dict[Task, Wait] = {}
+        self.running: set[Task] = set()
+        self.unseen: set[Task] = set()
+        self.sleepers: dict[Task, Sleeper] = {}
+        for task in self.tasks:
+            self._look(task)
+
+    def _look(self, task: Task) -> None:
+        system = self.system
+        if system.on_cpu(task):
+            self.running.add(task)
+            return
+        try:
+            state = system.state(task)
+        except FaultkitError:
+            self.unseen.add(task)
+            return
+        if not states.may_wait(state):
+            if state == 0:
+                self.running.add(task)
+            else:  # idle, stopped, dead: it holds what it holds, and waits for no lock
+                self.waits[task] = _asleep(task)
+            return
+        sleeper = self.sleepers[task] = Sleeper(system, task, state)
+        self.waits[task] = recognise(sleeper) or _asleep(task)
+
+    def waiting(self) -> list[Task]:
+        """The tasks that wait for another one, or for a lock."""
+        return [task for task, wait in self.waits.items() if wait.needs != OUTSIDE]
+
+    def settle(self) -> None:
+        """Put right what can only be told with all tasks in view: a lock that nobody holds at
+        this moment is being handed on, or let go of, by a task that runs; if none does, the
+        one it was handed to is asleep, and stays so."""
+        for task, wait in self.waits.items():
+            if wait.changing:
+                self.waits[task] = wait.but(needs=OUTSIDE, timed=True)
+
+    def limits(self, findings: Sequence[Finding]) -> list[str]:
+        """What could not be seen, and so keeps us from saying that there is no deadlock."""
+        system = self.system
+        for limit in system.kernel.limits():
+            system.limit(limit)
+        if self.unseen:
+            system.limit(
+                f"the state of {len(self.unseen)} of {len(self.tasks)} tasks could not be read: "
+                "the dump lacks their memory; take a fuller one (makedumpfile -d 31 keeps it)"
+            )
+        told = {wait.task for finding in findings for wait in finding.members}
+        missing: dict[str, int] = {}
+        for task, wait in self.waits.items():
+            if wait.missing and not wait.holders and task not in told:
+                missing[wait.missing] = missing.get(wait.missing, 0) + 1
+        for text, count in list(missing.items())[:MOST_LIMITS]:
+            system.limit(f"{text} ({count} wait)" if count > 1 else text)
+        return system.limits
+
+
+def _asleep(task: Task) -> Wait:
+    """A sleep of which nothing is claimed."""
+    return Wait(task, Lock("sleep", None), needs=OUTSIDE)

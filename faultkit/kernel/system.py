@@ -1,0 +1,226 @@
+"""A kernel's tasks, indexed, with what providers ask about them again and again."""
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any, NamedTuple, Optional
+
+from faultkit.kernel import states
+from faultkit.kernel.objects import UnknownLayout, first_offset, need, pointer, unsigned
+from faultkit.kernel.target import Kernel, Symbol
+from faultkit.model import Task
+from faultkit.target import FaultkitError, ReadError
+
+# Suffixes that gcc and clang give to clones of a function: mutex_lock.constprop.0, x.isra.0.cold
+_CLONES = (".constprop.", ".isra.", ".part.", ".cold", ".llvm.", ".lto_priv.")
+_MOST_NAMES = 200_000
+
+
+class UserRegisters(NamedTuple):
+    """What a task had in its registers when it entered the kernel; `orig_rax` is the system
+    call's number."""
+
+    orig_rax: int
+    rip: int
+    rsp: int
+    args: tuple[int, ...]  # rdi, rsi, rdx, r10, r8, r9
+
+
+class System:
+    """All tasks of one kernel, as they were when first asked for.
+
+    `limits` collects what could not be seen, each with its remedy; `notes` what is worth
+    knowing though it leaves nothing open; `cache` is for what providers found out.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.limits: list[str] = []
+        self.notes: list[str] = []
+        self.cache: dict[Any, Any] = {}
+        self.tasks = list(kernel.tasks())
+        self.by_address = {task.address: task for task in self.tasks if task.address}
+        self.by_tid = {task.tid: task for task in self.tasks if task.tid}
+        self.running = dict(kernel.running())
+        self._on_cpu = set(self.running.values())
+        self._names: dict[int, str] = {}
+        self._symbols: dict[int, Optional[Symbol]] = {}
+        self._states: dict[int, int] = {}
+
+    def limit(self, text: str) -> None:
+        """Note, once, something that could not be seen."""
+        if text not in self.limits:
+            self.limits.append(text)
+
+    def note(self, text: str) -> None:
+        """Note, once, something worth knowing."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def on_cpu(self, task: Task) -> bool:
+        """Whether the task is the current one of a CPU."""
+        return task in self._on_cpu
+
+    @cached_property
+    def _state_offset(self) -> int:
+        # 2f064a59a11f ("sched: Change task_struct::state", 5.14) made it unsigned and renamed it
+        offset = first_offset(self.kernel, ("task_struct", "__state"), ("task_struct", "state"))
+        if offset is None:
+            raise UnknownLayout("task_struct", "__state")
+        return offset
+
+    def state(self, task: Task) -> int:
+        """The task's state bits.  Raises ReadError, UnknownLayout."""
+        address = task.address or 0
+        known = self._states.get(address)
+        if known is None:
+            known = self._states[address] = self.kernel.u32(address + self._state_offset)
+        return known
+
+    def described(self, task: Task) -> Task:
+        """The task with its state's letter and for how many seconds it has been off the CPU."""
+        if not task.address:
+            return task
+        try:
+            exit_state = unsigned(self.kernel, task.address, "task_struct", "exit_state")
+            shown = states.letter(self.state(task), exit_state)
+        except FaultkitError:
+            return task
+        return task._replace(state=shown, seconds=self.seconds_off_cpu(task))
+
+    @cached_property
+    def _clocks(self) -> dict[int, tuple[int, int]]:
+        """(rq.clock, rq.clock_task) by CPU: the second leaves out time stolen by interrupts."""
+        runqueues = self.kernel.symbol("runqueues")
+        clocks: dict[int, tuple[int, int]] = {}
+        for cpu in self.running:
+            try:
+                rq = self.kernel.per_cpu(runqueues or 0, cpu)
+                clocks[cpu] = (
+                    pointer(self.kernel, rq, "rq", "clock"),
+                    pointer(self.kernel, rq, "rq", "clock_task"),
+                )
+            except FaultkitError:
+                continue
+        return clocks
+
+    def seconds_off_cpu(self, task: Task) -> Optional[float]:
+        """For how long the task has not run; None if it runs or that can't be told.
+
+        se.exec_start is the task clock of the task's CPU when it was last accounted for
+        (kernel/sched/fair.c, update_curr).  An idle CPU's clock stands still, the latest of all
+        is now.
+        """
+        clocks = self._clocks
+        if self.on_cpu(task) or not task.address or task.cpu not in clocks:
+            return None
+        try:
+            offset = need(self.kernel, "task_struct", "se") + need(
+                self.kernel, "sched_entity", "exec_start"
+            )
+            left = self.kernel.u64(task.address + offset)
+        except FaultkitError:
+            return None
+        clock, clock_task = clocks[task.cpu]
+        now = max(clock for clock, _ in clocks.values())
+        seconds = (now - (left + clock - clock_task)) / 1e9
+        return round(max(seconds, 0.0), 3) if left and seconds < 1e9 else None
+
+    def function(self, address: int) -> str:
+        """The function that a code address lies in, without the suffixes that compilers give to
+        its clones; "" if there is none."""
+        known = self._names.get(address)
+        if known is None:
+            symbol = self.symbol_at(address)
+            known = base_name(symbol.name) if symbol is not None else ""
+            self._names[address] = known
+        return known
+
+    def symbol_at(self, address: int) -> Optional[Symbol]:
+        """As the kernel's, remembered."""
+        if address not in self._symbols:
+            if len(self._symbols) > _MOST_NAMES:
+                self._symbols.clear()
+            self._symbols[address] = self.kernel.symbol_at(address)
+        return self._symbols[address]
+
+    @cached_property
+    def text_range(self) -> tuple[int, int]:
+        """[start, end) of the kernel's own code and, above it, the modules'."""
+        start = self.kernel.symbol("_stext") or 0xFFFF_FFFF_8000_0000
+        # modules lie above the kernel image, below the fixmap (Documentation/arch/x86/x86_64/mm)
+        return start, 0xFFFF_FFFF_FF00_0000
+
+    @cached_property
+    def thread_size(self) -> int:
+        """Bytes of a kernel stack."""
+        size = self.kernel.size("thread_union")
+        return size if size and size in (8192, 16384, 32768, 65536) else 16384
+
+    def stack_base(self, task: Task) -> int:
+        """The lowest address of the task's kernel stack.  Raises ReadError."""
+        return pointer(self.kernel, task.address or 0, "task_struct", "stack")
+
+    def stack_owner(self, address: int) -> Optional[Task]:
+        """Whose kernel stack the address lies in."""
+        stacks: Optional[dict[int, Task]] = self.cache.get("stacks")
+        if stacks is None:
+            stacks = self.cache["stacks"] = {}
+            for task in self.tasks:
+                try:
+                    stacks[self.stack_base(task)] = task
+                except ReadError:
+                    continue
+        # stacks are aligned to their size with CONFIG_VMAP_STACK, and from pages otherwise
+        return stacks.get(address & ~(self.thread_size - 1))
+
+    def flags(self, task: Task) -> int:
+        """The task's PF_* flags.  Raises ReadError."""
+        return unsigned(self.kernel, task.address or 0, "task_struct", "flags")
+
+    def is_user(self, task: Task) -> bool:
+        """Whether the task is a thread of a program, not a kernel thread."""
+        try:
+            if self.flags(task) & states.PF_KTHREAD:
+                return False
+            return pointer(self.kernel, task.address or 0, "task_struct", "mm") != 0
+        except FaultkitError:
+            return False
+
+    def user_registers(self, task: Task) -> Optional[UserRegisters]:
+        """The registers that the task entered the kernel with; None for kernel threads.
+
+        struct pt_regs ends the stack; with FRED (6.9, 65c9cc9e2c14) 16 bytes lie above it, so
+        it is where the segments are a user's.
+        """
+        if not self.is_user(task):
+            return None
+        size = self.kernel.size("pt_regs") or 168
+        try:
+            top = self.stack_base(task) + self.thread_size
+            for padding in (0, 16):
+                words = self.kernel.words(top - padding - size, size // 8)
+                # r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss
+                if words[17] & 0xFFFF in (0x33, 0x23) and words[20] & 0xFFFF == 0x2B:
+                    rdi, rsi, rdx = words[14], words[13], words[12]
+                    r10, r8, r9 = words[7], words[9], words[8]
+                    return UserRegisters(
+                        words[15], words[16], words[19], (rdi, rsi, rdx, r10, r8, r9)
+                    )
+        except (FaultkitError, IndexError):
+            pass
+        return None
+
+
+def base_name(name: str) -> str:
+    """A function's name without the suffixes of compiler-made clones."""
+    for suffix in _CLONES:
+        cut = name.find(suffix)
+        if cut > 0:
+            name = name[:cut]
+    return name
+
+
+def tasks_at(system: System, addresses: Iterable[int]) -> tuple[Task, ...]:
+    """The tasks with these task_structs, those that are none left out."""
+    found = (system.by_address.get(address) for address in addresses)
+    return tuple(task for task in found if task is not None)
