@@ -23,6 +23,7 @@ TEST_REQUIRES = [
     "pytest-rerunfailures>=12",
     "hypothesis>=6.80",
     "networkx>=2.8",
+    "drgn>=0.0.30; python_version >= '3.11'",
     "setuptools>=61",
     "wheel>=0.38",
     "ruff>=0.5; python_version >= '3.11'",

@@ -83,7 +83,7 @@ class Sleeper:
         """The distinct kernel pointers on the stack that are neither code nor the stack itself:
         what the sleeping functions work on is among them."""
         start, end = self.stack
-        low, high = self.system.text_range
+        low = self.system.text_range[0]
         for word in dict.fromkeys(self.words):
             if (
                 is_kernel_pointer(word)
