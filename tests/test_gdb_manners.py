@@ -125,7 +125,7 @@ def test_it_only_appends_to_the_path(tmp_path):
 
 def test_site_directory_gives_the_packages(tmp_path, stuck):
     """Without any package the report is plainer and says in a line how to mend that; with
-    FAULTKIT_SITE they are found."""
+    FAULTKIT_SITE they are found, and draw what is longer than a few rows."""
     file = copy_of_the_house(tmp_path)
     site = tmp_path / "site"
     site.mkdir()
@@ -146,16 +146,20 @@ def test_site_directory_gives_the_packages(tmp_path, stuck):
         "sys.meta_path.insert(0, Hide())\n"
     )
     words = ("-nx", "-ex", f"source {hide}", "-ex", f"source {file}")
-    command = ("-ex", "set faultkit color on", "-ex", f"deadlock {stuck.pid}")
-    plain = start(*words, *command)
+    words += ("-ex", "set faultkit color on")
+    plain = start(*words, "-ex", f"deadlock {stuck.pid}")
     assert "VERDICT: DEADLOCK: 1 cycle, 2 threads" in plain.stdout
     assert plain.stdout.count("PLAIN: ") == 2
     for package in ("tabulate", "pygments"):
         assert f"PLAIN: {package} is not installed; python3 -m pip install" in plain.stdout
     assert "\x1b" not in plain.stdout
-    rich = start(*words, *command, env={"FAULTKIT_SITE": f"/nowhere:{site}"})
-    assert rich.stdout.count("TABLE ") == 2
-    assert rich.stdout.count("PLAIN: ") == 1
+    found = {"FAULTKIT_SITE": f"/nowhere:{site}"}
+    few = start(*words, "-ex", f"deadlock {stuck.pid}", env=found)
+    with harness.running(SCENES["mutex-ring-12"], "dbg") as ring:
+        many = start(*words, "-ex", f"deadlock {ring.pid} --stacks none", env=found)
+    assert few.stdout.count("TABLE ") == 0
+    assert many.stdout.count("TABLE ") == 12
+    assert few.stdout.count("PLAIN: ") == many.stdout.count("PLAIN: ") == 1
 
 
 # --- what it leaves as it was -----------------------------------------------------------------

@@ -16,6 +16,7 @@ from faultkit.model import Finding, Frame, Lock, Report, SourceLine, Task, Wait
 from faultkit.render.dot import render_dot
 from faultkit.render.escape import clean
 from faultkit.render.machine import render_json
+from faultkit.render.style import FEW, Style, printed_length
 from faultkit.render.text import render_text
 
 NASTY = [
@@ -193,3 +194,21 @@ def test_clean_text_is_printable_and_plain_text_stays(text):
 def test_nasty_text_is_escaped(text):
     assert_harmless(clean(text))
     assert len(clean(text)) <= 240
+
+
+def test_few_rows_are_aligned_as_tabulate_does_it():
+    """Colours and all; tabulate is imported for more rows only."""
+    for color in (False, True):
+        style = Style(color)
+        rows = [(style.paint("*white*", who), "x" * number, "", f"held by T{number}")
+                for number, who in enumerate(("T2", "T13", "T4", "T5", "T6 of 7", "T7", "T8", "T9"))
+                ]  # fmt: skip
+        assert len(rows) == FEW
+        few = style.table(rows, 100)
+        more = style.table([*rows, rows[0]], 100)
+        assert few is not None and more is not None
+        assert few == more[:-1]
+        widest = max(map(printed_length, few))
+        assert style.table(rows, widest) == few
+        assert style.table(rows, widest - 1) is None
+        assert style.missing == []

@@ -1,7 +1,11 @@
 """Colour and tables, by pygments and tabulate; without them the same text, plainer."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Optional
+
+GAP = "  "  # between columns
+FEW = 8  # rows that need no tabulate, whose import takes longer than the diagnosis of a process
 
 
 class Style:
@@ -42,13 +46,41 @@ class Style:
         painted: str = highlight(text, lexer, TerminalFormatter()).rstrip("\n")
         return painted
 
-    def table(self, rows: Sequence[Sequence[str]]) -> Optional[list[str]]:
-        """The rows as aligned lines, None without tabulate."""
-        try:
-            from tabulate import tabulate
-        except ImportError:
+    def table(self, rows: Sequence[Sequence[str]], width: int) -> Optional[list[str]]:
+        """The rows as aligned lines; None if they are wider than `width` columns, or without
+        tabulate."""
+        if not _is_installed("tabulate"):
             if "tabulate" not in self.missing:
                 self.missing.append("tabulate")
             return None
+        widths = [max(map(printed_length, column)) for column in zip(*rows)]
+        if sum(widths) + len(GAP) * (len(widths) - 1) > width:
+            return None
+        if len(rows) <= FEW:
+            return [_aligned(row, widths) for row in rows]
+        from tabulate import tabulate
+
         table: str = tabulate(rows, tablefmt="plain", disable_numparse=True)
         return [line.rstrip() for line in table.splitlines()]
+
+
+def _is_installed(package: str) -> bool:
+    """Whether the package can be imported, without doing it."""
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = (cell + " " * (width - printed_length(cell)) for cell, width in zip(row, widths))
+    return GAP.join(cells).rstrip()
+
+
+def printed_length(line: str) -> int:
+    """Columns without the escape sequences that colours add."""
+    if "\x1b" not in line:
+        return len(line)
+    import re
+
+    return len(re.sub("\x1b\\[[0-9;]*m", "", line))

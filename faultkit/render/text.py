@@ -9,7 +9,7 @@ from typing import Optional
 from faultkit.model import Finding, Frame, Lock, Report, Task, Wait
 from faultkit.places import Place, waiting_call
 from faultkit.render.escape import clean
-from faultkit.render.style import Style
+from faultkit.render.style import Style, printed_length
 
 MOST_VICTIMS = 12  # named in the text; JSON has them all
 MOST_MEMBERS = 64
@@ -59,13 +59,13 @@ class _Text:
 
     def _line(self, text: str) -> None:
         """A line as it is, continued below, further in, where it is too long."""
-        if _printed_length(text) <= self._width:
+        if printed_length(text) <= self._width:
             self._lines.append(text)
             return
         margin = " " * (len(text) - len(text.lstrip(" ")) + 4)
         self._lines += textwrap.wrap(
             text,
-            self._width + len(text) - _printed_length(text),
+            self._width + len(text) - printed_length(text),
             subsequent_indent=margin,
             break_long_words=False,
             break_on_hyphens=False,
@@ -187,8 +187,8 @@ class _Text:
                     f"held by {holders}" if holders else "",
                 )
             )
-        table = self._style.table(rows)
-        if table is not None and all(_printed_length(line) + 2 <= self._width for line in table):
+        table = self._style.table(rows, self._width - 2)
+        if table is not None:
             self._lines += ["  " + line for line in table]
         else:
             for who, what, where, held in rows:
@@ -320,12 +320,3 @@ def _source_text(place: Optional[Place]) -> str:
     if place is None or not place.file or not place.line or not os.path.isfile(place.file):
         return ""
     return clean(linecache.getline(place.file, place.line).strip(), 100)
-
-
-def _printed_length(line: str) -> int:
-    """Columns without the escape sequences that colours add."""
-    if "\x1b" not in line:
-        return len(line)
-    import re
-
-    return len(re.sub("\x1b\\[[0-9;]*m", "", line))
