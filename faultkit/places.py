@@ -1,5 +1,6 @@
 """From a back trace to the one place a person wants to read: where their own code waits."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
@@ -20,6 +21,17 @@ _LIBRARIES = (
     "libm.",
 )  # fmt: skip
 
+# What lies in the kernel between the code that wants a lock and the scheduler: by source file, and
+# by function where there are no lines.
+_KERNEL_SOURCES = re.compile(
+    r"(^|/)(kernel/(sched|locking|rcu|time)|include|arch/x86/(include|entry))/"
+)
+_KERNEL_FUNCTIONS = re.compile(
+    r"_*(schedule|preempt_schedule|io_schedule|(ww_)?mutex_(lock|trylock)|(rt_)?mutex_|rwsem_|"
+    r"rwbase_|down|percpu_(down|rwsem)|wait_for_comm?|do_wait_for_common|(raw_)?spin_|raw_read_|"
+    r"raw_write_|native_queued_|queued_|pv_queued_|rt_spin_|switch_to|cond_resched)"
+)
+
 
 class Place(NamedTuple):
     """A source line, or without debug information a function."""
@@ -33,6 +45,8 @@ class Place(NamedTuple):
 def waiting_call(frames: Sequence[Frame]) -> Optional[Place]:
     """The innermost place in the program's own code, inlined functions included; None if the
     back trace is empty."""
+    if frames and frames[0].address >> 63:
+        return _waiting_kernel_call(frames)
     own = [frame for frame in frames if not _is_library(frame)]
     for frame in own:
         for source in frame.inlines:
@@ -44,6 +58,20 @@ def waiting_call(frames: Sequence[Frame]) -> Optional[Place]:
     if own:
         return Place(own[0].symbol, None, None, own[0])
     return Place(frames[0].symbol, None, None, frames[0]) if frames else None
+
+
+def _waiting_kernel_call(frames: Sequence[Frame]) -> Place:
+    """The innermost place outside of the scheduler and the locks' own code."""
+    for frame in frames:
+        lines = [source for source in frame.inlines if source.file and source.line]
+        for source in lines:
+            if not _KERNEL_SOURCES.search(source.file or "") and not _KERNEL_FUNCTIONS.match(
+                source.function or ""
+            ):
+                return Place(source.function, source.file, source.line, frame)
+        if not lines and frame.symbol and not _KERNEL_FUNCTIONS.match(frame.symbol):
+            return Place(frame.symbol, None, None, frame)
+    return Place(frames[0].symbol, None, None, frames[0])
 
 
 def _is_library_source(file: str) -> bool:

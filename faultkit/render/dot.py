@@ -41,7 +41,7 @@ class _Graph:
 
     def task(self, task: Task, color: str) -> str:
         label = f"{task.tid}" + (f" {task.name}" if task.name else "")
-        return self.node(f"task {task.pid} {task.tid}", label, "box", color)
+        return self.node(f"task {task.pid} {task.tid} {task.address}", label, "box", color)
 
     def lock(self, lock: Lock, color: str) -> str:
         label = lock.kind + "\n" + (lock.name or (f"{lock.address:#x}" if lock.address else ""))

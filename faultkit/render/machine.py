@@ -73,13 +73,16 @@ def _lock(lock: Lock, mode: Optional[str]) -> dict[str, Any]:
 
 
 def _task(task: Task) -> dict[str, Any]:
-    return {
+    told: dict[str, Any] = {
         "pid": task.pid,
         "tid": task.tid,
         "name": _clean(task.name),
         "state": task.state,
         "number": task.number,
     }
+    if task.address is not None:  # a kernel's
+        told.update(address=_hex(task.address), cpu=task.cpu, seconds_off_cpu=task.seconds)
+    return told
 
 
 def _frame(frame: Frame) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class _Text:
         self._locks: dict[tuple[object, ...], str] = {}
         members = (wait.task.pid for finding in report.findings for wait in finding.members)
         self._several_processes = len(set(members)) > 1
+        is_kernel = report.target["kind"] in ("vmcore", "live-kernel")
+        self._noun = "task" if is_kernel else "thread"
 
     def render(self) -> str:
         report = self._report
@@ -87,7 +89,9 @@ class _Text:
         report = self._report
         parts = [" ".join(("faultkit", report.host.get("faultkit") or "", report.command))]
         kind, name = report.target["kind"], clean(report.target["name"] or "?")
-        parts.append(name if kind == "core" and name.startswith("core") else f"{kind} {name}")
+        parts.append(name if kind and name.startswith(kind) else f"{kind} {name}")
+        if report.target.get("release"):
+            parts.append(f"Linux {clean(report.target['release'] or '', 80)}")
         if report.host.get("name"):
             version = (report.host.get("version") or "").rpartition(" ")[2]
             parts.append(f"{report.host['name']} {version}".strip())
@@ -107,7 +111,7 @@ class _Text:
         if cycles:
             threads = sum(len(finding.members) for finding in cycles)
             said.append(
-                f"DEADLOCK: {_count(len(cycles), 'cycle')}, {_count(threads, 'thread')}{resolved}"
+                f"DEADLOCK: {_count(len(cycles), 'cycle')}, {_count(threads, self._noun)}{resolved}"
             )
         for kind in dict.fromkeys(finding.type for finding in others):
             number = sum(1 for finding in others if finding.type == kind)
@@ -116,7 +120,7 @@ class _Text:
             return "; ".join(said) + ("; more could not be seen" if report.limits else "")
         if report.verdict == "inconclusive":
             return f"INCONCLUSIVE: no deadlock among what could be seen{resolved}; see LIMIT"
-        looked_at = _count(report.counts.get("tasks", 0), "thread")
+        looked_at = _count(report.counts.get("tasks", 0), self._noun)
         return f"NOT FOUND: {looked_at}, no deadlock{resolved}"
 
     def _verdict_color(self) -> str:
@@ -124,9 +128,11 @@ class _Text:
 
     def _task(self, task: Task, long: bool = False) -> str:
         """"T2", or "4713" where the debugger has no number for it; `long` adds who that is."""
-        short = f"T{task.number}" if task.number else str(task.tid)
+        short = f"T{task.number}" if task.number else _pid(task)
         if not long:
             return short
+        if task.address is not None:
+            return _kernel_task(task)
         words = [f"{short} LWP {task.tid}" if task.number else f"LWP {task.tid}"]
         if task.name:
             words.append(f'"{clean(task.name, 40)}"')
@@ -231,7 +237,7 @@ class _Text:
         more = len(finding.victims) - MOST_VICTIMS
         names += f" and {more} more" if more > 0 else ""
         queue = "queue behind it" if len(finding.victims) > 1 else "queues behind it"
-        count = _count(len(finding.victims), "more thread")
+        count = _count(len(finding.victims), f"more {self._noun}")
         self._wrapped("  VICTIMS: ", f"{count} {queue}: {names}")
 
     def _evidence(self, members: Sequence[Wait], kind: str) -> None:
@@ -293,6 +299,27 @@ class _Text:
                 self._line(f"    #{frame.index:<2} {name}{inline} at {file}:{source.line or '?'}")
         if len(frames) > MOST_FRAMES:
             self._line(f"    ... {len(frames) - MOST_FRAMES} more frames")
+
+
+def _pid(task: Task) -> str:
+    """The thread's id; the idle tasks, which all have 0, with their CPU."""
+    return str(task.tid) if task.tid or task.cpu is None else f"swapper/{task.cpu}"
+
+
+def _kernel_task(task: Task) -> str:
+    """ "PID 4711 "ingest" CPU 1 D 12.3 s": who, where, and for how long off the CPU."""
+    words = [f"PID {task.tid}"]
+    if task.name:
+        words.append(f'"{clean(task.name, 40)}"')
+    if task.pid != task.tid:
+        words.append(f"of process {task.pid}")
+    if task.cpu is not None:
+        words.append(f"CPU {task.cpu}")
+    if task.state:
+        words.append(task.state)
+    if task.seconds is not None:
+        words.append(f"{task.seconds:.1f} s")
+    return " ".join(words)
 
 
 def _count(number: int, noun: str) -> str:
