@@ -27,9 +27,11 @@ _KERNEL_SOURCES = re.compile(
     r"(^|/)(kernel/(sched|locking|rcu|time)|include|arch/x86/(include|entry))/"
 )
 _KERNEL_FUNCTIONS = re.compile(
-    r"_*(schedule|preempt_schedule|io_schedule|(ww_)?mutex_(lock|trylock)|(rt_)?mutex_|rwsem_|"
-    r"rwbase_|down|percpu_(down|rwsem)|wait_for_comm?|do_wait_for_common|(raw_)?spin_|raw_read_|"
-    r"raw_write_|native_queued_|queued_|pv_queued_|rt_spin_|switch_to|cond_resched)"
+    r"_*(schedule(_\w+)?|preempt_schedule\w*|io_schedule\w*|switch_to\w*|cond_resched\w*|"
+    r"(ww_|rt_)?mutex_(slow)?(try)?lock\w*|rwsem_(down|mark|wake)\w*|rwbase_\w+|"
+    r"down(_(read|write|interruptible|killable|timeout|trylock|common|nested))*|"
+    r"percpu_(down_\w+|rwsem_\w+)|(do_)?wait_for_comm?on|wait_for_completion\w*|"
+    r"(raw_)?(spin|read|write)_lock\w*|(native_|pv_)?queued_\w+lock\w*)(\.\w+)*$"
 )
 
 
