@@ -113,13 +113,19 @@ def list_head_of(sleeper: Sleeper, waiter: int, type_name: str, links: str) -> O
 
     Everything that a lock's slow path queues lives on the stack of the task that waits.
     """
-    kernel = sleeper.kernel
-    try:
-        node = waiter + need(kernel, type_name, links)
-        heads = [other for other in ring(kernel, node) if sleeper.system.stack_owner(other) is None]
-    except (BrokenList, ReadError):
-        return None
-    return heads[0] if len(heads) == 1 else None
+    system = sleeper.system
+    node = waiter + need(sleeper.kernel, type_name, links)
+    known: dict[int, Optional[int]] = system.cache.setdefault("list heads", {})
+    if node not in known:  # thousands may queue on one lock: the ring is walked once
+        try:
+            nodes = [node, *ring(sleeper.kernel, node)]
+        except (BrokenList, ReadError):
+            nodes = [node]
+        heads = [other for other in nodes if system.stack_owner(other) is None]
+        head = heads[0] if len(heads) == 1 else None
+        known.update(dict.fromkeys(nodes, head))
+    return known[node]
+
 
 
 def queued_tasks(

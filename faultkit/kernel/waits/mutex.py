@@ -71,10 +71,14 @@ def _mutex_of(sleeper: Sleeper, waiter: int) -> Optional[int]:
 def _by_first_waiter(sleeper: Sleeper, waiter: int, first_at: int) -> Optional[int]:
     kernel = sleeper.kernel
     links = need(kernel, "mutex_waiter", "list")
+    known: dict[int, int] = sleeper.system.cache.setdefault("mutexes by waiter", {})
+    if waiter in known:
+        return known[waiter]
     members = {waiter, *(node - links for node in ring(kernel, waiter + links))}
     for candidate in sleeper.pointers():
         try:
             if kernel.u64(candidate + first_at) in members:
+                known.update(dict.fromkeys(members, candidate))
                 return candidate
         except FaultkitError:
             continue
