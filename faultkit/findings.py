@@ -99,7 +99,7 @@ def verdict_of(findings: list[Finding], limits: list[str]) -> str:
     return FOUND if findings else NOT_FOUND
 
 
-def count(tasks: Sized, running: Sized, waits: Mapping[Task, Wait]) -> dict[str, int]:
+def counts_of(tasks: Sized, running: Sized, waits: Mapping[Task, Wait]) -> dict[str, int]:
     """How many tasks there are, how many wait for another, and for how many that is known."""
     waiters = [wait for wait in waits.values() if wait.needs == HELD or wait.holders]
     return {

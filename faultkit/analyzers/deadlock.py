@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 from faultkit.details import with_details
-from faultkit.findings import count, find, summarise, verdict_of
+from faultkit.findings import counts_of, find, summarise, verdict_of
 from faultkit.graph import WaitGraph
 from faultkit.kernel.target import Kernel
 from faultkit.model import Finding, Report
@@ -73,7 +73,7 @@ def _analyze(world: World, host: dict[str, Optional[str]], options: Options) -> 
         verdict_of(findings, limits),
         findings=findings,
         limits=limits,
-        counts=count(snapshot.tasks, snapshot.running, snapshot.waits),
+        counts=counts_of(snapshot.tasks, snapshot.running, snapshot.waits),
     )
     report.summary = summarise(report)
     report.notes = world.notes
@@ -162,6 +162,10 @@ def analyze_kernel(
     snapshot.settle()
     graph = WaitGraph(snapshot.waits, snapshot.tasks)
     findings = find(graph)
+    if kernel.live and findings:
+        from faultkit.kernel import recheck
+
+        findings = recheck.still_standing(snapshot, findings)
     limits = snapshot.limits(findings)
     findings = [with_details(system, finding, options.stacks) for finding in findings]
     report = Report(
@@ -171,7 +175,7 @@ def analyze_kernel(
         verdict_of(findings, limits),
         findings=findings,
         limits=limits,
-        counts=count(snapshot.tasks, snapshot.running, snapshot.waits),
+        counts=counts_of(snapshot.tasks, snapshot.running, snapshot.waits),
     )
     report.summary = summarise(report)
     report.notes = system.notes
