@@ -6,17 +6,19 @@ PYTHON := .venv/bin/python
 export GDB
 
 DEMO_PACKAGES := gdb:$(GDB) gcc:gcc libc6-dev python3-venv
-TEST_PACKAGES := $(DEMO_PACKAGES) g++:g++ libc6-dbg musl-tools:musl-gcc golang-go:go rustc:rustc \
+CRASH_PACKAGES := make:make gcc:gcc g++:g++ crash libpython3-dev
+TEST_PACKAGES := $(DEMO_PACKAGES) $(CRASH_PACKAGES) g++:g++ libc6-dbg musl-tools:musl-gcc golang-go:go rustc:rustc \
 	graphviz:dot procps:ps debootstrap:debootstrap binutils:objcopy git:git
 MATRIX := trixie bullseye bookworm
 
 # For the Python that gdb embeds: the first `source` need not compile.
 COMPILE = $$(tools/gdb-python) -m compileall -q faultkit gdb_ext || true
 
-.PHONY: help demo test test-full lint pytest test-matrix bench docs clean
+.PHONY: help demo crash-ext test test-full lint pytest test-matrix bench docs clean
 
 help:
 	@echo "make demo         a program that deadlocks, and its diagnosis"
+	@echo "make crash-ext    build crash_ext/faultkit.so, for crash's extend"
 	@echo "make test         all the checks: ruff, mypy, pytest"
 	@echo "make test-full    every scenario in every variant and mode: an hour"
 	@echo "make lint         ruff and mypy only"
@@ -31,12 +33,18 @@ demo:
 	@$(COMPILE)
 	@tools/demo
 
+# What `extend crash_ext/faultkit.so` needs: crash's package brings defs.h.
+crash-ext:
+	@tools/apt $(CRASH_PACKAGES)
+	@$(MAKE) --no-print-directory -C crash_ext/src
+
 test: setup lint pytest
 
 .PHONY: setup
 setup:
 	@tools/apt $(TEST_PACKAGES)
 	@tools/venv test
+	@$(MAKE) --no-print-directory -s -C crash_ext/src
 	@$(COMPILE)
 
 lint: setup
@@ -68,5 +76,6 @@ build/transfer: examples/transfer.c
 	$(MAKE) -C examples
 
 clean:
+	$(MAKE) -C crash_ext/src clean
 	rm -rf build dist *.egg-info .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The host crash: by faultkit.so, which embeds Python, or inside PyKdump."""

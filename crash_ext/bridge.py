@@ -1,0 +1,80 @@
+"""What a CrashKernel needs of crash: plain values, by C (embedded.py) or by PyKdump's modules."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, Optional
+
+
+class BridgeError(Exception):
+    """crash refused; what it said."""
+
+
+class Listed(NamedTuple):
+    """A task as crash lists it: address of its task_struct, ids, name, CPU."""
+
+    address: int
+    tid: int
+    pid: int
+    name: str
+    cpu: int
+
+
+class Bridge(ABC):
+    """crash, from inside.  Nothing is remembered here; every method may raise BridgeError."""
+
+    version: str  # of crash
+    dumpfile: Optional[str]  # as it was named; None on a live system
+    namelist: Optional[str]  # the vmlinux
+    live: bool
+
+    @abstractmethod
+    def read(self, address: int, size: int) -> bytes:
+        """Kernel virtual memory, all of it."""
+
+    @abstractmethod
+    def read_physical(self, address: int, size: int) -> bytes:
+        """Physical memory, all of it."""
+
+    @abstractmethod
+    def translate(self, task: int, address: int) -> tuple[Optional[int], bool]:
+        """The physical address behind a user-space one, in the process of the task_struct `task`,
+        or None; and whether its page was swapped out."""
+
+    @abstractmethod
+    def symbol(self, name: str) -> Optional[int]:
+        """The address of a symbol."""
+
+    @abstractmethod
+    def lookup(self, address: int) -> Optional[tuple[str, int, Optional[str]]]:
+        """(name, offset, module) of the symbol before `address`."""
+
+    @abstractmethod
+    def bounds(self, address: int) -> Optional[tuple[int, int]]:
+        """[start, end): from the symbol before `address` to the next one."""
+
+    @abstractmethod
+    def line(self, address: int) -> str:
+        """"FILE: LINE" of a code address, or ""."""
+
+    @abstractmethod
+    def offset(self, type_name: str, member: str) -> Optional[int]:
+        """Offset in bytes of a direct member of a struct, union or typedef."""
+
+    @abstractmethod
+    def size(self, type_name: str, member: Optional[str] = None) -> Optional[int]:
+        """Size in bytes of a type, or of a direct member of it."""
+
+    @abstractmethod
+    def enumerator(self, name: str) -> Optional[int]:
+        """The value of an enumeration constant."""
+
+    @abstractmethod
+    def tasks(self, tgid_offset: int) -> list[Listed]:
+        """All tasks that crash knows; `tgid_offset` is that of task_struct.tgid."""
+
+    @abstractmethod
+    def run(self, command: str) -> str:
+        """What a command of crash prints; BridgeError with its error message, if any."""
+
+    @abstractmethod
+    def gdb(self, command: str) -> str:
+        """What a command of the gdb in crash prints."""

@@ -1,0 +1,237 @@
+"""faultkit's commands in crash: from the words typed to the report shown."""
+
+import os
+import sys
+from abc import ABC, abstractmethod
+from typing import Callable, NamedTuple, Optional
+
+from crash_ext.bridge import Bridge, BridgeError
+from faultkit import __version__
+from faultkit.target import FaultkitError
+
+WIDEST = 100
+
+
+class Session(ABC):
+    """What runs the commands: crash with Python embedded, or PyKdump."""
+
+    name: str
+    bridge: Bridge
+
+    @abstractmethod
+    def is_terminal(self) -> bool:
+        """Whether what is printed goes to a terminal, without a pager between."""
+
+
+class Command(NamedTuple):
+    """A command: what it does, and what `help` says of it.
+
+    No "%" may stand in `short` and `synopsis`: crash takes them for a format.
+    """
+
+    run: Callable[[list[str], Session], None]
+    short: str
+    synopsis: str
+    description: str
+    bare: bool = True  # known by its own name, too, where that is free
+
+
+def _deadlock(words: list[str], session: Session) -> None:
+    from crash_ext.kernel import CrashKernel
+    from faultkit.analyzers.deadlock import Options, analyze_kernel
+    from faultkit.options import parse_deadlock
+    from faultkit.render import deliver
+
+    arguments = parse_deadlock(words)
+    if arguments.pids:
+        raise FaultkitError("takes no process ids here: all tasks of the kernel are examined")
+    options = Options(arguments.stacks, names=arguments.names_all)
+    report = analyze_kernel(CrashKernel(session.bridge), host(session), options)
+    deliver(report, arguments, sys.stdout.write, width(session), colored(session))
+
+
+def _python(words: list[str], session: Session) -> None:
+    from crash_ext.kernel import CrashKernel
+
+    if not words:
+        raise FaultkitError("no file given", "faultkit python FILE [ARGUMENT...]")
+    path = os.path.expanduser(words[0])
+    with open(path, encoding="utf-8") as file:
+        code = compile(file.read(), path, "exec")
+    saved = sys.argv
+    sys.argv = [path, *words[1:]]
+    try:
+        kernel = CrashKernel(session.bridge)
+        exec(code, {"__name__": "__main__", "__file__": path, "kernel": kernel})
+    except SystemExit as leaving:
+        if isinstance(leaving.code, str):
+            raise FaultkitError(leaving.code) from None
+    except (FaultkitError, OSError):
+        raise
+    except Exception:
+        import traceback
+
+        sys.stdout.write(traceback.format_exc())  # of the user's own program
+    finally:
+        sys.argv = saved
+
+
+COMMANDS = {
+    "deadlock": Command(
+        _deadlock,
+        "find deadlocks: who waits for whom, the cycle, and who queues behind it",
+        "[--stacks cycle|all|none] [--json FILE] [--dot FILE] [--svg FILE] [--output FILE]",
+        """\
+  Examines all tasks of the dump, or of the live kernel: which lock each blocked
+  task waits for, who holds it, and whether the waits close a cycle.  It says on
+  what evidence, and what could not be seen.
+
+    --stacks WHICH  back traces: of the members of cycles (default), all, none
+    --json FILE     the report for machines ("-": standard output, alone)
+    --dot FILE      the wait graph for graphviz
+    --svg FILE      the same drawn, if graphviz is installed
+    --output FILE   the report goes to FILE instead of the terminal
+
+  Load the debug information of modules first (mod -S, or mod -s NAME) to have
+  source lines and the types of their own.
+
+EXAMPLE
+  The report of a dump, and the same for a ticket and for a program:
+
+    crash> deadlock
+    crash> deadlock --output report.txt --json report.json
+    crash> deadlock > report.txt""",
+    ),
+    "python": Command(
+        _python,
+        "run a Python file in the Python that faultkit has embedded",
+        "FILE [ARGUMENT...]",
+        """\
+  Runs FILE with sys.argv set, and with `kernel` defined: the dump as faultkit's
+  commands see it, a faultkit.kernel.target.Kernel.
+
+EXAMPLE
+  With a file pids.py that holds
+
+    for task in kernel.tasks():
+        print(task.tid, task.name)
+
+    crash> faultkit python pids.py""",
+        bare=False,
+    ),
+}
+
+PREFIX = Command(
+    lambda words, session: None,
+    "diagnose deadlocks and other faults of the kernel",
+    "COMMAND [ARGUMENT...]",
+    "",
+)
+
+
+def _prefix_description() -> str:
+    longest = max(map(len, COMMANDS))
+    lines = ["  The commands, each with its own help (faultkit COMMAND --help):", ""]
+    lines += [f"    {name:{longest}}  {command.short}" for name, command in COMMANDS.items()]
+    bare = ", ".join(name for name, command in COMMANDS.items() if command.bare)
+    lines += ["", f"  Known without the prefix, too, unless crash has another by that name: {bare}"]
+    lines += ["", "EXAMPLE", "    crash> faultkit deadlock"]
+    return "\n".join(lines)
+
+
+def help_tables() -> list[tuple[str, list[str]]]:
+    """[(name, [name, short text, synopsis, line of description...]), ...] for crash's `help`."""
+    prefix = PREFIX._replace(description=_prefix_description())
+    every = {"faultkit": prefix, **{name: c for name, c in COMMANDS.items() if c.bare}}
+    return [
+        (name, [name, command.short, command.synopsis, *command.description.splitlines()])
+        for name, command in every.items()
+    ]
+
+
+def _help(name: str) -> str:
+    """As crash's own `help` prints it, for what it does not know."""
+    if name == "faultkit":
+        command = PREFIX._replace(description=_prefix_description())
+    else:
+        command = COMMANDS[name]
+        name = name if command.bare else f"faultkit {name}"
+    return (
+        f"\nNAME\n  {name} - {command.short}\n\nSYNOPSIS\n  {name} {command.synopsis}\n\n"
+        f"DESCRIPTION\n{command.description}\n\n"
+    )
+
+
+def run(words: list[str], session: Session) -> None:
+    """Run the command typed as `words`.  What goes wrong is printed, in one line; Ctrl-C and a
+    reader that left early are raised."""
+    said = words[0]
+    rest = words[1:]
+    try:
+        if said == "faultkit":
+            if not rest or rest[0] in ("-h", "--help", "help"):
+                sys.stdout.write(_help(_known(rest[1]) if len(rest) > 1 else "faultkit"))
+                return
+            said, rest = _known(rest[0]), rest[1:]
+        if rest[:1] in (["-h"], ["--help"]):
+            sys.stdout.write(_help(said))
+            return
+        COMMANDS[said].run(rest, session)
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise
+    except FaultkitError as error:
+        _say(said, str(error))
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        _say(said, f"{named}{error.strerror or error}")
+    except BridgeError as error:
+        _say(said, f"crash failed: {error}")
+    except Exception as error:
+        _say(said, _unforeseen(error))
+
+
+def _known(name: str) -> str:
+    if name not in COMMANDS:
+        raise FaultkitError(f"no command `{name}`", "see `faultkit`")
+    return name
+
+
+def _say(name: str, message: str) -> None:
+    from faultkit.render.escape import clean
+
+    sys.stdout.write(f"{name}: {clean(' '.join(message.split()), 1000)}\n")
+
+
+def _unforeseen(error: Exception) -> str:
+    """A mistake of ours in one line, with the place to report."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = ""
+    if place is not None:
+        where = f" at {os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}"
+    said = f"internal error: {type(error).__name__}: {error}{where}"
+    return f"{said}; please report it with the output of `faultkit doctor`"
+
+
+def host(session: Session) -> dict[str, Optional[str]]:
+    """What runs us, for the report."""
+    return {"name": session.name, "version": session.bridge.version, "faultkit": __version__}
+
+
+def width(session: Session) -> int:
+    """Columns for a report: the terminal's, at most 100."""
+    if not session.is_terminal():
+        return WIDEST
+    try:
+        return min(os.get_terminal_size(1).columns or WIDEST, WIDEST)
+    except OSError:
+        return WIDEST
+
+
+def colored(session: Session) -> bool:
+    """Whether to colour: on a terminal, unless NO_COLOR or TERM=dumb.  crash's pager would show
+    the codes, so there is colour only with `set scroll off`."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    return session.is_terminal()

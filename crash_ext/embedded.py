@@ -1,0 +1,162 @@
+"""The host by faultkit.so: Python embedded in crash, with the C module _faultkit."""
+
+import io
+import os
+import signal
+import sys
+from typing import Any, Callable, Optional, TypeVar
+
+import _faultkit
+
+from crash_ext import commands
+from crash_ext.bridge import Bridge, BridgeError, Listed
+
+T = TypeVar("T")
+
+
+class Output(io.TextIOBase):
+    """sys.stdout, onto the output of the running command: terminal, pager, pipe or file.
+
+    Kept back until flushed: crash sets its pipes and files unbuffered.
+    """
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self._pieces.append(text)
+        self._size += len(text)
+        if self._size > 1 << 15:
+            self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        text = "".join(self._pieces)
+        self.discard()
+        if text:
+            _faultkit.write(text.encode("utf-8", "backslashreplace"))
+
+    def discard(self) -> None:
+        """Forget what is kept: its reader is gone, and the next command has another one."""
+        self._pieces, self._size = [], 0
+
+
+def _asked(call: Callable[..., T], *arguments: Any) -> T:
+    try:
+        return call(*arguments)
+    except _faultkit.Error as error:
+        raise BridgeError(str(error).strip()) from None
+
+
+class EmbeddedBridge(Bridge):
+    """crash by its own functions."""
+
+    def __init__(self) -> None:
+        about = _faultkit.about()
+        self.version = about["version"]
+        self.dumpfile = about["dumpfile"]
+        self.namelist = about["namelist"]
+        self.live = about["live"]
+        self.symbol = _faultkit.symbol  # type: ignore[method-assign]
+
+    def read(self, address: int, size: int) -> bytes:
+        try:
+            return _faultkit.read(address, size)
+        except _faultkit.Error as error:
+            raise BridgeError(str(error)) from None
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        return _asked(_faultkit.read_physical, address, size)
+
+    def translate(self, task: int, address: int) -> tuple[Optional[int], bool]:
+        physical, swapped = _asked(_faultkit.translate, task, address)
+        return physical, bool(swapped)
+
+    def symbol(self, name: str) -> Optional[int]:
+        return _faultkit.symbol(name)
+
+    def lookup(self, address: int) -> Optional[tuple[str, int, Optional[str]]]:
+        return _asked(_faultkit.lookup, address)
+
+    def bounds(self, address: int) -> Optional[tuple[int, int]]:
+        return _asked(_faultkit.bounds, address)
+
+    def line(self, address: int) -> str:
+        return _asked(_faultkit.line, address)
+
+    def offset(self, type_name: str, member: str) -> Optional[int]:
+        return _faultkit.offset(type_name, member)
+
+    def size(self, type_name: str, member: Optional[str] = None) -> Optional[int]:
+        return _faultkit.size(type_name, member)
+
+    def enumerator(self, name: str) -> Optional[int]:
+        return _faultkit.enumerator(name)
+
+    def tasks(self, tgid_offset: int) -> list[Listed]:
+        return [Listed(*task) for task in _faultkit.tasks(tgid_offset)]
+
+    def run(self, command: str) -> str:
+        text, errors = _asked(_faultkit.run, command)
+        if errors and not text:
+            raise BridgeError(errors.strip())
+        return text
+
+    def gdb(self, command: str) -> str:
+        text, errors = _asked(_faultkit.gdb, command)
+        if errors and not text:
+            raise BridgeError(errors.strip())
+        return text
+
+
+class EmbeddedSession(commands.Session):
+    """What the commands are told of their surroundings."""
+
+    name = "crash"
+
+    def __init__(self) -> None:
+        self.bridge = EmbeddedBridge()
+
+    def is_terminal(self) -> bool:
+        return _faultkit.is_terminal()
+
+
+def start() -> "tuple[Callable[[list[str]], None], list[tuple[str, list[str]]]]":
+    """The function that runs all commands, and [(name, lines of help), ...]."""
+    # Python's own handler is needed for KeyboardInterrupt; C puts crash's back behind it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdout = Output()
+    sys.modules["readline"] = None  # type: ignore[assignment]  # it would take over crash's keys
+    if not getattr(sys, "argv", None):
+        sys.argv = ["faultkit"]
+    return dispatch, commands.help_tables()
+
+
+def dispatch(words: list[str]) -> None:
+    """Run one command; nothing is raised."""
+    output = sys.stdout
+    try:
+        try:
+            commands.run(words, EmbeddedSession())
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        pass  # the pager or `| head` has seen enough
+    except KeyboardInterrupt:
+        _complain(words, "interrupted")
+    except OSError as error:
+        _complain(words, error.strerror or str(error))
+    finally:
+        if isinstance(output, Output):
+            output.discard()
+
+
+def _complain(words: list[str], message: str) -> None:
+    os.write(2, f"{words[0]}: {message}\n".encode("utf-8", "backslashreplace"))

@@ -1,0 +1,304 @@
+"""CrashKernel: what crash shows, as a Kernel."""
+
+import re
+from collections.abc import Sequence
+from typing import Optional
+
+from crash_ext import backtrace
+from crash_ext.bridge import Bridge, BridgeError
+from faultkit.kernel.target import Kernel, Symbol
+from faultkit.model import Frame, SourceLine, Task
+from faultkit.target import FaultkitError, ReadError
+
+PAGE = 4096
+MOST_CPUS = 8192  # include/linux/threads.h, NR_CPUS at most
+LONGEST_FUNCTION = 1 << 20
+
+
+class CrashKernel(Kernel):
+    """The dump, or the live kernel, of a session of crash.
+
+    Types and symbols are asked for once.  A kernel lives for one command: `mod -s` between two
+    of them adds types.
+    """
+
+    def __init__(self, bridge: Bridge) -> None:
+        self.bridge = bridge
+        self.live = bridge.live
+        self.kind = "live-kernel" if bridge.live else "vmcore"
+        self._symbols: dict[str, Optional[int]] = {}
+        self._covering: dict[int, Optional[Symbol]] = {}
+        self._bounds: dict[int, Optional[tuple[int, int]]] = {}
+        self._offsets: dict[tuple[str, str], Optional[int]] = {}
+        self._sizes: dict[tuple[str, Optional[str]], Optional[int]] = {}
+        self._enumerators: dict[str, Optional[int]] = {}
+        self._per_cpu: dict[int, int] = {}
+        self._tasks: Optional[list[Task]] = None
+        self._registers: Optional[dict[int, dict[str, int]]] = None
+        self.release = self._release()
+
+    @property
+    def name(self) -> str:
+        return self.bridge.dumpfile or "/proc/kcore"
+
+    def _release(self) -> Optional[str]:
+        """include/linux/utsname.h: init_uts_ns.name.release."""
+        namespace = self.symbol("init_uts_ns")
+        offset = self.offset("uts_namespace", "name")
+        inner = self.offset("new_utsname", "release")
+        if namespace is None or offset is None or inner is None:
+            return None
+        try:
+            text = self.read(namespace + offset + inner, 65).split(b"\0")[0]
+        except ReadError:
+            return None
+        return text.decode("ascii", "backslashreplace")
+
+    # Memory
+
+    def read(self, address: int, size: int) -> bytes:
+        try:
+            return self.bridge.read(address, size)
+        except (BridgeError, OverflowError, ValueError):
+            raise ReadError(address, size) from None
+
+    def read_user(self, task: Task, address: int, size: int) -> bytes:
+        if task.address is None:
+            raise ReadError(address, size)
+        pieces = []
+        at, end = address, address + size
+        while at < end:
+            piece = min(end - at, PAGE - at % PAGE)
+            pieces.append(self._read_user_page(task.address, at, piece))
+            at += piece
+        return b"".join(pieces)
+
+    def _read_user_page(self, task: int, address: int, size: int) -> bytes:
+        try:
+            physical, swapped = self.bridge.translate(task, address)
+        except (BridgeError, OverflowError):
+            raise ReadError(address, size) from None
+        if physical is None:
+            raise UserPageError(address, size, SWAPPED_OUT if swapped else None)
+        try:
+            return self.bridge.read_physical(physical, size)
+        except (BridgeError, OverflowError, ValueError):
+            raise UserPageError(address, size, LEFT_OUT) from None
+
+    # Symbols and types
+
+    def symbol(self, name: str) -> Optional[int]:
+        if name not in self._symbols:
+            self._symbols[name] = self.bridge.symbol(name)
+        return self._symbols[name]
+
+    def symbol_at(self, address: int) -> Optional[Symbol]:
+        if address not in self._covering:
+            self._covering[address] = self._symbol_at(address)
+        return self._covering[address]
+
+    def _symbol_at(self, address: int) -> Optional[Symbol]:
+        try:
+            found = self.bridge.lookup(address)
+        except (BridgeError, OverflowError):
+            return None
+        # crash marks where modules' sections begin and end by symbols of its own.
+        if found is None or found[0].startswith("_MODULE_"):
+            return None
+        return Symbol(*found)
+
+    def function_bounds(self, address: int) -> Optional[tuple[int, int]]:
+        symbol = self.symbol_at(address)
+        if symbol is None:
+            return None
+        start = address - symbol.offset
+        if start not in self._bounds:
+            try:
+                bounds = self.bridge.bounds(start)
+            except BridgeError:
+                bounds = None
+            if bounds is not None and bounds[1] - start > LONGEST_FUNCTION:
+                bounds = None
+            self._bounds[start] = bounds
+        return self._bounds[start]
+
+    def offset(self, type_name: str, member: str) -> Optional[int]:
+        key = (type_name, member)
+        if key not in self._offsets:
+            self._offsets[key] = self._offset(type_name, member)
+        return self._offsets[key]
+
+    def _offset(self, type_name: str, member: str) -> Optional[int]:
+        # What gdb does not know takes it milliseconds to deny, for each member anew.
+        if self.size(type_name) is None:
+            return None
+        if "." not in member and "[" not in member:
+            found = self.bridge.offset(type_name, member)
+            if found is not None:
+                return found
+        return self._expression(type_name, "(unsigned long) &((%s *) 0)->" + member)
+
+    def size(self, type_name: str, member: Optional[str] = None) -> Optional[int]:
+        key = (type_name, member)
+        if key not in self._sizes:
+            self._sizes[key] = self._size(type_name, member)
+        return self._sizes[key]
+
+    def _size(self, type_name: str, member: Optional[str]) -> Optional[int]:
+        if member is None:
+            return self.bridge.size(type_name)
+        if self.size(type_name) is None:
+            return None
+        return self._expression(type_name, "sizeof(((%s *) 0)->" + member + ")")
+
+    def _expression(self, type_name: str, expression: str) -> Optional[int]:
+        """The value of an expression in C over a type, which gdb wants with its kind."""
+        for kind in ("struct ", "union ", ""):
+            try:
+                text = self.bridge.gdb('printf "%lu", ' + expression % (kind + type_name))
+            except BridgeError:
+                continue
+            if text.strip().isdigit():
+                return int(text)
+        return None
+
+    def enumerator(self, name: str) -> Optional[int]:
+        if name not in self._enumerators:
+            self._enumerators[name] = self.bridge.enumerator(name)
+        return self._enumerators[name]
+
+    # Tasks and CPUs
+
+    def tasks(self) -> Sequence[Task]:
+        if self._tasks is None:
+            tgid = self.offset("task_struct", "tgid")
+            if tgid is None:
+                raise FaultkitError(
+                    "this vmlinux has no debug information of task_struct",
+                    "start crash with the vmlinux of the kernel's debug package",
+                )
+            self._tasks = [
+                Task(task.pid, task.tid, task.name, address=task.address, cpu=task.cpu)
+                for task in self.bridge.tasks(tgid)
+            ]
+        return self._tasks
+
+    def running(self) -> dict[int, Task]:
+        """By each CPU's runqueue (kernel/sched/sched.h, struct rq)."""
+        queues, current = self.symbol("runqueues"), self.offset("rq", "curr")
+        if queues is None or current is None:
+            return {}
+        by_address = {task.address: task for task in self.tasks()}
+        found = {}
+        for cpu in self.cpus():
+            try:
+                task = by_address.get(self.u64(self.per_cpu(queues, cpu) + current))
+            except ReadError:
+                continue
+            if task is not None:
+                found[cpu] = task
+        return found
+
+    def cpus(self) -> list[int]:
+        """The CPUs' numbers: all present ones, as a panic takes the others offline
+        (arch/x86/kernel/process.c, stop_this_cpu(); kernel/cpu.c, __cpu_present_mask)."""
+        mask = self.symbol("__cpu_present_mask")
+        size = self.size("cpumask")
+        if mask is None or size is None or size > MOST_CPUS // 8:
+            return [0]
+        try:
+            bits = int.from_bytes(self.read(mask, size), "little")
+        except ReadError:
+            return [0]
+        return [cpu for cpu in range(8 * size) if bits >> cpu & 1] or [0]
+
+    def per_cpu(self, address: int, cpu: int) -> int:
+        """include/asm-generic/percpu.h: __per_cpu_offset[cpu]; none on a kernel for one CPU."""
+        if cpu not in self._per_cpu:
+            offsets = self.symbol("__per_cpu_offset")
+            self._per_cpu[cpu] = self.u64(offsets + 8 * cpu) if offsets is not None else 0
+        return (address + self._per_cpu[cpu]) & (1 << 64) - 1
+
+    def frames(self, task: Task, limit: int = 64) -> tuple[Frame, ...]:
+        if task.address is None:
+            return ()
+        try:
+            text = self.bridge.run(f"bt {task.address:x}")
+        except BridgeError:
+            return ()
+        return tuple(
+            self._frame(index, printed)
+            for index, printed in enumerate(backtrace.parse(text)[:limit])
+        )
+
+    def _frame(self, index: int, printed: backtrace.Printed) -> Frame:
+        # A return address may lie behind its function's end: calls that never return are last.
+        exact = index == 0 or printed.registers is not None
+        symbol = self.symbol_at(printed.address if exact else printed.address - 1)
+        if symbol is None:
+            return Frame(index, printed.address, sp=printed.sp, registers=printed.registers)
+        offset = symbol.offset if exact else symbol.offset + 1
+        return Frame(
+            index,
+            printed.address,
+            symbol.name,
+            offset,
+            symbol.module,
+            sp=printed.sp,
+            function_start=printed.address - offset,
+            registers=printed.registers,
+        )
+
+    def registers(self, cpu: int) -> dict[str, int]:
+        if self._registers is None:
+            try:
+                self._registers = backtrace.by_cpu(self.bridge.run("help -r"))
+            except BridgeError:
+                self._registers = {}
+        return self._registers.get(cpu, {})
+
+    # What only crash's text says
+
+    def line(self, address: int) -> Optional[SourceLine]:
+        try:
+            text = self.bridge.line(address)
+        except (BridgeError, OverflowError):
+            return None
+        file, _, number = text.strip().rpartition(": ")
+        if not file or not number.isdigit():
+            return None
+        symbol = self.symbol_at(address)
+        return SourceLine(symbol.name if symbol else None, file, int(number))
+
+    def slab(self, address: int) -> Optional[str]:
+        """By `kmem -s`: "CACHE  OBJSIZE  ALLOCATED ...  NAME" and a line for the object's cache."""
+        try:
+            text = self.bridge.run(f"kmem -s {address:x}")
+        except BridgeError:
+            return None
+        lines = text.splitlines()
+        if len(lines) < 2 or not lines[0].startswith("CACHE"):
+            return None
+        match = re.match(r"[0-9a-f]+(?:\s+\S+){5}\s+(\S+)$", lines[1])
+        return match[1] if match else None
+
+    def limits(self) -> Sequence[str]:
+        from crash_ext.limits import limits
+
+        return limits(self)
+
+
+LEFT_OUT = (
+    "the dump leaves user pages out; "
+    "capture with a dump level that keeps them (makedumpfile -d 23 or less)"
+)
+SWAPPED_OUT = "the page was swapped out"
+
+
+class UserPageError(ReadError):
+    """User memory that is not in the dump, with the reason where it is known."""
+
+    def __init__(self, address: int, size: int, reason: Optional[str]) -> None:
+        super().__init__(address, size)
+        if reason:
+            self.args = (f"{self.args[0]}: {reason}",)
