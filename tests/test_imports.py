@@ -7,8 +7,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-HOSTS = {"gdb", "crash", "pykdump", "epython", "LinuxDump"}
-HOST_OF = {"faultkit": set(), "gdb_ext": {"gdb"}, "crash_ext": {"crash", "pykdump", "LinuxDump"}}
+HOSTS = {"gdb", "crash", "pykdump", "epython", "LinuxDump", "_faultkit"}
+HOST_OF = {
+    "faultkit": set(),
+    "gdb_ext": {"gdb"},
+    "crash_ext": {"crash", "pykdump", "LinuxDump", "_faultkit"},
+}
 RENDER_ONLY = {"tabulate", "pygments"}
 HEAVY = {"elftools", "tabulate", "pygments", "json", "ctypes"}
 MAY_PRINT = ("faultkit/render/", "faultkit/cli/")
