@@ -67,13 +67,18 @@ def _waiting_kernel_call(frames: Sequence[Frame]) -> Place:
     for frame in frames:
         lines = [source for source in frame.inlines if source.file and source.line]
         for source in lines:
-            if not _KERNEL_SOURCES.search(source.file or "") and not _KERNEL_FUNCTIONS.match(
+            if not _KERNEL_SOURCES.search(source.file or "") and not is_lock_function(
                 source.function or ""
             ):
                 return Place(source.function, source.file, source.line, frame)
-        if not lines and frame.symbol and not _KERNEL_FUNCTIONS.match(frame.symbol):
+        if not lines and frame.symbol and not is_lock_function(frame.symbol):
             return Place(frame.symbol, None, None, frame)
     return Place(frames[0].symbol, None, None, frames[0])
+
+
+def is_lock_function(name: str) -> bool:
+    """Whether the kernel function belongs to the scheduler, or to a lock's own code."""
+    return _KERNEL_FUNCTIONS.match(name) is not None
 
 
 def _is_library_source(file: str) -> bool:

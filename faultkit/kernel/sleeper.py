@@ -55,9 +55,13 @@ class Sleeper:
         """The functions that have return addresses near the top of the stack, innermost first,
         without clone suffixes.  What lies on the stack is not always part of the call chain:
         a hint whom to ask, never a proof."""
-        low, high = self.system.text_range
+        (start, end), (modules, top) = self.system.code_ranges
         function = self.system.function
-        names = [function(word) for word in self.words if low <= word < high]
+        names = [
+            function(word)
+            for word in self.words
+            if word >= start and (word < end or modules <= word < top)
+        ]
         return tuple(dict.fromkeys(filter(None, names)))
 
     @cached_property
@@ -83,20 +87,15 @@ class Sleeper:
         """The distinct kernel pointers on the stack that are neither code nor the stack itself:
         what the sleeping functions work on is among them."""
         start, end = self.stack
-        low = self.system.text_range[0]
+        code, code_end = self.system.code_ranges[0]
         for word in dict.fromkeys(self.words):
             if (
                 is_kernel_pointer(word)
                 and not word & 7
                 and not start <= word < end
-                and not low <= word < self._data_start
+                and not code <= word < code_end
             ):
                 yield word
-
-    @cached_property
-    def _data_start(self) -> int:
-        """The end of the kernel's own code: static locks lie above it."""
-        return self.kernel.symbol("_etext") or 0
 
     def waiter_structs(self, type_name: str, task_member: str = "task") -> Iterator[int]:
         """Addresses on the stack where such a waiter struct may lie: its task member is this
@@ -127,7 +126,6 @@ def list_head_of(sleeper: Sleeper, waiter: int, type_name: str, links: str) -> O
     return known[node]
 
 
-
 def queued_tasks(
     system: System, head: int, type_name: str, links: str, task_member: str = "task"
 ) -> tuple[Task, ...]:
@@ -145,4 +143,3 @@ def queued_tasks(
     except (BrokenList, ReadError):
         pass
     return tuple(tasks)
-

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from faultkit.kernel import states
+from faultkit.kernel.sleep import asleep, ends_by_timer
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.system import System
 from faultkit.kernel.waits import recognise
@@ -41,10 +42,15 @@ class KernelSnapshot:
             if state == 0:
                 self.running.add(task)
             else:  # idle, stopped, dead: it holds what it holds, and waits for no lock
-                self.waits[task] = _asleep(task)
+                self.waits[task] = Wait(task, Lock("sleep", None), needs=OUTSIDE)
             return
         sleeper = self.sleepers[task] = Sleeper(system, task, state)
-        self.waits[task] = recognise(sleeper) or _asleep(task)
+        wait = recognise(sleeper)
+        if wait is None:
+            wait = asleep(sleeper)
+        elif ends_by_timer(sleeper):
+            wait = wait.but(timed=True)
+        self.waits[task] = wait
 
     def waiting(self) -> list[Task]:
         """The tasks that wait for another one, or for a lock."""
@@ -76,8 +82,3 @@ class KernelSnapshot:
         for text, count in list(missing.items())[:MOST_LIMITS]:
             system.limit(f"{text} ({count} wait)" if count > 1 else text)
         return system.limits
-
-
-def _asleep(task: Task) -> Wait:
-    """A sleep of which nothing is claimed."""
-    return Wait(task, Lock("sleep", None), needs=OUTSIDE)

@@ -144,11 +144,13 @@ class System:
         return self._symbols[address]
 
     @cached_property
-    def text_range(self) -> tuple[int, int]:
-        """[start, end) of the kernel's own code and, above it, the modules'."""
+    def code_ranges(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """[start, end) of the kernel's own code and of where modules lie: above the kernel image,
+        below the fixmap (Documentation/arch/x86/x86_64/mm.rst)."""
         start = self.kernel.symbol("_stext") or 0xFFFF_FFFF_8000_0000
-        # modules lie above the kernel image, below the fixmap (Documentation/arch/x86/x86_64/mm)
-        return start, 0xFFFF_FFFF_FF00_0000
+        text_end = self.kernel.symbol("_etext") or start + (64 << 20)
+        image_end = self.kernel.symbol("_end") or start + (512 << 20)
+        return (start, text_end), (image_end, 0xFFFF_FFFF_FF00_0000)
 
     @cached_property
     def thread_size(self) -> int:

@@ -222,8 +222,12 @@ class _Text:
         if root is None or wait is None:
             return
         place = _where(waiting_call(wait.frames))
-        said = f"{self._task(root, long=True)} holds what others want, and waits for "
-        said += wait.lock.kind + (f" {clean(wait.lock.name)}" if wait.lock.name else "")
+        said = f"{self._task(root, long=True)} holds what others want, and "
+        name = clean(wait.lock.name) if wait.lock.name else ""
+        if wait.lock.kind == "sleep":
+            said += f"sleeps in {name}" if name else "sleeps"
+        else:
+            said += f"waits for {wait.lock.kind}" + (f" {name}" if name else "")
         if wait.lock.address is not None:
             said += f" {wait.lock.address:#x}"
         self._wrapped("  ROOT: ", said + (f" {place}" if place else ""))

@@ -1,0 +1,69 @@
+"""Sleeps: whether one ends by a timer, and what a task sleeps in that no provider knows."""
+
+from typing import Optional
+
+from faultkit.kernel.objects import first_offset, need
+from faultkit.kernel.sleeper import Sleeper
+from faultkit.model import OUTSIDE, Lock, Wait
+from faultkit.places import is_lock_function
+from faultkit.target import FaultkitError
+
+
+def ends_by_timer(sleeper: Sleeper) -> bool:
+    """Whether a timer that is pending will wake the task: one that lies on its own stack, as
+    schedule_timeout() and schedule_hrtimeout_range() put it there."""
+    try:
+        return _has_timer(sleeper) or _has_hrtimer(sleeper)
+    except FaultkitError:
+        return False
+
+
+def _has_timer(sleeper: Sleeper) -> bool:
+    """kernel/time/timer.c (6.13+: sleep_timeout.c), struct process_timer: its timer_list's
+    function is process_timeout.  A pending timer is what its `pprev` points to
+    (timer_pending(), include/linux/timer.h)."""
+    kernel = sleeper.kernel
+    wakes = kernel.symbol("process_timeout")
+    if not wakes:
+        return False
+    function_at = need(kernel, "timer_list", "function")
+    entry_at = need(kernel, "timer_list", "entry")
+    for at in sleeper.on_stack(wakes):
+        entry = at - function_at + entry_at
+        pprev = kernel.u64(entry + 8)
+        if pprev and kernel.u64(pprev) == entry:
+            return True
+    return False
+
+
+def _has_hrtimer(sleeper: Sleeper) -> bool:
+    """kernel/time/hrtimer.c, struct hrtimer_sleeper: its hrtimer's function is hrtimer_wakeup, and
+    HRTIMER_STATE_ENQUEUED is in `state` (`is_queued` in kernels that have no state any more)."""
+    kernel = sleeper.kernel
+    wakes = kernel.symbol("hrtimer_wakeup")
+    if not wakes:
+        return False
+    function_at = need(kernel, "hrtimer", "function")
+    state_at = first_offset(kernel, ("hrtimer", "is_queued"), ("hrtimer", "state"))
+    for at in sleeper.on_stack(wakes):
+        if state_at is None or kernel.read(at - function_at + state_at, 1)[0] & 1:
+            return True
+    return False
+
+
+def asleep(sleeper: Sleeper) -> Wait:
+    """A sleep of which nothing is claimed, named by the function that sleeps."""
+    return Wait(
+        sleeper.task,
+        Lock("sleep", None, _where(sleeper)),
+        needs=OUTSIDE,
+        timed=ends_by_timer(sleeper),
+    )
+
+
+def _where(sleeper: Sleeper) -> Optional[str]:
+    """The innermost function on the stack outside of the scheduler and the locks' own code."""
+    try:
+        return next((name for name in sleeper.functions if not is_lock_function(name)), None)
+    except FaultkitError:
+        return None
