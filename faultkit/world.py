@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from faultkit.model import Task
 from faultkit.procfs.process import ProcProcess, parse_maps, read_proc
 from faultkit.target import FaultkitError, Mapping, Process, Syscall
+
+if TYPE_CHECKING:
+    from faultkit.machine import Machine
 
 # What became of the thread that an owner field names.
 HERE = "here"  # a thread of the same process
@@ -30,6 +33,11 @@ class Blocked(NamedTuple):
     task: Task
     call: Syscall
 
+    @property
+    def machine(self) -> "Optional[Machine]":
+        """What else can be asked about the task's process; None for a core."""
+        return self.world.machine if self.process.live or self.world.whole else None
+
 
 class World:
     """The processes that were asked for, and (live) those that their waits lead to.
@@ -38,6 +46,8 @@ class World:
     worth knowing though it leaves nothing open.
     """
 
+    whole = False  # whether all that there is is in view, as in a kernel's dump
+
     def __init__(self, primary: Sequence[Process]) -> None:
         self.primary = list(primary)
         self.limits: list[str] = []
@@ -45,6 +55,7 @@ class World:
         self._processes: dict[int, Optional[Process]] = {p.pid: p for p in primary}
         self._threads: dict[int, dict[int, Task]] = {}
         self._owners: dict[tuple[int, int], Owner] = {}
+        self._machine: Optional[Machine] = None
         self.cache: dict[str, Any] = {}  # what providers found out about the whole system
         self.images: dict[str, Any] = {}  # what they found in images, which stay as they are
 
@@ -58,6 +69,15 @@ class World:
     def live(self) -> bool:
         """Whether this machine's /proc speaks of the processes."""
         return all(process.live for process in self.primary)
+
+    @property
+    def machine(self) -> "Machine":
+        """The system that the live processes run on, as it is until `forget`."""
+        if self._machine is None:
+            from faultkit.procfs.machine import ProcMachine
+
+            self._machine = ProcMachine()
+        return self._machine
 
     def process(self, pid: int) -> Optional[Process]:
         """The process `pid`, opened through /proc when it was not asked for; None if it is
@@ -86,6 +106,7 @@ class World:
         self._threads.clear()
         self._owners.clear()
         self.cache.clear()
+        self._machine = None
 
     def note(self, text: str) -> None:
         """Note, once, something worth knowing."""
@@ -140,6 +161,17 @@ class World:
         if tgid == process.pid:  # it was born, or left the list, while we looked
             return Owner(HERE, Task(process.pid, tid))
         return Owner(ELSEWHERE, Task(tgid, tid))
+
+    def started_after_wait(self, process: Process, owner: Task, waiter: Task) -> bool:
+        """Whether `owner` was certainly born after `waiter`, a task of `process`, went to sleep,
+        so that it cannot hold what the other waits for."""
+        from faultkit.procfs.age import started_after_wait
+
+        return started_after_wait(process, owner, waiter)
+
+    def parent_of(self, pid: int) -> Optional[int]:
+        """The parent's process id, None if the process is gone."""
+        return parent_of(pid)
 
     def describe(self, task: Task) -> Task:
         """The task with its name and state, where they can be had."""

@@ -1,6 +1,7 @@
 """Descriptors: what /proc/PID/fd and /proc/PID/fdinfo tell of them, of one process or of all."""
 
 import os
+import stat
 from typing import NamedTuple, Optional
 
 from faultkit.procfs.locks import FileLock, parse_locks
@@ -48,6 +49,14 @@ class FdInfo(NamedTuple):
     def writes(self) -> bool:
         """Whether the descriptor is open for writing."""
         return self.flags & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR)
+
+
+class End(NamedTuple):
+    """A descriptor of a pipe: whose it is, and which directions it is open for."""
+
+    pid: int
+    reads: bool
+    writes: bool
 
 
 class Mount(NamedTuple):
@@ -191,6 +200,18 @@ class Descriptors:
                 target = link(pid, int(number))
                 if target is not None:
                     self.by_link.setdefault(target, []).append((pid, int(number)))
+
+    def of_pipe(self, inode: int) -> list[End]:
+        """Who has an end of the unnamed pipe open: by the modes of the descriptors' links, which
+        are what the files were opened for (fs/proc/fd.c, tid_fd_update_inode)."""
+        ends = []
+        for pid, fd in self.by_link.get(f"pipe:[{inode}]", []):
+            try:
+                mode = os.lstat(f"/proc/{pid}/fd/{fd}").st_mode
+            except OSError:
+                continue
+            ends.append(End(pid, bool(mode & stat.S_IRUSR), bool(mode & stat.S_IWUSR)))
+        return ends
 
     def of_socket(self, inode: int) -> list[tuple[int, int]]:
         """The (pid, fd) pairs that have the socket open."""

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 from faultkit.model import HELD, PROVEN, Lock, Wait
-from faultkit.procfs import fds
-from faultkit.procfs.locks import END, FileLock, all_locks
-from faultkit.procfs.status import is_dead, sees_all_processes
+from faultkit.procfs.fds import Device, FdInfo
+from faultkit.procfs.locks import END, FileLock
 from faultkit.waits._ipc import (
-    UNREADABLE,
     Owners,
     descriptors,
     once,
@@ -26,12 +24,12 @@ class File(NamedTuple):
     """A file that has locks: its path and its identity in the kernel's lock tables."""
 
     path: str
-    device: fds.Device
+    device: Device
     inode: int
     remote: bool
 
     @property
-    def key(self) -> tuple[fds.Device, int]:
+    def key(self) -> tuple[Device, int]:
         """As FileLock.file has it."""
         return self.device, self.inode
 
@@ -39,10 +37,11 @@ class File(NamedTuple):
 def file_of(blocked: Blocked, fd: int) -> Optional[File]:
     """The file that the task's descriptor has open; None if it can't be told."""
     pid = blocked.task.pid
+    machine = blocked.world.machine
 
     def find() -> Optional[File]:
-        path = fds.link(pid, fd)
-        identity = fds.file_identity(pid, fd) if path is not None else None
+        path = machine.link(pid, fd)
+        identity = machine.file_identity(pid, fd) if path is not None else None
         if path is None or identity is None:
             return None
         device, inode, mount = identity
@@ -53,24 +52,19 @@ def file_of(blocked: Blocked, fd: int) -> Optional[File]:
 
 def unreadable(blocked: Blocked, kind: str, fd: int, mode: str) -> Wait:
     """The wait when the descriptor itself can't be read."""
-    missing = UNREADABLE.format(blocked.task.pid)
+    remedy = blocked.world.machine.remedy
+    missing = f"the descriptors of process {blocked.task.pid} can't be read; {remedy}"
     return unknown_holder(blocked, Lock(kind, name=f"fd {fd}"), missing, mode=mode)
 
 
-def lockers(world: World, file: File) -> list[tuple[int, int, fds.FdInfo]]:
+def lockers(world: World, file: File) -> list[tuple[int, int, FdInfo]]:
     """The descriptors of the file, of all processes, that carry locks."""
 
-    def find() -> list[tuple[int, int, fds.FdInfo]]:
+    def find() -> list[tuple[int, int, FdInfo]]:
         found = descriptors(world).of_file(file.inode, file.device)
         return [entry for entry in found if entry[2].locks]
 
     return once(world, ("lockers", file.key), find)
-
-
-def known_locks(world: World, file: File) -> list[FileLock]:
-    """The locks on the file that /proc/locks shows, without the requests that wait."""
-    everything: list[FileLock] = once(world, "locks", all_locks)
-    return [lock for lock in everything if lock.file == file.key and not lock.blocked]
 
 
 def wait(
@@ -83,6 +77,7 @@ def wait(
     wanted: tuple[int, int],
 ) -> Wait:
     """The Wait for `mode` on the bytes `wanted`, held by the (pid, lock) pairs `holders`."""
+    machine = blocked.world.machine
     locks = sorted({lock for _, lock in holders}, key=lambda lock: (lock.start, lock.end))
     if not locks:
         return _no_holder(blocked, kind, file, mode, kinds, wanted)
@@ -100,11 +95,11 @@ def wait(
     for lock in locks[:4]:
         by = sorted({pid for pid, other in holders if other == lock} - inherited)
         evidence.append(
-            f"/proc/locks: {lock.kind} {lock.mode.upper()}{_bytes(lock)} held by "
+            f"{machine.lock_table}: {lock.kind} {lock.mode.upper()}{_bytes(lock)} held by "
             f"pid {', '.join(map(str, by[:8]))}"
         )
         if lock.pid > 0 and lock.pid not in by:
-            gone = "now gone" if is_dead(lock.pid) else "which closed it"
+            gone = "now gone" if machine.is_dead(lock.pid) else "which closed it"
             evidence.append(f"taken by pid {lock.pid}, {gone}; inherited since")
     if inherited:
         shown = ", ".join(str(pid) for pid in sorted(inherited)[:8])
@@ -139,6 +134,7 @@ def _no_holder(
     kinds: Sequence[str],
     wanted: tuple[int, int],
 ) -> Wait:
+    machine = blocked.world.machine
     lock = Lock(kind, name=file.path, key=(kind, file.key, *wanted))
     if file.remote:
         return outside(
@@ -147,19 +143,19 @@ def _no_holder(
         )  # fmt: skip
     left = [
         held
-        for held in known_locks(blocked.world, file)
+        for held in machine.locks(file.key)
         if held.kind in kinds and held.conflicts(mode, *wanted)
         if held.pid != blocked.task.pid
     ]
     if left:
         pid = left[0].pid
         taker = "an open file description" if pid < 0 else f"pid {pid}"
-        gone = " (now gone)" if pid > 0 and is_dead(pid) else ""
+        gone = " (now gone)" if pid > 0 and machine.is_dead(pid) else ""
         return unknown_holder(
             blocked, lock, f"{file.path} is locked by {taker}{gone}, and no process that we "
-            "can read has it open; run as root, outside any container", mode=mode,
+            f"can read has it open; {machine.remedy}", mode=mode,
         )  # fmt: skip
-    if not sees_all_processes():
+    if not machine.sees_all_processes():
         return unknown_holder(
             blocked, lock, "locks of processes in other pid namespaces are not shown here; "
             "run on the host", mode=mode,

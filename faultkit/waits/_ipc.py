@@ -1,20 +1,16 @@
-"""What the providers for waits on other processes share: the cache of what /proc told, whose
+"""What the providers for waits on other processes share: the cache of what the machine told, whose
 tasks must act, and the sentences about what could not be seen."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Optional, TypeVar
 
+from faultkit.machine import Descriptors
 from faultkit.model import EVENT, HELD, OUTSIDE, PROVEN, Lock, Task, Wait
-from faultkit.procfs.borrow import readiness
-from faultkit.procfs.fds import Descriptors
-from faultkit.procfs.process import ProcProcess
-from faultkit.procfs.status import handles_signals, state
 from faultkit.target import FaultkitError
 from faultkit.world import Blocked, World
 
 IN_A_CORE = "kernel locks are not in a core; run `deadlock PID` while it hangs"
 FD_IN_A_CORE = "what a descriptor is, is not in a core; run `deadlock PID` while it hangs"
-UNREADABLE = "the descriptors of process {} can't be read; run as root"
 
 CROWDED = "thousands of tasks wait for any of thousands; not all could be followed"
 
@@ -34,7 +30,7 @@ def once(world: World, key: Any, compute: Callable[[], T]) -> T:
 
 def descriptors(world: World) -> Descriptors:
     """Everybody's descriptors, scanned when the first wait needs them."""
-    return once(world, "descriptors", Descriptors)
+    return once(world, "descriptors", world.machine.descriptors)
 
 
 def unreadable(world: World) -> Optional[str]:
@@ -42,7 +38,7 @@ def unreadable(world: World) -> Optional[str]:
     count = len(descriptors(world).unreadable)
     if not count:
         return None
-    return f"the descriptors of {count} processes of other users can't be read; run as root"
+    return f"the descriptors of {count} processes can't be read; {world.machine.remedy}"
 
 
 def tasks_of(world: World, pid: int) -> tuple[Task, ...]:
@@ -50,8 +46,8 @@ def tasks_of(world: World, pid: int) -> tuple[Task, ...]:
 
     def read() -> tuple[Task, ...]:
         try:
-            process = world.process(pid) or ProcProcess(pid)
-            return tuple(world.tasks(process))
+            process = world.process(pid)
+            return tuple(world.tasks(process) if process else world.machine.tasks(pid))
         except FaultkitError:
             return ()
 
@@ -70,7 +66,7 @@ def tasks_of_all(world: World, pids: Iterable[int]) -> tuple[Task, ...]:
 
 def catches_signals(world: World, pid: int) -> bool:
     """Whether the process has signal handlers of its own."""
-    return once(world, ("catches signals", pid), lambda: handles_signals(pid))
+    return once(world, ("catches signals", pid), lambda: world.machine.handles_signals(pid))
 
 
 def is_single_threaded(world: World, pid: int) -> bool:
@@ -134,13 +130,14 @@ class Channel(NamedTuple):
         when its data came, and whoever sent them may wait for it in turn: no deadlock."""
         if self.outside:
             return self
-        ready, timed = readiness(blocked.task.pid, fd, writing)
+        machine, task = blocked.world.machine, blocked.task
+        ready, timed = machine.readiness(task.pid, fd, writing)
         if ready:
             return self._replace(outside=True, evidence=("it is ready: the wait is over",))
         if ready is None and (
-            blocked.process.stopped or state(blocked.task.pid, blocked.task.tid) in ("T", "t")
+            blocked.process.stopped or machine.state(task.pid, task.tid) in ("T", "t")
         ):
-            missing = f"whether {self.lock.name} is ready can't be asked; run as root"
+            missing = f"whether {self.lock.name} is ready can't be told; {machine.remedy}"
             return self._replace(outside=True, missing=missing)
         return self._replace(timed=timed)
 

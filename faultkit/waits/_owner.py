@@ -3,9 +3,8 @@
 from typing import Any, Optional
 
 from faultkit.model import Lock, Task, Wait
-from faultkit.procfs.age import started_after_wait
 from faultkit.target import Mapping
-from faultkit.world import ELSEWHERE, GONE, HERE, Blocked, parent_of
+from faultkit.world import ELSEWHERE, GONE, HERE, Blocked
 
 
 def held_by(blocked: Blocked, lock: Lock, tid: int, private: bool, **fields: Any) -> Wait:
@@ -18,7 +17,7 @@ def held_by(blocked: Blocked, lock: Lock, tid: int, private: bool, **fields: Any
     wait = Wait(blocked.task, lock, evidence=evidence, **fields)
     owner = blocked.world.owner(blocked.process, tid)
     if owner.where == HERE and owner.task is not None:
-        if owner.task != blocked.task and started_after_wait(
+        if owner.task != blocked.task and blocked.world.started_after_wait(
             blocked.process, owner.task, blocked.task
         ):
             return _orphaned(
@@ -61,7 +60,7 @@ def _orphaned(wait: Wait, detail: str) -> Wait:
 
 
 def _why_elsewhere(blocked: Blocked, owner: Task) -> str:
-    if parent_of(blocked.process.pid) == owner.pid:
+    if blocked.world.parent_of(blocked.process.pid) == owner.pid:
         return (
             f"owner tid {owner.tid} is a thread of the parent process {owner.pid}: the lock was "
             "copied locked by fork(), and nobody here can release it"
@@ -79,7 +78,7 @@ def _held_elsewhere(blocked: Blocked, wait: Wait, owner: Task) -> Wait:
     if other is None or here is None:
         return wait.but(holders=(owner,))
     if any(_same_object(here, there) for there in other.mappings()):
-        if started_after_wait(blocked.process, owner, blocked.task):
+        if blocked.world.started_after_wait(blocked.process, owner, blocked.task):
             return _orphaned(
                 wait,
                 f"owner tid {owner.tid} is now a thread born after this wait began: "

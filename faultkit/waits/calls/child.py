@@ -2,16 +2,8 @@
 
 from typing import Optional
 
+from faultkit.machine import Machine
 from faultkit.model import EVENT, INFERRED, PROVEN, Lock, Wait
-from faultkit.procfs import fds
-from faultkit.procfs.status import (
-    children,
-    inner_pid,
-    is_dead,
-    is_our_namespace,
-    process_group,
-    state,
-)
 from faultkit.waits._ipc import FD_IN_A_CORE, outside, signed, tasks_of_all
 from faultkit.world import Blocked
 
@@ -38,14 +30,15 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     }.get(which)
     if name is None:
         return None
-    if not blocked.process.live:
+    machine = blocked.machine
+    if machine is None:
         lock = Lock("child", name=name, key=("child", blocked.task.pid, which, number))
         missing = "other processes are not in a core; run `deadlock PID` while it hangs"
         return Wait(blocked.task, lock, needs=EVENT, any_of=True, missing=missing)
-    matching = _matching(blocked, which, number)
+    matching = _matching(machine, blocked.task.pid, which, number)
     if not matching:
         return outside(blocked, "child", name, evidence=("it has no such child",))
-    if any(is_dead(child) for child in matching):
+    if any(machine.is_dead(child) for child in matching):
         return outside(blocked, "child", name, evidence=("one has exited already",))
     if len(matching) == 1:
         name = f"child {matching[0]}"
@@ -74,27 +67,26 @@ def _wanted(blocked: Blocked) -> tuple[int, int]:
     return P_PGID, -first
 
 
-def _matching(blocked: Blocked, which: int, number: int) -> list[int]:
-    """The children, by our own pids, that the call waits for."""
-    pid = blocked.task.pid
-    found = children(pid)
+def _matching(machine: Machine, pid: int, which: int, number: int) -> list[int]:
+    """The children, by our own pids, that the call of a task of `pid` waits for."""
+    found = list(machine.children(pid))
     if which == P_ALL:
         return found
     if which == P_PIDFD:
-        info = fds.fdinfo(pid, number)
+        info = machine.fdinfo(pid, number)
         return [child for child in found if info is not None and info.pid == child]
     if which == P_PGID:
-        if not is_our_namespace(pid, "pid") and number != 0:
+        if not machine.is_visible(pid, "pid") and number != 0:
             return found  # group ids of its own namespace: any of the children, then
-        group = number or process_group(pid)
-        return [child for child in found if process_group(child) == group]
-    if is_our_namespace(pid, "pid"):
+        group = number or machine.process_group(pid)
+        return [child for child in found if machine.process_group(child) == group]
+    if machine.is_visible(pid, "pid"):
         return [child for child in found if child == number]
-    return [child for child in found if inner_pid(child, pid) == number]
+    return [child for child in found if machine.inner_pid(child, pid) == number]
 
 
 def _describe(blocked: Blocked, child: int) -> str:
-    letter = state(child)
+    letter = blocked.world.machine.state(child)
     threads = len(tasks_of_all(blocked.world, [child]))
     parts = [f"child {child} has not exited"]
     if threads > 1:
@@ -113,10 +105,13 @@ def _vfork(blocked: Blocked) -> Optional[Wait]:
         flags = blocked.process.u64(args[0])  # struct clone_args begins with them
     if not flags & CLONE_VFORK:
         return None
-    if not blocked.process.live:
+    machine = blocked.machine
+    if machine is None:
         return outside(blocked, "vfork", missing=FD_IN_A_CORE)
-    born = [child for child in children(blocked.task.pid, blocked.task.tid) if not is_dead(child)]
-    sharing = [child for child in born if fds.same_memory(blocked.task.pid, child)]
+    pid = blocked.task.pid
+    children = machine.children(pid, blocked.task.tid)
+    born = [child for child in children if not machine.is_dead(child)]
+    sharing = [child for child in born if machine.same_memory(pid, child)]
     likely = sharing or born[-1:]
     if not likely:
         return outside(blocked, "vfork", evidence=("it has no child",))

@@ -5,8 +5,8 @@ import os
 import struct
 from typing import Optional
 
+from faultkit.machine import Machine
 from faultkit.model import Lock, Wait
-from faultkit.procfs import fds
 from faultkit.procfs.locks import END, FLOCK, OFD, POSIX, FileLock
 from faultkit.waits import _file_locks
 from faultkit.waits._ipc import IN_A_CORE, fd_argument, unknown_holder
@@ -25,16 +25,16 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     command = blocked.call.args[1]
     if command not in (F_SETLKW, F_OFD_SETLKW):
         return None
-    data = blocked.process.read(blocked.call.args[2], STRUCT_FLOCK.size)
-    kind_of_lock, whence, start, length, _ = STRUCT_FLOCK.unpack(data)
-    mode = MODES.get(kind_of_lock)
-    if mode is None:
+    machine = blocked.machine
+    request = machine.lock_request(blocked.task) if machine is not None else None
+    found = (request.mode, (request.start, request.end)) if request else _requested(blocked, fd)
+    if found is None:
         return None
+    mode, wanted = found
     kind = "posix_lock" if command == F_SETLKW else "ofd_lock"
-    if not blocked.process.live:
+    if machine is None:
         return unknown_holder(blocked, Lock(kind, name=f"fd {fd}"), IN_A_CORE, mode=mode)
     file = _file_locks.file_of(blocked, fd)
-    wanted = _range(blocked.task.pid, fd, whence, start, length)
     if file is None or wanted is None:
         return _file_locks.unreadable(blocked, kind, fd, mode)
     own_posix = command == F_SETLKW
@@ -43,46 +43,70 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         for pid, other, info in _file_locks.lockers(blocked.world, file)
         for lock in info.locks
         if lock.kind != FLOCK and lock.file == file.key and lock.conflicts(mode, *wanted)
-        if not _is_own(blocked.task.pid, fd, own_posix, pid, other, lock)
+        if not _is_own(machine, blocked.task.pid, fd, own_posix, pid, other, lock)
     ]
     # The kernel's own list names the owner also where its descriptors can't be read.
     seen = {lock for _, lock in holders}
     holders += [
         (lock.pid, lock)
-        for lock in _file_locks.known_locks(blocked.world, file)
+        for lock in machine.locks(file.key)
         if lock.kind == POSIX and lock.pid > 0 and lock.conflicts(mode, *wanted)
         if lock not in seen and not (own_posix and lock.pid == blocked.task.pid)
     ]
     return _file_locks.wait(blocked, kind, file, mode, (POSIX, OFD), holders, wanted)
 
 
-def _is_own(pid: int, fd: int, own_posix: bool, other: int, other_fd: int, lock: FileLock) -> bool:
+def _requested(blocked: Blocked, fd: int) -> Optional[tuple[str, Optional[tuple[int, int]]]]:
+    """The mode and, if it can be told, the range of the struct flock that the call was given;
+    None for an unlock."""
+    data = blocked.process.read(blocked.call.args[2], STRUCT_FLOCK.size)
+    kind, whence, start, length, _ = STRUCT_FLOCK.unpack(data)
+    mode = MODES.get(kind)
+    if mode is None:
+        return None
+    machine = blocked.machine
+    if machine is None:
+        return mode, None
+    return mode, _range(machine, blocked.task.pid, fd, whence, start, length)
+
+
+def _is_own(
+    machine: Machine,
+    pid: int,
+    fd: int,
+    own_posix: bool,
+    other: int,
+    other_fd: int,
+    lock: FileLock,
+) -> bool:
     """Whether the request and the lock have one owner: they never conflict
     (posix_same_owner in fs/locks.c)."""
     if own_posix:
         return lock.kind == POSIX and other == pid
     if lock.kind != OFD:
         return False
-    same = fds.same_description(pid, fd, other, other_fd)
+    same = machine.same_description(pid, fd, other, other_fd)
     if same is None:  # no kcmp: the same lock on the waiter's own descriptor is its own
-        info = fds.fdinfo(pid, fd)
+        info = machine.fdinfo(pid, fd)
         return info is None or lock in info.locks
     return same
 
 
-def _range(pid: int, fd: int, whence: int, start: int, length: int) -> Optional[tuple[int, int]]:
+def _range(
+    machine: Machine, pid: int, fd: int, whence: int, start: int, length: int
+) -> Optional[tuple[int, int]]:
     """The bytes [first, last] that a struct flock means (flock64_to_posix_lock in fs/locks.c);
     None if it means none, or if the descriptor is gone."""
     if whence == os.SEEK_CUR:
-        info = fds.fdinfo(pid, fd)
+        info = machine.fdinfo(pid, fd)
         if info is None:
             return None
         start += info.position
     elif whence == os.SEEK_END:
-        try:
-            start += os.stat(f"/proc/{pid}/fd/{fd}").st_size
-        except OSError:
+        size = machine.file_size(pid, fd)
+        if size is None:
             return None
+        start += size
     elif whence != os.SEEK_SET:
         return None
     if length > 0:

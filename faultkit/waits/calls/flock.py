@@ -4,7 +4,6 @@ release it; /proc/PID/fdinfo tells which descriptors carry it (show_fd_locks in 
 from typing import Optional
 
 from faultkit.model import Lock, Wait
-from faultkit.procfs import fds
 from faultkit.procfs.locks import FLOCK
 from faultkit.waits import _file_locks
 from faultkit.waits._ipc import IN_A_CORE, fd_argument, unknown_holder
@@ -22,7 +21,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     if operation not in (LOCK_SH, LOCK_EX):
         return None
     mode = "read" if operation == LOCK_SH else "write"
-    if not blocked.process.live:
+    if blocked.machine is None:
         return unknown_holder(blocked, Lock("flock", name=f"fd {fd}"), IN_A_CORE, mode=mode)
     file = _file_locks.file_of(blocked, fd)
     if file is None:
@@ -33,6 +32,6 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         for pid, other, info in _file_locks.lockers(blocked.world, file)
         for lock in info.locks
         if lock.kind == FLOCK and lock.file == file.key and lock.conflicts(mode, 0, 0)
-        if not fds.same_description(blocked.task.pid, fd, pid, other)
+        if not blocked.machine.same_description(blocked.task.pid, fd, pid, other)
     ]
     return _file_locks.wait(blocked, "flock", file, mode, (FLOCK,), holders, (0, 0))

@@ -5,8 +5,6 @@ Asked last: what no other provider knows better."""
 from typing import Optional
 
 from faultkit.model import Wait
-from faultkit.procfs import fds
-from faultkit.procfs.process import read_proc
 from faultkit.waits._ipc import FD_IN_A_CORE, fd_argument, outside
 from faultkit.world import Blocked
 
@@ -39,7 +37,6 @@ SYSCALLS = (
 )  # fmt: skip
 PRIORITY = 1000
 
-FIFO_OPEN = (b"wait_for_partner", b"fifo_open")  # fs/pipe.c
 MOST_PATH = 4096
 KINDS = {
     "anon_inode:[eventfd]": "eventfd",
@@ -87,10 +84,11 @@ def _descriptor(blocked: Blocked, kind: Optional[str]) -> Wait:
     nr = blocked.call.nr
     fd = fd_argument(blocked)
     mode = "read" if nr in READS else "write" if nr in WRITES else None
-    if not blocked.process.live:
+    machine = blocked.machine
+    if machine is None:
         missing = None if kind == "accept" else FD_IN_A_CORE
         return outside(blocked, kind or "file", f"fd {fd}", mode=mode, missing=missing)
-    link = fds.link(blocked.task.pid, fd)
+    link = machine.link(blocked.task.pid, fd)
     if link is None:
         return outside(blocked, kind or "file", f"fd {fd}", mode=mode)
     return outside(blocked, kind or kind_of(link), f"fd {fd} {link}", mode=mode)
@@ -106,15 +104,9 @@ def kind_of(link: str) -> str:
 def _open(blocked: Blocked) -> Wait:
     """An open() that blocks: of a FIFO, until somebody opens its other end."""
     path = _string(blocked, blocked.call.args[OPENS[blocked.call.nr]])
-    kind = "open"
-    if blocked.process.live:
-        try:
-            wchan = read_proc(f"/proc/{blocked.task.pid}/task/{blocked.task.tid}/wchan")
-        except OSError:
-            wchan = b""
-        if wchan in FIFO_OPEN:
-            kind = "pipe"
-    return outside(blocked, kind, path)
+    machine = blocked.machine
+    is_fifo = machine is not None and machine.opens_fifo(blocked.task)
+    return outside(blocked, "pipe" if is_fifo else "open", path)
 
 
 def _string(blocked: Blocked, address: int) -> Optional[str]:

@@ -1,13 +1,10 @@
 """Pipes and FIFOs: a reader of an empty one waits for whoever has the write end open, a writer
 to a full one for whoever has the read end (fs/pipe.c)."""
 
-import os
-import stat
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from faultkit.model import Lock, Wait
-from faultkit.procfs import fds
-from faultkit.procfs.status import state
+from faultkit.procfs.fds import End, link_inode
 from faultkit.waits._ends import choose_peers
 from faultkit.waits._ipc import Channel, descriptors, fd_argument, once, unreadable
 from faultkit.world import Blocked
@@ -16,14 +13,6 @@ READS = {0: "read", 17: "pread64", 19: "readv", 295: "preadv", 327: "preadv2"}
 WRITES = {1: "write", 18: "pwrite64", 20: "writev", 40: "sendfile", 296: "pwritev"}
 SYSCALLS = frozenset(READS) | frozenset(WRITES)
 PRIORITY = 60
-
-
-class End(NamedTuple):
-    """A descriptor of a pipe: whose it is, and which directions it is open for."""
-
-    pid: int
-    reads: bool
-    writes: bool
 
 
 def recognise(blocked: Blocked) -> Optional[Wait]:
@@ -35,22 +24,23 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
 
 def channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
     """The pipe behind the task's descriptor, in one direction; None if it isn't a pipe."""
-    if not blocked.process.live:
+    machine = blocked.machine
+    if machine is None:
         return None
     pid = blocked.task.pid
-    link = fds.link(pid, fd)
+    link = machine.link(pid, fd)
     if link is None:
         return None
-    inode = fds.link_inode(link)
+    inode = link_inode(link)
     if link.startswith("pipe:") and inode is not None:
         lock = Lock("pipe", name=link, key=("pipe", inode))
         ends = once(
             blocked.world,
             ("pipe", inode),
-            lambda: _ends(descriptors(blocked.world).by_link.get(link, [])),
+            lambda: descriptors(blocked.world).of_pipe(inode),
         )
-    elif link.startswith("/") and _is_fifo(pid, blocked.task.tid, fd):
-        identity = fds.file_identity(pid, fd)
+    elif link.startswith("/") and machine.is_fifo(blocked.task, fd):
+        identity = machine.file_identity(pid, fd)
         if identity is None:
             return None
         device, number, _ = identity
@@ -75,30 +65,3 @@ def channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
             lock, outside=True, evidence=(f"nobody has the {end} open",), missing=missing
         )
     return peers.channel(blocked, lock).checked(blocked, fd, writing)
-
-
-def _ends(pairs: list[tuple[int, int]]) -> list[End]:
-    """The ends by the modes of the descriptors' links, which are what the files were opened for
-    (fs/proc/fd.c, tid_fd_update_inode)."""
-    ends = []
-    for pid, fd in pairs:
-        try:
-            mode = os.lstat(f"/proc/{pid}/fd/{fd}").st_mode
-        except OSError:
-            continue
-        ends.append(End(pid, bool(mode & stat.S_IRUSR), bool(mode & stat.S_IWUSR)))
-    return ends
-
-
-def _is_fifo(pid: int, tid: int, fd: int) -> bool:
-    """Whether the open file is a FIFO.  Not asked where a file server may have to answer: a
-    read that waits for it would make us wait too."""
-    if state(pid, tid) == "D":
-        return False
-    identity = fds.file_identity(pid, fd)
-    if identity is None or identity[2].remote:
-        return False
-    try:
-        return stat.S_ISFIFO(os.stat(f"/proc/{pid}/fd/{fd}").st_mode)
-    except OSError:
-        return False

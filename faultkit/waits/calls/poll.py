@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
+from faultkit.machine import Machine
 from faultkit.model import EVENT, INFERRED, OUTSIDE, PROVEN, Lock, Task, Wait
-from faultkit.procfs import fds
+from faultkit.procfs.fds import link_inode
 from faultkit.waits._ipc import (
     CROWDED,
     FD_IN_A_CORE,
@@ -42,11 +43,11 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     timed = _has_timeout(blocked)
     interests = _interests(blocked)
     if timed or interests is None:
-        missing = None if timed or blocked.process.live else FD_IN_A_CORE
+        missing = None if timed or blocked.machine is not None else FD_IN_A_CORE
         return outside(blocked, "poll", _names(interests), timed=timed, missing=missing)
     if not interests:
         return outside(blocked, "signal", "poll without descriptors")
-    if not blocked.process.live:
+    if blocked.machine is None:
         return outside(blocked, "poll", _names(interests), missing=FD_IN_A_CORE)
     if len(interests) > MOST_FDS:
         return outside(blocked, "poll", _names(interests))
@@ -113,7 +114,7 @@ def _outside(
     if lock is not None:
         what = f"{lock.kind} {lock.name}"
     else:
-        what = fds.link(blocked.task.pid, fd) or "unreadable"
+        what = blocked.world.machine.link(blocked.task.pid, fd) or "unreadable"
     return Wait(
         blocked.task,
         Lock("poll", name=_names(interests), key=("poll", blocked.task.pid, blocked.task.tid)),
@@ -148,7 +149,7 @@ def _interests(blocked: Blocked) -> Optional[list[Interest]]:
         return _from_pollfds(blocked)
     if nr in (SELECT, PSELECT6):
         return _from_fd_sets(blocked)
-    return _from_epoll(blocked) if blocked.process.live else None
+    return _from_epoll(blocked, blocked.machine) if blocked.machine is not None else None
 
 
 def _from_pollfds(blocked: Blocked) -> Optional[list[Interest]]:
@@ -185,16 +186,16 @@ def _from_fd_sets(blocked: Blocked) -> Optional[list[Interest]]:
     ]
 
 
-def _from_epoll(blocked: Blocked) -> Optional[list[Interest]]:
+def _from_epoll(blocked: Blocked, machine: Machine) -> Optional[list[Interest]]:
     """The descriptors of an epoll set; None where one of them is no longer the file that was
     added, as the set then watches what we can't name."""
-    info = fds.fdinfo(blocked.task.pid, fd_argument(blocked))
+    info = machine.fdinfo(blocked.task.pid, fd_argument(blocked))
     if info is None or len(info.watched) > MOST_FDS:
         return None
     found = []
     for watched in info.watched:
-        link = fds.link(blocked.task.pid, watched.fd)
-        inode = fds.link_inode(link) if link is not None else None
+        link = machine.link(blocked.task.pid, watched.fd)
+        inode = link_inode(link) if link is not None else None
         if link is None or (inode is not None and watched.inode not in (None, inode)):
             return None
         found.append(Interest(watched.fd, *_directions(watched.events)))

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import NamedTuple, Optional, Union
 
 from faultkit.model import Lock, Wait
-from faultkit.procfs import fds, sockets
+from faultkit.procfs import sockets
+from faultkit.procfs.fds import link_inode
 from faultkit.procfs.sockets import Endpoint, TcpSocket, UnixSocket, endpoint_name
-from faultkit.procfs.status import is_our_namespace, namespace
 from faultkit.waits._ends import choose_peers
 from faultkit.waits._ipc import (
     FD_IN_A_CORE,
@@ -43,7 +43,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     fd = fd_argument(blocked)
     nr = blocked.call.nr
     mode = "read" if nr in READS else "write"
-    if not blocked.process.live:
+    if blocked.machine is None:
         if nr not in ONLY_SOCKETS:
             return None
         return outside(blocked, "socket", f"fd {fd}", mode=mode, missing=FD_IN_A_CORE)
@@ -57,8 +57,8 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
 def channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
     """The connection behind the task's descriptor, in one direction; None if it isn't a
     socket."""
-    link = fds.link(blocked.task.pid, fd)
-    inode = fds.link_inode(link) if link is not None and link.startswith("socket:") else None
+    link = blocked.world.machine.link(blocked.task.pid, fd)
+    inode = link_inode(link) if link is not None and link.startswith("socket:") else None
     if inode is None:
         return None
     tcp = _tcp_socket(blocked, inode)
@@ -69,7 +69,7 @@ def channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
         found = _unix_channel(blocked, table, table[inode], writing)
         return found.checked(blocked, fd, writing)
     lock = Lock("socket", name=link, key=("socket", inode))
-    if not is_our_namespace(blocked.task.pid, "net"):
+    if not blocked.world.machine.is_visible(blocked.task.pid, "net"):
         missing = OTHER_NAMESPACE.format(blocked.task.pid)
         return Channel(lock, outside=True, missing=missing)
     if isinstance(table, str):
@@ -90,7 +90,7 @@ def _unix_table(world: World) -> UnixTable:
 
     def read() -> UnixTable:
         try:
-            return sockets.unix_sockets()
+            return world.machine.unix_sockets()
         except OSError as error:
             return (
                 f"unix sockets can't be listed ({error.strerror}); load the unix_diag module "
@@ -151,17 +151,17 @@ class TcpTable(NamedTuple):
 
 
 def _tcp_table(blocked: Blocked) -> TcpTable:
-    pid = blocked.task.pid
+    pid, machine = blocked.task.pid, blocked.world.machine
 
     def read() -> TcpTable:
-        found = sockets.tcp_sockets(pid)
+        found = list(machine.tcp_sockets(pid))
         return TcpTable(
             found,
             {tcp.inode: tcp for tcp in found if tcp.inode},
             {(tcp.local, tcp.remote): tcp for tcp in found},
         )
 
-    return once(blocked.world, ("tcp_socket", namespace(pid, "net") or pid), read)
+    return once(blocked.world, ("tcp_socket", machine.namespace(pid, "net") or pid), read)
 
 
 def _tcp_socket(blocked: Blocked, inode: int) -> Optional[TcpSocket]:
@@ -214,7 +214,7 @@ def _connection(blocked: Blocked, lock: Lock, own: int, peer: int) -> Channel:
     peers = choose_peers(blocked.world, blocked.task, far, near, "peer socket")
     if not peers.tasks:
         return Channel(lock, outside=True, missing="no process that we can read has the other "
-                       f"end of {lock.name} open; run as root, outside any container")  # fmt: skip
+                       f"end of {lock.name} open; {blocked.world.machine.remedy}")  # fmt: skip
     return peers.channel(blocked, lock)
 
 
@@ -238,8 +238,8 @@ def _moving(kind: str, name: str, inode: int) -> Channel:
 
 def _connecting(blocked: Blocked, fd: int) -> Optional[Channel]:
     """The channel of connect(2): whoever listens at the address has to accept."""
-    link = fds.link(blocked.task.pid, fd)
-    inode = fds.link_inode(link) if link is not None and link.startswith("socket:") else None
+    link = blocked.world.machine.link(blocked.task.pid, fd)
+    inode = link_inode(link) if link is not None and link.startswith("socket:") else None
     if inode is None:
         return None
     _, address, length = blocked.call.args[:3]
@@ -261,7 +261,7 @@ def _connecting_unix(blocked: Blocked, inode: int, path: bytes) -> Channel:
         path = path.partition(b"\0")[0]
     name = f"connect to {path.decode('utf-8', 'backslashreplace').replace(chr(0), '@')}"
     table = _unix_table(blocked.world)
-    if isinstance(table, str) or not is_our_namespace(blocked.task.pid, "net"):
+    if isinstance(table, str) or not blocked.world.machine.is_visible(blocked.task.pid, "net"):
         missing = table if isinstance(table, str) else OTHER_NAMESPACE.format(blocked.task.pid)
         lock = Lock("unix_socket", name=name, key=("socket", inode))
         return Channel(lock, outside=True, missing=missing)

@@ -3,9 +3,7 @@
 from typing import Optional
 
 from faultkit.model import EVENT, INFERRED, Lock, Wait
-from faultkit.procfs.status import is_dead, is_our_namespace, namespace
-from faultkit.procfs.sysvipc import message_queues
-from faultkit.waits._ipc import IN_A_CORE, once, outside, signed, tasks_of
+from faultkit.waits._ipc import IN_A_CORE, outside, signed, tasks_of
 from faultkit.world import Blocked
 
 MSGSND, MSGRCV = 69, 70
@@ -20,9 +18,10 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     sending = blocked.call.nr == MSGSND
     mode = "write" if sending else "read"
     name = f"sysv queue id {msqid}"
-    if not blocked.process.live or not is_our_namespace(blocked.task.pid, "ipc"):
+    machine = blocked.machine
+    if machine is None or not machine.is_visible(blocked.task.pid, "ipc"):
         return outside(blocked, "sysv_msg", name, mode=mode, missing=IN_A_CORE)
-    queue = once(blocked.world, "message queues", message_queues).get(msqid)
+    queue = machine.message_queue(blocked.task.pid, msqid)
     if queue is None:
         return outside(blocked, "sysv_msg", name, mode=mode)
     if queue.key:
@@ -31,13 +30,14 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         evidence = (f"{queue.messages} messages in the queue",)
         return outside(blocked, "sysv_msg", name, mode=mode, evidence=evidence)
     last = queue.last_receiver if sending else queue.last_sender
+    space = machine.namespace(blocked.task.pid, "ipc")
     done = "received" if sending else "sent"
-    if last in (0, blocked.task.pid) or is_dead(last):
+    if last in (0, blocked.task.pid) or machine.is_dead(last):
         who = "nobody" if last == 0 else f"pid {last}"
         return outside(blocked, "sysv_msg", name, mode=mode, evidence=(f"last {done} by {who}",))
     return Wait(
         blocked.task,
-        Lock("sysv_msg", name=name, key=("sysv_msg", namespace(blocked.task.pid, "ipc"), msqid)),
+        Lock("sysv_msg", name=name, key=("sysv_msg", space, msqid)),
         needs=EVENT,
         mode=mode,
         holders=tasks_of(blocked.world, last),

@@ -2,12 +2,12 @@
 it.  With a value of 0 the last change was most often the one that took it: inferred."""
 
 import struct
+from collections.abc import Sequence
 from typing import Optional
 
 from faultkit.model import EVENT, HELD, INFERRED, Lock, Wait
-from faultkit.procfs.status import is_dead, is_our_namespace, namespace
-from faultkit.procfs.sysvipc import Semaphore, semaphore, semaphore_keys
-from faultkit.waits._ipc import IN_A_CORE, once, process_owners, signed, unknown_holder
+from faultkit.procfs.sysvipc import Semaphore
+from faultkit.waits._ipc import IN_A_CORE, process_owners, signed, unknown_holder
 from faultkit.world import Blocked
 
 SEMOP, SEMTIMEDOP = 65, 220
@@ -24,12 +24,15 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     timed = blocked.call.nr == SEMTIMEDOP and blocked.call.args[3] != 0
     if not 0 < count <= MOST_OPERATIONS:
         return None
-    data = blocked.process.read(blocked.call.args[1], SEMBUF.size * count)
-    operations = [(number, op) for number, op, _ in SEMBUF.iter_unpack(data)]
-    if not blocked.process.live:
+    machine = blocked.machine
+    operations = machine.semaphore_operations(blocked.task) if machine is not None else None
+    if operations is None:
+        data = blocked.process.read(blocked.call.args[1], SEMBUF.size * count)
+        operations = [(number, op) for number, op, _ in SEMBUF.iter_unpack(data)]
+    if machine is None:
         lock = Lock("sysv_sem", name=f"sysv sem id {semid}[{operations[0][0]}]")
         return unknown_holder(blocked, lock, IN_A_CORE, timed=timed)
-    if not is_our_namespace(blocked.task.pid, "ipc"):
+    if not machine.is_visible(blocked.task.pid, "ipc"):
         lock = Lock("sysv_sem", name=f"sysv sem id {semid}[{operations[0][0]}]")
         missing = (
             f"the semaphores of process {blocked.task.pid} are in another IPC namespace; run "
@@ -40,20 +43,21 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
 
 
 def _wait(
-    blocked: Blocked, semid: int, operations: list[tuple[int, int]], timed: bool
+    blocked: Blocked, semid: int, operations: Sequence[tuple[int, int]], timed: bool
 ) -> Optional[Wait]:
-    keys = once(blocked.world, "semaphore keys", semaphore_keys)
-    known = f"{keys[semid]:#x}" if keys.get(semid) else f"id {semid}"
+    machine, pid = blocked.world.machine, blocked.task.pid
+    key = machine.semaphore_key(pid, semid)
+    known = f"{key:#x}" if key else f"id {semid}"
     values: dict[int, int] = {}
     for number, op in operations:  # as perform_atomic_semop in ipc/sem.c goes through them
-        found = semaphore(semid, number)
+        found = machine.semaphore(pid, semid, number)
         lock = Lock(
             "sysv_sem",
             name=f"sysv sem {known}[{number}]",
-            key=("sysv_sem", namespace(blocked.task.pid, "ipc"), semid, number),
+            key=("sysv_sem", machine.namespace(pid, "ipc"), semid, number),
         )
         if found is None:
-            missing = f"{lock.name} can't be read; run as root"
+            missing = f"{lock.name} can't be read; {machine.remedy}"
             return unknown_holder(blocked, lock, missing, timed=timed)
         value = values.get(number, found.value)
         if (op == 0 and value != 0) or value + op < 0:
@@ -79,7 +83,7 @@ def _blocked_on(
         timed=timed,
     )
     last = found.last_pid
-    if op == 0 or found.value != 0 or last in (0, task.pid) or is_dead(last):
+    if op == 0 or found.value != 0 or last in (0, task.pid) or blocked.world.machine.is_dead(last):
         last_seen = f"last semop by pid {last}" if last else "nobody has used it yet"
         return wait.but(
             evidence=(f"{last_seen}; {state}",),

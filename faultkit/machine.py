@@ -1,0 +1,168 @@
+"""What an operating system keeps about processes beside their memory: descriptors, file locks,
+sockets, IPC, kinship.  Of this machine by /proc, or of a kernel dump by its structures."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Optional, Protocol
+
+from faultkit.model import Task
+
+if TYPE_CHECKING:
+    from faultkit.procfs.borrow import Readiness
+    from faultkit.procfs.fds import Device, End, FdInfo, Mount
+    from faultkit.procfs.locks import FileLock
+    from faultkit.procfs.sockets import TcpSocket, UnixSocket
+    from faultkit.procfs.sysvipc import MessageQueue, Semaphore
+
+
+class Descriptors(Protocol):
+    """Every process's open descriptors."""
+
+    @property
+    def unreadable(self) -> Sequence[int]:
+        """The processes whose descriptors can't be listed."""
+
+    def of_pipe(self, inode: int) -> "Sequence[End]":
+        """Who has an end of the unnamed pipe open."""
+
+    def of_socket(self, inode: int) -> Sequence[tuple[int, int]]:
+        """The (pid, fd) pairs that have the socket open."""
+
+    def of_file(self, inode: int, device: "Device") -> "Sequence[tuple[int, int, FdInfo]]":
+        """The descriptors of a file with a path, by whatever path they were opened."""
+
+
+class Machine(ABC):
+    """One running system, or a picture of one.  Process and thread ids are those that its
+    outermost visible pid namespace gives.  Nothing raises for what is gone: it is None, or empty.
+    """
+
+    remedy = "run as root, outside any container"  # for what can't be seen of other processes
+    lock_table = "/proc/locks"  # where its file locks can be looked up
+
+    # descriptors
+
+    @abstractmethod
+    def link(self, pid: int, fd: int) -> Optional[str]:
+        """What the descriptor is: "pipe:[123]", "socket:[456]", "anon_inode:[eventfd]" or a
+        path; None if it is closed, or can't be told."""
+
+    @abstractmethod
+    def fdinfo(self, pid: int, fd: int) -> "Optional[FdInfo]":
+        """What /proc/PID/fdinfo/FD tells, None if that can't be had."""
+
+    @abstractmethod
+    def file_identity(self, pid: int, fd: int) -> "Optional[tuple[Device, int, Mount]]":
+        """(device, inode, mount) of an open file with a path."""
+
+    @abstractmethod
+    def file_size(self, pid: int, fd: int) -> Optional[int]:
+        """The file's size in bytes."""
+
+    @abstractmethod
+    def is_fifo(self, task: Task, fd: int) -> bool:
+        """Whether the task's descriptor is a FIFO (a pipe with a path)."""
+
+    @abstractmethod
+    def same_description(
+        self, pid: int, fd: int, other_pid: int, other_fd: int
+    ) -> Optional[bool]:
+        """Whether two descriptors share one open file description; None if that can't be told."""
+
+    @abstractmethod
+    def readiness(self, pid: int, fd: int, writing: bool) -> "Readiness":
+        """Whether a read from, or a write to, the pipe or socket would go on now."""
+
+    @abstractmethod
+    def descriptors(self) -> Descriptors:
+        """Everybody's descriptors, as they are now."""
+
+    # file locks
+
+    @abstractmethod
+    def locks(self, file: "tuple[Device, int]") -> "Sequence[FileLock]":
+        """The locks that are held on the file (device, inode), without the requests that wait."""
+
+    def lock_request(self, task: Task) -> "Optional[FileLock]":
+        """The file lock that the task waits for, where the system tells it; else None."""
+        return None
+
+    # sockets
+
+    @abstractmethod
+    def unix_sockets(self) -> "dict[int, UnixSocket]":
+        """The unix sockets by inode.  Raises OSError where they can't be listed."""
+
+    @abstractmethod
+    def tcp_sockets(self, pid: int) -> "Sequence[TcpSocket]":
+        """The TCP sockets of the process's network namespace."""
+
+    # System V IPC
+
+    @abstractmethod
+    def semaphore(self, pid: int, semid: int, number: int) -> "Optional[Semaphore]":
+        """A semaphore of the process's IPC namespace."""
+
+    @abstractmethod
+    def semaphore_key(self, pid: int, semid: int) -> int:
+        """The key of a semaphore set, 0 if it has none."""
+
+    def semaphore_operations(self, task: Task) -> Optional[Sequence[tuple[int, int]]]:
+        """The (number, operation) pairs of the semop() that the task sleeps in, where the system
+        tells them; else None."""
+        return None
+
+    @abstractmethod
+    def message_queue(self, pid: int, msqid: int) -> "Optional[MessageQueue]":
+        """A message queue of the process's IPC namespace."""
+
+    # processes
+
+    @abstractmethod
+    def tasks(self, pid: int) -> Sequence[Task]:
+        """The process's threads.  Raises FaultkitError if it is gone."""
+
+    @abstractmethod
+    def children(self, pid: int, tid: Optional[int] = None) -> Sequence[int]:
+        """The children of a process, or of one of its threads, in the order of their birth."""
+
+    @abstractmethod
+    def state(self, pid: int, tid: Optional[int] = None) -> Optional[str]:
+        """The letter of a task's state (R, S, D, T, t, Z...), None if it is gone."""
+
+    @abstractmethod
+    def is_dead(self, pid: int) -> bool:
+        """Whether nothing of the process runs any more: gone, or a zombie without threads."""
+
+    @abstractmethod
+    def process_group(self, pid: int) -> Optional[int]:
+        """The process group's id."""
+
+    @abstractmethod
+    def inner_pid(self, pid: int, level_of: int) -> int:
+        """The id that `pid` has in the pid namespace of the process `level_of`."""
+
+    @abstractmethod
+    def same_memory(self, pid: int, other_pid: int) -> Optional[bool]:
+        """Whether two processes share their memory; None if it can't be told."""
+
+    @abstractmethod
+    def handles_signals(self, pid: int) -> bool:
+        """Whether the process has a signal handler of its own, other than for faults."""
+
+    @abstractmethod
+    def namespace(self, pid: int, kind: str) -> Optional[str]:
+        """The identity of a namespace ("ipc", "net", "pid") of the process."""
+
+    @abstractmethod
+    def is_visible(self, pid: int, kind: str) -> bool:
+        """Whether what lives in the process's namespace of that kind can be seen; for "pid":
+        whether its ids are the ones used here."""
+
+    @abstractmethod
+    def sees_all_processes(self) -> bool:
+        """Whether every process there is can be seen."""
+
+    @abstractmethod
+    def opens_fifo(self, task: Task) -> bool:
+        """Whether the task sleeps in open() until somebody opens a FIFO's other end."""
