@@ -124,22 +124,3 @@ def list_head_of(sleeper: Sleeper, waiter: int, type_name: str, links: str) -> O
         head = heads[0] if len(heads) == 1 else None
         known.update(dict.fromkeys(nodes, head))
     return known[node]
-
-
-def queued_tasks(
-    system: System, head: int, type_name: str, links: str, task_member: str = "task"
-) -> tuple[Task, ...]:
-    """The tasks of a list of waiter structs, first in line first; those that can be read.
-    Raises UnknownLayout."""
-    kernel = system.kernel
-    links_at = need(kernel, type_name, links)
-    task_at = need(kernel, type_name, task_member)
-    tasks = []
-    try:
-        for node in ring(kernel, head):
-            task = system.by_address.get(kernel.u64(node - links_at + task_at))
-            if task is not None:
-                tasks.append(task)
-    except (BrokenList, ReadError):
-        pass
-    return tuple(tasks)

@@ -57,12 +57,21 @@ class KernelSnapshot:
         return [task for task, wait in self.waits.items() if wait.needs != OUTSIDE]
 
     def settle(self) -> None:
-        """Put right what can only be told with all tasks in view: a lock that nobody holds at
-        this moment is being handed on, or let go of, by a task that runs; if none does, the
-        one it was handed to is asleep, and stays so."""
+        """Put right what can only be told with all tasks in view: a lock that names no holder at
+        this moment is being handed on, or let go of, by a task that runs; in a dump in which
+        none does, its waiters sleep for ever."""
+        moving = self.system.kernel.live or any(task.tid for task in self.running)
         for task, wait in self.waits.items():
-            if wait.changing:
-                self.waits[task] = wait.but(needs=OUTSIDE, timed=True)
+            if not wait.changing:
+                continue
+            if moving or self.unseen or wait.timed:
+                self.waits[task] = wait.but(needs=OUTSIDE, timed=True, missing=None)
+            else:
+                self.waits[task] = wait.but(
+                    fault="lost-wakeup",
+                    fault_detail="nobody holds it, and no task runs that could be about to wake "
+                    "its waiters",
+                )
 
     def limits(self, findings: Sequence[Finding]) -> list[str]:
         """What could not be seen, and so keeps us from saying that there is no deadlock."""

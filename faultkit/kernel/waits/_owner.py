@@ -1,12 +1,16 @@
 """From the task_struct that a lock records as its owner to the wait for it."""
 
-from typing import Any
+from typing import Any, Optional
 
 from faultkit.kernel import states
-from faultkit.kernel.objects import is_kernel_pointer, unsigned
+from faultkit.kernel.objects import is_kernel_pointer, pointer, text, unsigned
 from faultkit.kernel.sleeper import Sleeper
-from faultkit.model import Lock, Wait
+from faultkit.kernel.system import System
+from faultkit.model import Lock, Task, Wait
 from faultkit.target import FaultkitError
+
+TASK_DEAD = 0x80  # include/linux/sched.h, since 4.14
+STACK_END_MAGIC = 0x57AC6E9D  # include/uapi/linux/magic.h: the lowest word of a kernel stack
 
 
 def held_by(sleeper: Sleeper, lock: Lock, owner: int, **fields: Any) -> Wait:
@@ -15,40 +19,78 @@ def held_by(sleeper: Sleeper, lock: Lock, owner: int, **fields: Any) -> Wait:
     An owner that is no task of this kernel has exited (its memory was freed, and may be
     another's by now), or the word was overwritten; which, its memory tells.
     """
-    evidence = tuple(fields.pop("evidence", ()))
-    wait = Wait(sleeper.task, lock, evidence=evidence, **fields)
-    task = sleeper.system.by_address.get(owner)
-    if task is not None:
-        try:
-            gone = bool(
-                unsigned(sleeper.kernel, owner, "task_struct", "exit_state")
-                & (states.DEAD | states.ZOMBIE)
-            )
-        except FaultkitError:
-            gone = False
-        if gone:
-            return wait.but(
-                fault="orphaned-lock",
-                fault_detail=f"its owner, task {task.tid}, has exited while it held the lock",
-            )
-        return wait.but(holders=(task,))
-    if looks_freed(sleeper, owner):
-        return wait.but(
-            fault="orphaned-lock",
-            fault_detail=f"its owner, task_struct {owner:#x}, is no task any more: it has exited "
-            "while it held the lock",
+    system = sleeper.system
+    wait = Wait(sleeper.task, lock, **fields)
+    task = system.by_address.get(owner)
+    known: dict[int, tuple[Optional[str], str]] = system.cache.setdefault("owners", {})
+    if owner not in known:
+        known[owner] = _exited(system, task) if task is not None else _no_task(system, owner)
+    fault, detail = known[owner]
+    if fault is not None:
+        return wait.but(fault=fault, fault_detail=detail)
+    if task is None:
+        return wait.but(missing=detail)
+    return wait.but(holders=(task,))
+
+
+def _exited(system: System, task: Task) -> tuple[Optional[str], str]:
+    try:
+        state = unsigned(system.kernel, task.address or 0, "task_struct", "exit_state")
+    except FaultkitError:
+        return None, ""
+    if state & (states.DEAD | states.ZOMBIE):
+        return (
+            "orphaned-lock",
+            f"its owner, task {task.tid}, has exited while it held the lock",
         )
-    return wait.but(
-        fault="corrupt-lock", fault_detail=f"its owner field {owner:#x} points to no task"
-    )
+    return None, ""
 
 
-def looks_freed(sleeper: Sleeper, owner: int) -> bool:
-    """Whether the address is that of a task_struct that was freed: an object of the slab cache
-    that task_structs come from."""
+def _no_task(system: System, owner: int) -> tuple[Optional[str], str]:
+    """What an owner that is not among the tasks may be: (finding type or None, in words)."""
     if not is_kernel_pointer(owner) or owner & 7:
+        return "corrupt-lock", f"its owner field {owner:#x} is no address of a task"
+    kernel = system.kernel
+    try:
+        exit_state = unsigned(kernel, owner, "task_struct", "exit_state")
+        stack = pointer(kernel, owner, "task_struct", "stack")
+        name = text(kernel, owner + (kernel.offset("task_struct", "comm") or 0), 16)
+        state = system.state(Task(0, 0, address=owner))
+    except FaultkitError:
+        return "corrupt-lock", f"its owner field {owner:#x} points to no task"
+    if state & TASK_DEAD and exit_state & states.DEAD:
+        return (
+            "orphaned-lock",
+            f'its owner, task_struct {owner:#x} "{name}", has exited while it held the lock',
+        )
+    if _is_stack(system, stack):
+        return None, (
+            f"the owner of a lock, task_struct {owner:#x}, is not among the tasks that the "
+            "debugger lists: check that it lists them all (crash 8.0.2 does not for 6.1 and newer)"
+        )
+    if _was_task(system, owner):
+        return (
+            "orphaned-lock",
+            f"its owner, task_struct {owner:#x}, is no task any more: it has exited while it "
+            "held the lock",
+        )
+    return "corrupt-lock", f"its owner field {owner:#x} points to no task"
+
+
+def _is_stack(system: System, stack: int) -> bool:
+    """Whether a kernel stack of a live task lies at this address."""
+    if not is_kernel_pointer(stack) or stack & (system.thread_size - 1):
         return False
     try:
-        return sleeper.kernel.slab(owner) == "task_struct"
+        return system.kernel.u64(stack) == STACK_END_MAGIC
+    except FaultkitError:
+        return False
+
+
+def _was_task(system: System, owner: int) -> bool:
+    """Whether the address is that of a task_struct that was freed: an object of the slab cache
+    that task_structs come from."""
+    try:
+        return system.kernel.slab(owner) == "task_struct"
     except FaultkitError:
         return False

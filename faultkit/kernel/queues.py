@@ -1,0 +1,199 @@
+"""Lists of waiters: which lock a waiter struct on a task's stack is queued on, and who is ahead."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Optional
+
+from faultkit.kernel.objects import BrokenList, is_kernel_pointer, need, ring
+from faultkit.kernel.sleeper import Sleeper
+from faultkit.kernel.system import System
+from faultkit.model import Task
+from faultkit.target import FaultkitError, ReadError
+
+MOST_WAITERS = 20_000  # of one lock
+MOST_ASKED = 8  # waiters of one lock on whose stacks it is looked for
+
+
+class QueueType(NamedTuple):
+    """How one kind of lock queues its waiters: names of types and members.
+
+    Up to 7.0 a lock has a list_head (`head`) that links the waiters; since then mutexes, rwsems
+    and semaphores point to the first waiter only (`first`), whose links close the ring ("locking:
+    Convert mutex/rwsem/semaphore to first_waiter", 7.1).
+    """
+
+    lock: str
+    waiter: str
+    links: str = "list"
+    task: str = "task"
+    head: str = "wait_list"
+    first: str = "first_waiter"
+
+
+class Queue(NamedTuple):
+    """A lock and the waiter structs queued on it, first in line first.
+
+    `damage` says how the lock's end of the list contradicts its waiters' links, which name the
+    lock nonetheless; the waiters are then those that could be reached.
+    """
+
+    lock: int
+    waiters: tuple[int, ...]
+    damage: Optional[str] = None
+
+
+def waiting_in(sleeper: Sleeper, kind: QueueType) -> Optional[tuple[int, Queue]]:
+    """(waiter struct, queue) of a waiter struct on the sleeper's stack that is queued on a lock
+    of this kind.  Raises UnknownLayout."""
+    for waiter in sleeper.waiter_structs(kind.waiter, kind.task):
+        queue = queue_of(sleeper, waiter, kind)
+        if queue is not None:
+            return waiter, queue
+    return None
+
+
+def queue_of(sleeper: Sleeper, waiter: int, kind: QueueType) -> Optional[Queue]:
+    """The queue that a waiter struct is in; None if it is in none.  Raises UnknownLayout.
+
+    A crowd on one lock is walked once.
+    """
+    known: dict[int, Optional[Queue]] = sleeper.system.cache.setdefault(kind, {})
+    if waiter not in known:
+        queue = _look_up(sleeper, waiter, kind)
+        if queue is not None:
+            known.update(dict.fromkeys(queue.waiters, queue))
+        known.setdefault(waiter, None)
+    return known[waiter]
+
+
+def tasks_of(system: System, queue: Queue, kind: QueueType) -> list[Task]:
+    """The tasks in a queue, first in line first; those that can't be told left out."""
+    found = (task_of(system, waiter, kind) for waiter in queue.waiters)
+    return [task for task in found if task is not None]
+
+
+def task_of(system: System, waiter: int, kind: QueueType) -> Optional[Task]:
+    """Whose waiter struct it is: the task that it names, and on whose stack it lies."""
+    try:
+        named = system.kernel.u64(waiter + need(system.kernel, kind.waiter, kind.task))
+    except ReadError:
+        return None
+    task = system.by_address.get(named)
+    return task if task is not None and system.stack_owner(waiter) == task else None
+
+
+def _look_up(sleeper: Sleeper, waiter: int, kind: QueueType) -> Optional[Queue]:
+    kernel = sleeper.kernel
+    links = need(kernel, kind.waiter, kind.links)
+    head = kernel.offset(kind.lock, kind.head)
+    if head is None:
+        return _by_first(sleeper, waiter, kind)
+    node = waiter + links
+    try:
+        nodes = [node, *ring(kernel, node, MOST_WAITERS)]
+    except (BrokenList, ReadError):
+        return _damaged(sleeper.system, node, head, kind)
+    heads = [at for at, other in enumerate(nodes) if not _is_waiter(sleeper.system, other, kind)]
+    if len(heads) != 1:
+        return None
+    ordered = nodes[heads[0] + 1 :] + nodes[: heads[0]]
+    return Queue(nodes[heads[0]] - head, tuple(other - links for other in ordered))
+
+
+def _is_waiter(system: System, node: int, kind: QueueType) -> bool:
+    """Whether the node is part of a waiter struct, not the lock's own list_head, which may lie
+    on a stack too."""
+    return task_of(system, node - need(system.kernel, kind.waiter, kind.links), kind) is not None
+
+
+def _damaged(system: System, node: int, head: int, kind: QueueType) -> Optional[Queue]:
+    """A lock whose memory was overwritten while tasks wait: followed either way, the waiters'
+    links lead to one and the same place, which does not lead back."""
+    links = need(system.kernel, kind.waiter, kind.links)
+    after, end = _follow(system, node, 0, kind)
+    before, start = _follow(system, node, 8, kind)
+    if end != start or end is None:
+        return None
+    nodes = [*reversed(before), node, *after]
+    try:
+        following, previous = system.kernel.words(end, 2)
+    except ReadError:
+        damage = f"its list of waiters at {end:#x} can't be read"
+    else:
+        damage = (
+            f"its list of waiters starts with {following:#x} and ends with {previous:#x}, its "
+            f"waiters are linked from {nodes[0]:#x} to {nodes[-1]:#x}"
+        )
+    return Queue(end - head, tuple(other - links for other in nodes), damage)
+
+
+def _follow(
+    system: System, node: int, direction: int, kind: QueueType
+) -> tuple[list[int], Optional[int]]:
+    """The waiters' nodes after `node` (direction 0) or before it (8), and where they lead: the
+    first address that is no waiter's; None if that is no address of the kernel."""
+    nodes: list[int] = []
+    seen = {node}
+    current = node
+    for _ in range(MOST_WAITERS):
+        try:
+            current = system.kernel.u64(current + direction)
+        except ReadError:
+            return nodes, None
+        if not is_kernel_pointer(current) or current & 7 or current in seen:
+            return nodes, None
+        if not _is_waiter(system, current, kind):
+            return nodes, current
+        seen.add(current)
+        nodes.append(current)
+    return nodes, None
+
+
+def _by_first(sleeper: Sleeper, waiter: int, kind: QueueType) -> Optional[Queue]:
+    """The ring has no head: the lock is what the waiters' stacks, or the kernel's own notes of
+    what blocks them, point to whose first waiter is in the ring."""
+    kernel, system = sleeper.kernel, sleeper.system
+    first = need(kernel, kind.lock, kind.first)
+    links = need(kernel, kind.waiter, kind.links)
+    try:
+        members = [waiter, *(node - links for node in ring(kernel, waiter + links, MOST_WAITERS))]
+    except (BrokenList, ReadError):
+        return None
+    place = {member: at for at, member in enumerate(members)}
+    for member in members[:MOST_ASKED]:
+        task = task_of(system, member, kind)
+        if task is None:
+            return None
+        asked = sleeper if member == waiter else Sleeper(system, task, 0)
+        for candidate in candidates(asked):
+            try:
+                at = place.get(kernel.u64(candidate + first))
+            except ReadError:
+                continue
+            if at is not None:
+                return Queue(candidate, tuple(members[at:] + members[:at]))
+    return None
+
+
+def candidates(sleeper: Sleeper) -> Iterator[int]:
+    """Addresses of what the task may be blocked on: first what the kernel recorded, then what
+    its stack points to, other stacks left out."""
+    yield from recorded_blockers(sleeper)
+    owner = sleeper.system.stack_owner
+    yield from (word for word in sleeper.pointers() if owner(word) is None)
+
+
+def recorded_blockers(sleeper: Sleeper) -> Iterable[int]:
+    """The locks that the kernel itself recorded as what blocks the task, where it does:
+    task_struct.blocked_on (mutexes, for proxy execution, 6.17) and .blocker (with
+    CONFIG_DETECT_HUNG_TASK_BLOCKER, 6.16; its low bits are the kind of lock)."""
+    found = []
+    for member in ("blocker", "blocked_on"):
+        offset = sleeper.kernel.offset("task_struct", member)
+        if offset is not None and sleeper.kernel.size("task_struct", member) == 8:
+            try:
+                value = sleeper.kernel.u64((sleeper.task.address or 0) + offset) & ~7
+            except FaultkitError:
+                continue
+            if is_kernel_pointer(value) and value not in found:
+                found.append(value)
+    return found
