@@ -63,6 +63,10 @@ class Bridge(ABC):
     def size(self, type_name: str, member: Optional[str] = None) -> Optional[int]:
         """Size in bytes of a type, or of a direct member of it."""
 
+    def member_type(self, type_name: str, member: str) -> Optional[str]:
+        """The name of a direct member's type, of a pointer's target; None if it has none."""
+        return None
+
     @abstractmethod
     def enumerator(self, name: str) -> Optional[int]:
         """The value of an enumeration constant."""
@@ -70,6 +74,10 @@ class Bridge(ABC):
     @abstractmethod
     def tasks(self, tgid_offset: int) -> list[Listed]:
         """All tasks that crash knows; `tgid_offset` is that of task_struct.tgid."""
+
+    def debug_files(self) -> list[str]:
+        """The files whose debug information is loaded; [] if that is not known."""
+        return []
 
     @abstractmethod
     def run(self, command: str) -> str:

@@ -97,6 +97,15 @@ class EmbeddedBridge(Bridge):
     def size(self, type_name: str, member: Optional[str] = None) -> Optional[int]:
         return _faultkit.size(type_name, member)
 
+    def member_type(self, type_name: str, member: str) -> Optional[str]:
+        return _faultkit.member_type(type_name, member)
+
+    def debug_files(self) -> list[str]:
+        modules = self.run("mod").splitlines()[1:]
+        loaded = [line.split(None, 4)[4].strip() for line in modules if line.count("/")]
+        about = _faultkit.about()
+        return [about["debug_file"] or about["namelist"], *loaded]
+
     def enumerator(self, name: str) -> Optional[int]:
         return _faultkit.enumerator(name)
 

@@ -6,6 +6,7 @@ from typing import Optional
 
 from crash_ext import backtrace
 from crash_ext.bridge import Bridge, BridgeError
+from crash_ext.types import Types
 from faultkit.kernel.target import Kernel, Symbol
 from faultkit.model import Frame, SourceLine, Task
 from faultkit.target import FaultkitError, ReadError
@@ -29,9 +30,7 @@ class CrashKernel(Kernel):
         self._symbols: dict[str, Optional[int]] = {}
         self._covering: dict[int, Optional[Symbol]] = {}
         self._bounds: dict[int, Optional[tuple[int, int]]] = {}
-        self._offsets: dict[tuple[str, str], Optional[int]] = {}
-        self._sizes: dict[tuple[str, Optional[str]], Optional[int]] = {}
-        self._enumerators: dict[str, Optional[int]] = {}
+        self._types = Types(bridge)
         self._per_cpu: dict[int, int] = {}
         self._tasks: Optional[list[Task]] = None
         self._registers: Optional[dict[int, dict[str, int]]] = None
@@ -123,49 +122,13 @@ class CrashKernel(Kernel):
         return self._bounds[start]
 
     def offset(self, type_name: str, member: str) -> Optional[int]:
-        key = (type_name, member)
-        if key not in self._offsets:
-            self._offsets[key] = self._offset(type_name, member)
-        return self._offsets[key]
-
-    def _offset(self, type_name: str, member: str) -> Optional[int]:
-        # What gdb does not know takes it milliseconds to deny, for each member anew.
-        if self.size(type_name) is None:
-            return None
-        if "." not in member and "[" not in member:
-            found = self.bridge.offset(type_name, member)
-            if found is not None:
-                return found
-        return self._expression(type_name, "(unsigned long) &((%s *) 0)->" + member)
+        return self._types.offset(type_name, member)
 
     def size(self, type_name: str, member: Optional[str] = None) -> Optional[int]:
-        key = (type_name, member)
-        if key not in self._sizes:
-            self._sizes[key] = self._size(type_name, member)
-        return self._sizes[key]
-
-    def _size(self, type_name: str, member: Optional[str]) -> Optional[int]:
-        if member is None:
-            return self.bridge.size(type_name)
-        if self.size(type_name) is None:
-            return None
-        return self._expression(type_name, "sizeof(((%s *) 0)->" + member + ")")
-
-    def _expression(self, type_name: str, expression: str) -> Optional[int]:
-        """The value of an expression in C over a type, which gdb wants with its kind."""
-        for kind in ("struct ", "union ", ""):
-            try:
-                text = self.bridge.gdb('printf "%lu", ' + expression % (kind + type_name))
-            except BridgeError:
-                continue
-            if text.strip().isdigit():
-                return int(text)
-        return None
+        return self._types.size(type_name, member)
 
     def enumerator(self, name: str) -> Optional[int]:
-        if name not in self._enumerators:
-            self._enumerators[name] = self.bridge.enumerator(name)
-        return self._enumerators[name]
+        return self._types.enumerator(name)
 
     # Tasks and CPUs
 

@@ -16,14 +16,18 @@ PyObject *fk_raise(enum fk_end end, const char *what, PyObject *text)
     return NULL;
 }
 
+/* The vmlinux may have its debug information in a file of its own (main.c, match_file_string()). */
 static PyObject *about(PyObject *module, PyObject *unused)
 {
-    return Py_BuildValue("{s:z,s:z,s:z,s:O}", "version", build_version, "dumpfile", pc->dumpfile,
-                         "namelist", pc->namelist, "live", ACTIVE() ? Py_True : Py_False);
+    char *debug = pc->debuginfo_file ? pc->debuginfo_file : pc->namelist_debug;
+
+    return Py_BuildValue("{s:z,s:z,s:z,s:z,s:O}", "version", build_version, "dumpfile",
+                         pc->dumpfile, "namelist", pc->namelist, "debug_file", debug, "live",
+                         ACTIVE() ? Py_True : Py_False);
 }
 
 static PyMethodDef methods[] = {
-    {"about", about, METH_NOARGS, "about(): version of crash, dumpfile, namelist, live"},
+    {"about", about, METH_NOARGS, "about(): version of crash, dumpfile, namelist, debug_file, live"},
     {NULL},
 };
 

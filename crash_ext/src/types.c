@@ -1,8 +1,4 @@
-/* Types, by the debug information that the gdb in crash has read.
- *
- * What does not exist costs most: gdb looks for it in every compilation unit's index.  So
- * callers remember that, too.
- */
+/* Types, by the debug information that the gdb in crash has read (symbols.c, datatype_info()). */
 #include "faultkit.h"
 
 #define LONGEST 256 /* crash copies names into buffers of BUFSIZE */
@@ -20,14 +16,20 @@ static void ask(void *argument)
     a->answer = datatype_info(a->type, a->member, a->how);
 }
 
+static int too_long(const struct asked *asked)
+{
+    if (strlen(asked->type) <= LONGEST && (!asked->member || strlen(asked->member) <= LONGEST))
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "the name is too long");
+    return 1;
+}
+
 static PyObject *answer(struct asked *asked)
 {
     enum fk_end end;
 
-    if (strlen(asked->type) > LONGEST || (asked->member && strlen(asked->member) > LONGEST)) {
-        PyErr_SetString(PyExc_ValueError, "the name is too long");
+    if (too_long(asked))
         return NULL;
-    }
     asked->answer = -1;
     if ((end = fk_guard(ask, asked, NULL, NULL)) == FK_INTERRUPTED)
         return fk_raise(end, asked->type, NULL);
@@ -54,6 +56,20 @@ static PyObject *size(PyObject *module, PyObject *arguments)
     if (asked.member)
         asked.how = MEMBER_SIZE_REQUEST;
     return answer(&asked);
+}
+
+static PyObject *member_type(PyObject *module, PyObject *arguments)
+{
+    struct asked asked = {.how = MEMBER_TYPE_NAME_REQUEST};
+    enum fk_end end;
+
+    if (!PyArg_ParseTuple(arguments, "ss", &asked.type, &asked.member) || too_long(&asked))
+        return NULL;
+    if ((end = fk_guard(ask, &asked, NULL, NULL)) == FK_INTERRUPTED)
+        return fk_raise(end, asked.type, NULL);
+    if (end != FK_DONE || !asked.answer)
+        Py_RETURN_NONE;
+    return PyUnicode_FromString((char *) asked.answer);
 }
 
 struct constant {
@@ -89,8 +105,10 @@ static PyObject *enumerator(PyObject *module, PyObject *arguments)
 
 PyMethodDef fk_type_methods[] = {
     {"offset", offset, METH_VARARGS,
-     "offset(type, member): in bytes, or None; not for members of anonymous structures"},
+     "offset(type, member): in bytes, or None; members of unnamed structures are its own"},
     {"size", size, METH_VARARGS, "size(type[, member]): in bytes, or None"},
+    {"member_type", member_type, METH_VARARGS,
+     "member_type(type, member): name of its type, of a pointer's target, or None if unnamed"},
     {"enumerator", enumerator, METH_VARARGS, "enumerator(name): its value, or None"},
     {NULL},
 };

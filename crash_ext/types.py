@@ -1,0 +1,119 @@
+"""Offsets and sizes, by the debug information that the gdb in crash has read.
+
+gdb is quick for a struct or union that is there, and slow (a twentieth of a second) for whatever is
+not, for typedefs, enumeration constants and expressions: it looks through every compilation unit's
+index for each name in turn.  So answers are kept, and a name that does not occur among the strings
+of the debug information is not even asked for.
+"""
+
+from typing import Optional
+
+from crash_ext.bridge import Bridge, BridgeError
+from faultkit.code import FormatError
+from faultkit.code.elf import open_elf
+
+SHORTEST = 8  # gcc leaves names of up to pointer size out of .debug_str (DW_FORM_string)
+LARGEST = 64 << 20  # bytes of .debug_str that are worth a search
+
+
+class Types:
+    """The types of a session; ask as in faultkit.kernel.target.Kernel."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self._offsets: dict[tuple[str, str], Optional[int]] = {}
+        self._sizes: dict[tuple[str, Optional[str]], Optional[int]] = {}
+        self._enumerators: dict[str, Optional[int]] = {}
+        self._strings: Optional[list[bytes]] = None
+
+    def offset(self, type_name: str, member: str) -> Optional[int]:
+        """Offset in bytes of a member, "wait_list.next" as well."""
+        key = (type_name, member)
+        if key not in self._offsets:
+            self._offsets[key] = self._offset(type_name, member)
+        return self._offsets[key]
+
+    def size(self, type_name: str, member: Optional[str] = None) -> Optional[int]:
+        """Size in bytes of a type, or of a member of it."""
+        key = (type_name, member)
+        if key not in self._sizes:
+            self._sizes[key] = self._size(type_name, member)
+        return self._sizes[key]
+
+    def enumerator(self, name: str) -> Optional[int]:
+        """The value of an enumeration constant."""
+        if name not in self._enumerators:
+            known = self._may_exist(name)
+            self._enumerators[name] = self._bridge.enumerator(name) if known else None
+        return self._enumerators[name]
+
+    def _offset(self, type_name: str, member: str) -> Optional[int]:
+        if self.size(type_name) is None:
+            return None
+        outer, _, rest = member.partition(".")
+        offset = self._bridge.offset(type_name, outer)
+        if offset is None or not rest:
+            return offset
+        inner_type = self._type_of(type_name, outer)
+        if inner_type is None:
+            return self._expression(type_name, "(unsigned long) &((%s *) 0)->" + member)
+        inner = self.offset(inner_type, rest)
+        return None if inner is None else offset + inner
+
+    def _size(self, type_name: str, member: Optional[str]) -> Optional[int]:
+        if member is None:
+            return self._bridge.size(type_name) if self._may_exist(type_name) else None
+        if self.size(type_name) is None:
+            return None
+        outer, _, rest = member.partition(".")
+        if not rest:
+            return self._bridge.size(type_name, outer)
+        inner_type = self._type_of(type_name, outer)
+        if inner_type is None:
+            if self.offset(type_name, member) is None:  # gdb would follow pointers, too
+                return None
+            return self._expression(type_name, "sizeof(((%s *) 0)->" + member + ")")
+        return self.size(inner_type, rest)
+
+    def _type_of(self, type_name: str, member: str) -> Optional[str]:
+        """The name of the struct or union that a member is; None for unnamed ones, which only
+        gdb's expressions know."""
+        found = self._bridge.member_type(type_name, member)
+        # Of a pointer that is the target's name, of an array the element's.
+        if found and self.size(found) == self._bridge.size(type_name, member):
+            return found
+        return None
+
+    def _expression(self, type_name: str, expression: str) -> Optional[int]:
+        for kind in ("struct ", "union ", ""):
+            try:
+                text = self._bridge.gdb('printf "%lu", ' + expression % (kind + type_name))
+            except BridgeError:
+                continue
+            if text.strip().isdigit():
+                return int(text)
+        return None
+
+    def _may_exist(self, name: str) -> bool:
+        """Whether debug information can have the name of a type or constant."""
+        if len(name) < SHORTEST:
+            return True
+        if self._strings is None:
+            self._strings = self._read_strings()
+        # Linkers let a string be the end of a longer one.
+        wanted = name.encode() + b"\0"
+        return not self._strings or any(wanted in strings for strings in self._strings)
+
+    def _read_strings(self) -> list[bytes]:
+        """.debug_str of every file that crash has read; [] if one's is not to be had."""
+        found = []
+        for path in self._bridge.debug_files():
+            elf = open_elf(path)
+            section = elf.sections.get(".debug_str") if elf else None
+            if elf is None or section is None or section.size > LARGEST:
+                return []
+            try:
+                found.append(elf.section_data(".debug_str"))
+            except FormatError:
+                return []
+        return found
