@@ -107,6 +107,7 @@ class WaitGraph:
         self.tasks = set(tasks) | set(waits)
         self.stuck = self._find_stuck()
         self.edges = self._stuck_edges()
+        self._waiters: Optional[dict[Task, list[Task]]] = None
 
     def _find_stuck(self) -> set[Task]:
         """Everything that can never get on; linear in tasks and edges."""
@@ -170,14 +171,21 @@ class WaitGraph:
         """The shortest cycle of every strongly connected component, members in cycle order,
         each held by the next one; from the one with the lowest thread id on."""
         cycles = []
-        for component in strong_components(self.edges):
-            if len(component) == 1 and component[0] not in self.edges[component[0]]:
+        holders = {task for stuck in self._lists_of_holders() for task in stuck}
+        edges = {task: self.edges[task] for task in holders if task in self.edges}
+        for component in strong_components(edges):
+            if len(component) == 1 and component[0] not in edges[component[0]]:
                 continue
-            members = shortest_cycle(self.edges, sorted(component, key=_order))
+            members = shortest_cycle(edges, sorted(component, key=_order))
             if members:
                 first = members.index(min(members, key=_order))
                 cycles.append([self.waits[t] for t in members[first:] + members[:first]])
         return sorted(cycles, key=lambda cycle: _order(cycle[0].task))
+
+    def _lists_of_holders(self) -> Iterable[list[Task]]:
+        """The lists of stuck holders, each once: thousands may share one.  Whom none of them
+        names is in no cycle."""
+        return {id(holders): holders for holders in self.edges.values()}.values()
 
     def behind(self, roots: Iterable[Task], barred: Iterable[Task] = ()) -> list[Task]:
         """The tasks whose waits lead to `roots`, directly or not, without the roots themselves;
@@ -232,14 +240,14 @@ class WaitGraph:
         return wait is None or wait.timed
 
     def _reverse(self) -> dict[Task, list[Task]]:
-        reverse: dict[Task, list[Task]] = defaultdict(list)
-        for task, wait in self.waits.items():
-            if not self._is_definite(wait):
-                continue
-            for holder in wait.holders:
-                if holder != task:
-                    reverse[holder].append(task)
-        return reverse
+        if self._waiters is None:
+            self._waiters = defaultdict(list)
+            for task, wait in self.waits.items():
+                if wait.holders and self._is_definite(wait):
+                    for holder in wait.holders:
+                        if holder != task:
+                            self._waiters[holder].append(task)
+        return self._waiters
 
 
 def _ends_by_itself(wait: Wait) -> bool:

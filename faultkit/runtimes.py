@@ -33,14 +33,19 @@ RUBY = (
     "or Thread.list with backtraces, shows who waits"
 )
 
-# Names of mapped files (the part after the last slash) that only that runtime has
+# Names of mapped files (the part after the last slash) that only that runtime has; how they
+# begin, for a pattern that is not needed is not compiled
 NAMES = (
-    (r"libjvm\.so", JAVA),
-    (r"libcoreclr\.so|libclrjit\.so|libmonosgen-2\.0\.so[.\d]*|mono-sgen", DOTNET),
-    (r"beam\.smp", ERLANG),
-    (r"libHSrts[-\w.]*\.so", HASKELL),
-    (r"libruby[-\d.]*\.so[.\d]*|ruby[\d.]*", RUBY),
-    (r"libgo\.so[.\d]*", GO),
+    ("libjvm", r"libjvm\.so", JAVA),
+    ("libcoreclr", r"libcoreclr\.so", DOTNET),
+    ("libclrjit", r"libclrjit\.so", DOTNET),
+    ("libmonosgen", r"libmonosgen-2\.0\.so[.\d]*", DOTNET),
+    ("mono", r"mono-sgen", DOTNET),
+    ("beam", r"beam\.smp", ERLANG),
+    ("libHSrts", r"libHSrts[-\w.]*\.so", HASKELL),
+    ("libruby", r"libruby[-\d.]*\.so[.\d]*", RUBY),
+    ("ruby", r"ruby[\d.]*", RUBY),
+    ("libgo", r"libgo\.so[.\d]*", GO),
 )
 
 # Sections that only one tool chain writes; strip leaves the allocated ones
@@ -61,14 +66,14 @@ MOST_IMAGES, MOST_HEADERS, MOST_SECTIONS = 200, 64, 4096
 def opaque_runtime(process: Process) -> Optional[str]:
     """One line that names the runtime in the process whose waits threads do not show, with the
     remedy; None where there is none that we know."""
-    mappings = process.mappings()
-    for name in {mapping.path.rsplit("/", 1)[-1] for mapping in mappings if mapping.path}:
-        for pattern, runtime in NAMES:
-            if re.fullmatch(pattern, name):
+    files = process.files()
+    for name in {mapping.path.rsplit("/", 1)[-1] for mapping in files}:
+        for start, pattern, runtime in NAMES:
+            if name.startswith(start) and re.fullmatch(pattern, name):
                 return runtime
     seen: set[str] = set()
-    for mapping in mappings:
-        if mapping.offset or not mapping.path.startswith("/") or mapping.path in seen:
+    for mapping in files:
+        if mapping.offset or mapping.path in seen:
             continue
         if is_library_image(mapping.path):
             continue

@@ -2,10 +2,14 @@
 
 import struct
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple, Optional
 
 from faultkit.model import Frame, SourceLine, Task
+
+PAGE = 1 << 12  # bytes
 
 
 class FaultkitError(Exception):
@@ -86,6 +90,7 @@ class Process(ABC):
     kind: str = "process"  # or "core"
     live: bool = True  # /proc of this machine speaks of this process
     stopped: bool = False  # nothing moves while we look
+    _held: tuple[int, bytes] = (0, b"")  # a piece of memory, and its address
 
     def close(self) -> None:  # noqa: B027 - most keep nothing
         """Give back what is kept open between reads; it is opened again when needed."""
@@ -112,9 +117,32 @@ class Process(ABC):
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at `address`, all of them, or ReadError."""
 
+    def hold(self, address: int, around: int) -> None:
+        """Read the memory from `around` bytes before `address` to as many behind it, within its
+        page: what lies in there is read from this one picture until `let_go`."""
+        start = max(address - around, address & -PAGE)
+        end = min(address + around, (address & -PAGE) + PAGE)
+        self._held = (0, b"")
+        with suppress(ReadError):
+            self._held = (start, self.read(start, end - start))
+
+    def let_go(self) -> None:
+        """Read memory as it is, from here on."""
+        self._held = (0, b"")
+
+    def held(self, address: int, size: int) -> Optional[bytes]:
+        """The bytes, if they are held."""
+        start, data = self._held
+        at = address - start
+        return data[at : at + size] if at >= 0 and at + size <= len(data) else None
+
     @abstractmethod
     def mappings(self) -> Sequence[Mapping]:
         """Its mappings in address order; empty where unknown."""
+
+    def files(self) -> Sequence[Mapping]:
+        """The mappings of files, in address order: few, where thousands are threads' stacks."""
+        return [mapping for mapping in self.mappings() if mapping.path.startswith("/")]
 
     def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
         """(name, offset, size or None) of the symbol that covers `address`, or None."""
@@ -142,9 +170,10 @@ class Process(ABC):
 
     def mapping(self, address: int) -> Optional[Mapping]:
         """The mapping that holds `address`."""
-        for mapping in self.mappings():
-            if mapping.start <= address < mapping.end:
-                return mapping
+        mappings = self.mappings()
+        index = bisect_left(mappings, (address + 1,)) - 1  # the last that starts there or before
+        if index >= 0 and address < mappings[index].end:
+            return mappings[index]
         return None
 
     def u32(self, address: int) -> int:

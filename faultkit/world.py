@@ -58,6 +58,7 @@ class World:
         self._machine: Optional[Machine] = None
         self.cache: dict[str, Any] = {}  # what providers found out about the whole system
         self.images: dict[str, Any] = {}  # what they found in images, which stay as they are
+        self.parsed: tuple[Optional[Blocked], Any] = (None, None)  # the call asked about last
 
     def close(self) -> None:
         """Give back what the processes keep open; whoever is asked again opens it again."""
@@ -205,7 +206,7 @@ class World:
                 continue
             if str(mapping.inode) not in text:
                 continue
-            for other in parse_maps(text):
+            for other in parse_maps(text.splitlines()):
                 if (other.inode, other.device, other.shared) == (
                     mapping.inode,
                     mapping.device,

@@ -177,6 +177,9 @@ class GdbProcess(Process):
         return _registers(frame, ("rip", "rsp", *PRESERVED)) if frame is not None else {}
 
     def read(self, address: int, size: int) -> bytes:
+        known = self.held(address, size)
+        if known is not None:
+            return known
         if address < 0 or size < 0 or address + size > 1 << 64:
             raise ReadError(address, size)
         if size == 0:  # which newer gdbs refuse
@@ -199,6 +202,9 @@ class GdbProcess(Process):
             else:
                 self._mappings = []
         return self._mappings
+
+    def files(self) -> Sequence[Mapping]:
+        return self._proc.files() if self._proc is not None else super().files()
 
     def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
         try:

@@ -37,9 +37,9 @@ def runs_rust(process: Process) -> Optional[bool]:
 
 def _search(process: Process) -> Optional[bool]:
     left, seen = MOST, False
-    for mapping in process.mappings():
+    for mapping in process.files():
         name = mapping.path.rsplit("/", 1)[-1]
-        if not mapping.path.startswith("/") or mapping.perms[1:3] in ("w-", "wx"):
+        if mapping.perms[1:3] in ("w-", "wx"):
             continue
         if name.startswith(("libc.so", "libc-2", "ld-linux", "libm.so", "libpthread", "locale")):
             continue

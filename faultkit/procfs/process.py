@@ -1,7 +1,7 @@
 """A live process read through /proc/PID: no ptrace, no stop, no effect on it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Optional
 
 from faultkit.model import Frame, SourceLine, Task
@@ -59,10 +59,10 @@ def parse_syscall(text: bytes) -> Optional[Syscall]:
         return None
 
 
-def parse_maps(text: str) -> list[Mapping]:
+def parse_maps(lines: Iterable[str]) -> list[Mapping]:
     """The lines of /proc/PID/maps as Mappings."""
     mappings = []
-    for line in text.splitlines():
+    for line in lines:
         fields = line.split(None, 5)
         if len(fields) < 5:
             continue
@@ -100,6 +100,7 @@ class ProcProcess(Process):
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._memory: Optional[int] = None
+        self._maps: Optional[list[str]] = None  # the lines
         self._mappings: Optional[list[Mapping]] = None
         self._code: Optional[Code] = None
         self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
@@ -145,7 +146,11 @@ class ProcProcess(Process):
 
     def syscall(self, task: Task) -> Optional[Syscall]:
         try:
-            return parse_syscall(read_proc(f"/proc/{self.pid}/task/{task.tid}/syscall", 512))
+            fd = os.open(f"/proc/{self.pid}/task/{task.tid}/syscall", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return parse_syscall(os.read(fd, 512))  # one line, given at once
+            finally:
+                os.close(fd)
         except PermissionError:
             raise FaultkitError(
                 f"no permission to read process {self.pid}", NO_PERMISSION
@@ -154,6 +159,9 @@ class ProcProcess(Process):
             return None
 
     def read(self, address: int, size: int) -> bytes:
+        known = self.held(address, size)
+        if known is not None:
+            return known
         if self._memory is None:
             try:
                 self._memory = os.open(f"{self.home}/mem", os.O_RDONLY | os.O_CLOEXEC)
@@ -175,12 +183,21 @@ class ProcProcess(Process):
 
     def mappings(self) -> Sequence[Mapping]:
         if self._mappings is None:
+            self._mappings = parse_maps(self._lines_of_maps())
+        return self._mappings
+
+    def files(self) -> Sequence[Mapping]:
+        lines = [line for line in self._lines_of_maps() if "/" in line]
+        return [mapping for mapping in parse_maps(lines) if mapping.path.startswith("/")]
+
+    def _lines_of_maps(self) -> list[str]:
+        if self._maps is None:
             try:
                 text = read_proc(f"{self.home}/maps", 1 << 26).decode("utf-8", "replace")
             except (OSError, FaultkitError):
                 text = ""
-            self._mappings = parse_maps(text)
-        return self._mappings
+            self._maps = text.splitlines()
+        return self._maps
 
     @property
     def code(self) -> "Code":

@@ -70,12 +70,12 @@ def any_alive(pid: int) -> bool:
 def _is_being_killed(tid: int) -> bool:
     """Whether SIGKILL is pending, which a group's exit leaves with each of its threads
     (kernel/signal.c, zap_other_threads): they run once more, to their end."""
-    found = status(tid)
     try:
-        pending = int(found.get("SigPnd", "0"), 16) | int(found.get("ShdPnd", "0"), 16)
-    except ValueError:
+        lines = read_proc(f"/proc/{tid}/status").splitlines()
+        pending = [int(line[7:], 16) for line in lines if line.startswith((b"SigPnd:", b"ShdPnd:"))]
+    except (OSError, ValueError):
         return False
-    return bool(pending & 1 << (SIGKILL - 1))
+    return any(signals & 1 << (SIGKILL - 1) for signals in pending)
 
 
 def handles_signals(pid: int) -> bool:

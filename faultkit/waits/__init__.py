@@ -50,23 +50,22 @@ _providers: dict[str, dict[int, list[Provider]]] = {}  # by package and system c
 
 def providers(blocked: Blocked) -> Iterator[Provider]:
     """The providers for the system call of the task, in the order in which they are asked."""
-    nr = blocked.call.nr
-    for package in _all_packages():
-        if package.SYSCALLS is not None and nr not in package.SYSCALLS:
-            continue
-        if _concerns(package, blocked):
-            yield from _providers_of(package).get(nr, ())
+    for package in _concerned(blocked):
+        yield from _providers_of(package).get(blocked.call.nr, ())
 
 
 def recognise(blocked: Blocked) -> Optional[Wait]:
     """What the task waits for, by the first provider that knows; None if none does."""
-    for provider in providers(blocked):
-        try:
-            wait = provider.recognise(blocked)
-        except ReadError:
-            continue
-        if wait is not None:
-            return wait
+    try:
+        for provider in providers(blocked):
+            try:
+                wait = provider.recognise(blocked)
+            except ReadError:
+                continue
+            if wait is not None:
+                return wait
+    finally:
+        blocked.process.let_go()
     return None
 
 
@@ -91,12 +90,19 @@ def _providers_of(package: Package) -> dict[int, list[Provider]]:
     return known
 
 
-def _concerns(package: Package, blocked: Blocked) -> bool:
+def _concerned(blocked: Blocked) -> list[Package]:
+    """The packages for the system call of the task and its process."""
+    process, nr = blocked.process, blocked.call.nr
     cache = blocked.world.images
-    key = f"{package.__name__} {blocked.process.pid}"
+    key = f"providers {process.pid} {nr}"
     if key not in cache:
-        cache[key] = package.concerns(blocked.process)
-    return bool(cache[key])
+        cache[key] = [
+            package
+            for package in _all_packages()
+            if (package.SYSCALLS is None or nr in package.SYSCALLS) and package.concerns(process)
+        ]
+    known: list[Package] = cache[key]
+    return known
 
 
 def _import_all(parent: str, folder: str, suffix: str) -> list[Any]:

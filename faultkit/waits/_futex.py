@@ -14,6 +14,8 @@ WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2 = 0, 6, 9, 11, 13
 WAITING = frozenset((WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2))
 PRIVATE, CLOCK_REALTIME = 128, 256
 
+LARGEST = 64  # bytes of an object to either side of its futex, that providers look at
+
 REFUSED = "refused"  # first in the key of a lock that is only known to close a cycle
 
 SYSCALLS = frozenset((FUTEX, RESTART_SYSCALL))
@@ -42,11 +44,11 @@ def parse(blocked: Blocked) -> Optional[FutexCall]:
     """The futex call that the task is blocked in, or None (kernel/futex/syscalls.c, do_futex).
 
     A score of providers ask one after the other: they all get the same picture, read once."""
-    cache = blocked.world.cache
-    known: Optional[tuple[Blocked, Optional[FutexCall]]] = cache.get("futex call")
-    if known is None or known[0] is not blocked:
-        known = cache["futex call"] = (blocked, _parse(blocked))
-    return known[1]
+    world = blocked.world
+    if world.parsed[0] is not blocked:
+        world.parsed = (blocked, _parse(blocked))
+    call: Optional[FutexCall] = world.parsed[1]
+    return call
 
 
 def _parse(blocked: Blocked) -> Optional[FutexCall]:
@@ -58,6 +60,7 @@ def _parse(blocked: Blocked) -> Optional[FutexCall]:
     command = operation & ~(PRIVATE | CLOCK_REALTIME)
     if command not in WAITING or uaddr == 0 or uaddr & 3 or operation > 0x1FF:
         return None
+    blocked.process.hold(uaddr, LARGEST)
     try:
         now: Optional[int] = blocked.process.u32(uaddr)
     except ReadError:

@@ -17,7 +17,7 @@ def concerns(process: Process) -> bool:
 def libc_is_musl(process: Process) -> Optional[bool]:
     """True where a mapped library says musl, False where one says glibc, None for a static
     program, which says neither."""
-    for mapping in process.mappings():
+    for mapping in process.files():
         name = mapping.path.rsplit("/", 1)[-1]
         if name.startswith(LIBRARY_NAMES) or "musl/" in mapping.path:
             return True

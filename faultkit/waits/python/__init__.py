@@ -10,4 +10,4 @@ PRIORITY = 10
 def concerns(process: Process) -> bool:
     """Whether an interpreter is mapped, by the names of the images: python3.11,
     libpython3.11.so, lib-dynload/..."""
-    return any("python" in mapping.path.lower() for mapping in process.mappings())
+    return any("python" in mapping.path.lower() for mapping in process.files())
