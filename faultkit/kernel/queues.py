@@ -41,14 +41,27 @@ class Queue(NamedTuple):
     damage: Optional[str] = None
 
 
-def waiting_in(sleeper: Sleeper, kind: QueueType) -> Optional[tuple[int, Queue]]:
+def waiting_in(
+    sleeper: Sleeper, kind: QueueType, marks: tuple[str, int] = ("", 0)
+) -> Optional[tuple[int, Queue]]:
     """(waiter struct, queue) of a waiter struct on the sleeper's stack that is queued on a lock
-    of this kind.  Raises UnknownLayout."""
+    of this kind; a queue in order goes before a damaged one, which a few words left over from
+    earlier calls may look like.  `marks` is a 64-bit member of the waiter struct, and the value
+    that it must have.  Raises UnknownLayout."""
+    damaged = None
     for waiter in sleeper.waiter_structs(kind.waiter, kind.task):
+        member, value = marks
+        if (
+            member
+            and sleeper.kernel.u64(waiter + need(sleeper.kernel, kind.waiter, member)) != value
+        ):
+            continue
         queue = queue_of(sleeper, waiter, kind)
-        if queue is not None:
+        if queue is not None and queue.damage is None:
             return waiter, queue
-    return None
+        if queue is not None and damaged is None:
+            damaged = waiter, queue
+    return damaged
 
 
 def queue_of(sleeper: Sleeper, waiter: int, kind: QueueType) -> Optional[Queue]:
