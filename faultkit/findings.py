@@ -79,13 +79,20 @@ def _weakest(waits: Iterable[Wait]) -> str:
 def _advice(wait: Wait) -> str:
     """What a broken lock means, and what to do."""
     detail = wait.fault_detail or ""
+    in_kernel = wait.lock.key is not None and wait.lock.key[0] == "kernel"
     if wait.fault == "corrupt-lock":
+        tool = (
+            "boot with slub_debug=FZPU, or a kernel with KASAN"
+            if in_kernel
+            else "run it under valgrind or build it with -fsanitize=address"
+        )
         return (
-            f"{detail}: memory was overwritten, by a bug (run it under valgrind or build it with "
-            "-fsanitize=address) or by failing memory (see machine-check events in the kernel "
-            "log, and run memtest)"
+            f"{detail}: memory was overwritten, by a bug ({tool}) or by failing memory (see "
+            "machine-check events in the kernel log, and run memtest)"
         )
     if wait.fault == "orphaned-lock":
+        if in_kernel:
+            return f"{detail}; look for a way out of its code that does not unlock"
         return f"{detail}; look for an exit or a fork() with the lock held"
     return f"{detail}, yet tasks sleep on it: a wake-up was lost"
 

@@ -88,7 +88,7 @@ class System:
         return task._replace(state=shown, seconds=self.seconds_off_cpu(task))
 
     @cached_property
-    def _clocks(self) -> dict[int, tuple[int, int]]:
+    def clocks(self) -> dict[int, tuple[int, int]]:
         """(rq.clock, rq.clock_task) by CPU: the second leaves out time stolen by interrupts."""
         runqueues = self.kernel.symbol("runqueues")
         clocks: dict[int, tuple[int, int]] = {}
@@ -110,7 +110,7 @@ class System:
         (kernel/sched/fair.c, update_curr).  An idle CPU's clock stands still, the latest of all
         is now.
         """
-        clocks = self._clocks
+        clocks = self.clocks
         if self.on_cpu(task) or not task.address or task.cpu not in clocks:
             return None
         try:

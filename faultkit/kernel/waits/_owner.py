@@ -3,6 +3,7 @@
 from typing import Any, Optional
 
 from faultkit.kernel import states
+from faultkit.kernel.ages import born_after_sleep
 from faultkit.kernel.objects import is_kernel_pointer, pointer, text, unsigned
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.system import System
@@ -13,19 +14,24 @@ TASK_DEAD = 0x80  # include/linux/sched.h, since 4.14
 STACK_END_MAGIC = 0x57AC6E9D  # include/uapi/linux/magic.h: the lowest word of a kernel stack
 
 
-def held_by(sleeper: Sleeper, lock: Lock, owner: int, **fields: Any) -> Wait:
+def held_by(
+    sleeper: Sleeper, lock: Lock, owner: int, first: Optional[Task] = None, **fields: Any
+) -> Wait:
     """The wait for a lock whose owner field holds this task_struct's address, flags removed.
 
     An owner that is no task of this kernel has exited (its memory was freed, and may be
-    another's by now), or the word was overwritten; which, its memory tells.
+    another's by now), or the word was overwritten; which, its memory tells.  `first` is the task
+    first in line, if whoever lets go of the lock wakes that one before another can take it: an
+    owner that was born while it slept is not who took the lock.
     """
     system = sleeper.system
     wait = Wait(sleeper.task, lock, **fields)
     task = system.by_address.get(owner)
-    known: dict[int, tuple[Optional[str], str]] = system.cache.setdefault("owners", {})
-    if owner not in known:
-        known[owner] = _exited(system, task) if task is not None else _no_task(system, owner)
-    fault, detail = known[owner]
+    known: dict[Any, tuple[Optional[str], str]] = system.cache.setdefault("owners", {})
+    key = owner, first
+    if key not in known:
+        known[key] = _exited(system, task, first) if task is not None else _no_task(system, owner)
+    fault, detail = known[key]
     if fault is not None:
         return wait.but(fault=fault, fault_detail=detail)
     if task is None:
@@ -33,7 +39,7 @@ def held_by(sleeper: Sleeper, lock: Lock, owner: int, **fields: Any) -> Wait:
     return wait.but(holders=(task,))
 
 
-def _exited(system: System, task: Task) -> tuple[Optional[str], str]:
+def _exited(system: System, task: Task, first: Optional[Task]) -> tuple[Optional[str], str]:
     try:
         state = unsigned(system.kernel, task.address or 0, "task_struct", "exit_state")
     except FaultkitError:
@@ -42,6 +48,12 @@ def _exited(system: System, task: Task) -> tuple[Optional[str], str]:
         return (
             "orphaned-lock",
             f"its owner, task {task.tid}, has exited while it held the lock",
+        )
+    if first is not None and born_after_sleep(system, task, first):
+        return (
+            "orphaned-lock",
+            f"its owner has exited while it held the lock: the task_struct is task {task.tid}'s "
+            f"now, which was born when task {first.tid} already waited",
         )
     return None, ""
 

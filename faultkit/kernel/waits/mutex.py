@@ -3,7 +3,7 @@
 from typing import Optional
 
 from faultkit.kernel.objects import pointer
-from faultkit.kernel.queues import Queue, QueueType, recorded_blockers, waiting_in
+from faultkit.kernel.queues import Queue, QueueType, recorded_blockers, task_of, waiting_in
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.waits import _slowpath
 from faultkit.kernel.waits._owner import held_by
@@ -38,7 +38,8 @@ def _wait_for(sleeper: Sleeper, queue: Queue) -> Wait:
     evidence = [f"its owner field is {word:#x}, the task is on its list of waiters"]
     if address in recorded_blockers(sleeper):
         evidence.append("the task_struct names it as what blocks the task")
-    wait = held_by(sleeper, lock, word & ~FLAGS, evidence=tuple(evidence))
+    first = task_of(sleeper.system, queue.waiters[0], QUEUE)
+    wait = held_by(sleeper, lock, word & ~FLAGS, first, evidence=tuple(evidence))
     if queue.damage:
         return wait.but(holders=(), missing=None, fault="corrupt-lock", fault_detail=queue.damage)
     if not word & ~FLAGS:

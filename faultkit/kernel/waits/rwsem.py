@@ -55,7 +55,10 @@ def _wait_for(sleeper: Sleeper, waiter: int, queue: Queue) -> Wait:
     if count & WRITER_LOCKED:
         if owner & READER_OWNED or not owner & ~OWNER_FLAGS:
             return _changing(wait)  # between the two words' writing, preemption is disabled
-        return held_by(sleeper, lock, owner & ~OWNER_FLAGS, mode=mode, evidence=wait.evidence)
+        first = task_of(system, queue.waiters[0], QUEUE)
+        return held_by(
+            sleeper, lock, owner & ~OWNER_FLAGS, first, mode=mode, evidence=wait.evidence
+        )
     readers = (count & ~READ_FAIL) >> READER_SHIFT
     if not readers:
         return _changing(wait)
