@@ -18,6 +18,8 @@ from faultkit.model import (
     Wait,
 )
 
+UNNAMED = " object"  # ends the name of a lock of which only the kind of object it lies in is known
+
 
 def find(graph: WaitGraph) -> list[Finding]:
     """Cycles first, then broken locks, then chains; each task is a victim of one finding."""
@@ -128,9 +130,11 @@ def summarise(report: Report) -> str:
         if finding.type == "cycle":
             parts.append(f"deadlock {who} via {locks}")
         elif finding.type == "chain" and finding.root and finding.root_waits_for:
+            lock = finding.root_waits_for.lock
+            does = "sleeps in" if lock.kind == "sleep" and lock.name else "waits for"
             parts.append(
-                f"chain: {len(finding.victims)} behind {finding.root.tid}, which waits for "
-                f"{lock_name(finding.root_waits_for.lock)}"
+                f"chain: {len(finding.victims)} behind {finding.root.tid}, which {does} "
+                f"{lock_name(lock)}"
             )
         else:
             parts.append(f"{finding.type} {locks}, {who}")
@@ -145,6 +149,6 @@ def summarise(report: Report) -> str:
 
 def lock_name(lock: Lock) -> str:
     """The lock's own name, else its kind and address."""
-    if lock.name:
+    if lock.name and not lock.name.endswith(UNNAMED):
         return lock.name
     return lock.kind if lock.address is None else f"{lock.kind} {lock.address:#x}"

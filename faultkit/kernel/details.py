@@ -2,6 +2,7 @@
 
 from typing import Optional
 
+from faultkit.findings import UNNAMED
 from faultkit.kernel.system import System
 from faultkit.model import Finding, Frame, Lock, Task, Wait
 from faultkit.target import FaultkitError
@@ -67,7 +68,7 @@ def _named(system: System, lock: Lock) -> Lock:
 
 
 def name_address(system: System, address: int) -> Optional[str]:
-    """ "rtnl_mutex", "accounts+40 [faultlab]", "inode_cache object+0xa8": what a person would
+    """ "rtnl_mutex", "accounts+40 [faultlab]", "kmalloc-64 object": what a person would
     call a data address; None if nothing is known of it."""
     kernel = system.kernel
     try:
@@ -78,4 +79,4 @@ def name_address(system: System, address: int) -> Optional[str]:
         slab = kernel.slab(address)
     except FaultkitError:
         return None
-    return f"in a {slab} object" if slab else None
+    return slab + UNNAMED if slab else None

@@ -221,11 +221,13 @@ class _Text:
         root, wait = finding.root, finding.root_waits_for
         if root is None or wait is None:
             return
-        place = _where(waiting_call(wait.frames))
+        called = waiting_call(wait.frames)
+        place = _where(called)
         said = f"{self._task(root, long=True)} holds what others want, and "
         name = clean(wait.lock.name) if wait.lock.name else ""
         if wait.lock.kind == "sleep":
-            said += f"sleeps in {name}" if name else "sleeps"
+            is_told = called is not None and called.function == wait.lock.name and not called.file
+            said += f"sleeps in {name}" if name and not is_told else "sleeps"
         else:
             said += f"waits for {wait.lock.kind}" + (f" {name}" if name else "")
         if wait.lock.address is not None:
