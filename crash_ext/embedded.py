@@ -39,13 +39,9 @@ class Output(io.TextIOBase):
 
     def flush(self) -> None:
         text = "".join(self._pieces)
-        self.discard()
+        self._pieces, self._size = [], 0
         if text:
             _faultkit.write(text.encode("utf-8", "backslashreplace"))
-
-    def discard(self) -> None:
-        """Forget what is kept: its reader is gone, and the next command has another one."""
-        self._pieces, self._size = [], 0
 
 
 def _asked(call: Callable[..., T], *arguments: Any) -> T:
@@ -141,7 +137,7 @@ def start() -> "tuple[Callable[[list[str]], None], list[tuple[str, list[str]]]]"
     """The function that runs all commands, and [(name, lines of help), ...]."""
     # Python's own handler is needed for KeyboardInterrupt; C puts crash's back behind it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.stdout = Output()
+    sys.stdout = Output()  # for what is printed between commands
     sys.modules["readline"] = None  # type: ignore[assignment]  # it would take over crash's keys
     if not getattr(sys, "argv", None):
         sys.argv = ["faultkit"]
@@ -150,7 +146,8 @@ def start() -> "tuple[Callable[[list[str]], None], list[tuple[str, list[str]]]]"
 
 def dispatch(words: list[str]) -> None:
     """Run one command; nothing is raised."""
-    output = sys.stdout
+    outer = sys.stdout  # a command may run in another one, whose output is elsewhere
+    sys.stdout = Output()
     try:
         try:
             commands.run(words, EmbeddedSession())
@@ -163,8 +160,7 @@ def dispatch(words: list[str]) -> None:
     except OSError as error:
         _complain(words, error.strerror or str(error))
     finally:
-        if isinstance(output, Output):
-            output.discard()
+        sys.stdout = outer
 
 
 def _complain(words: list[str], message: str) -> None:

@@ -1,5 +1,6 @@
 """CrashKernel: what crash shows, as a Kernel."""
 
+import os
 import re
 from collections.abc import Sequence
 from typing import Optional
@@ -38,7 +39,7 @@ class CrashKernel(Kernel):
 
     @property
     def name(self) -> str:
-        return self.bridge.dumpfile or "/proc/kcore"
+        return os.path.basename(self.bridge.dumpfile or "/proc/kcore")
 
     def _release(self) -> Optional[str]:
         """include/linux/utsname.h: init_uts_ns.name.release."""
