@@ -1,0 +1,96 @@
+"""Every struct member that this package relies on, so that a kernel's debug information can be
+checked for them without a dump.
+
+Each entry of NEEDED is a group of (type, member) alternatives, the newest first, of which one must
+exist.  Members that only some configurations have, and that are done without, are not listed.
+"""
+
+from collections.abc import Iterator
+
+Place = tuple[str, str]
+Group = tuple[Place, ...]
+
+
+def _members(type_name: str, *members: str) -> Iterator[Group]:
+    """One group for each member, without alternatives."""
+    for member in members:
+        yield ((type_name, member),)
+
+
+NEEDED: tuple[Group, ...] = (
+    # tasks and their sleeps: system.py, sleeper.py, sleep.py, ages.py
+    (("task_struct", "__state"), ("task_struct", "state")),
+    *_members("task_struct", "exit_state", "flags", "mm", "se", "signal", "stack", "start_time"),
+    *_members("task_struct", "thread", "comm", "nvcsw", "nivcsw"),
+    *_members("thread_struct", "sp"),
+    *_members("sched_entity", "exec_start"),
+    *_members("rq", "clock", "clock_task"),
+    *_members("timer_list", "entry", "function"),
+    (("hrtimer", "is_queued"), ("hrtimer", "state")),
+    *_members("hrtimer", "function"),
+    # waits/mutex.py, rwsem.py, semaphore.py
+    (("mutex", "wait_list"), ("mutex", "first_waiter")),
+    *_members("mutex", "owner"),
+    *_members("mutex_waiter", "list", "task"),
+    (("rw_semaphore", "wait_list"), ("rw_semaphore", "first_waiter")),
+    *_members("rw_semaphore", "count", "owner"),
+    *_members("rwsem_waiter", "list", "task", "type"),
+    (("mm_struct", "mmap_lock"),),
+    (("semaphore", "wait_list"), ("semaphore", "first_waiter")),
+    *_members("semaphore", "count"),
+    *_members("semaphore_waiter", "list", "task"),
+    # waits/rt_mutex.py
+    *_members("task_struct", "pi_blocked_on"),
+    *_members("rt_mutex_waiter", "task", "lock"),
+    (("rt_mutex_waiter", "tree.entry"), ("rt_mutex_waiter", "tree_entry")),
+    (("rt_mutex_base", "owner"), ("rt_mutex", "owner")),
+    (
+        ("rt_mutex_base", "waiters.rb_root.rb_node"),
+        ("rt_mutex", "waiters.rb_root.rb_node"),
+    ),
+    *_members("rb_node", "__rb_parent_color"),
+    # waits/percpu_rwsem.py, filesystems.py
+    *_members("percpu_rw_semaphore", "block", "read_count", "waiters.head", "writer.task"),
+    *_members("wait_queue_entry", "entry", "flags", "func", "private"),
+    *_members("super_block", "s_id", "s_list", "s_writers.frozen", "s_writers.rw_sem"),
+    # waits/completion.py and those who say who completes it
+    *_members("completion", "wait.task_list"),
+    *_members("swait_queue", "task", "task_list"),
+    *_members("task_struct", "vfork_done"),
+    *_members("kthread", "data", "exited", "parked"),
+    *_members("kthread_create_info", "done", "list"),
+    *_members("cpuhp_cpu_state", "done_up", "done_down", "thread"),
+    *_members("kthread_flush_work", "done"),
+    *_members("kthread_work", "func", "worker"),
+    *_members("kthread_worker", "task"),
+    *_members("subprocess_info", "complete", "path", "work"),
+    (("signal_struct", "core_state"), ("mm_struct", "core_state")),
+    *_members("core_state", "dumper", "startup"),
+    *_members("core_thread", "task", "next"),
+    # workers.py, waits/workqueue.py
+    (("task_struct", "worker_private"), ("task_struct", "set_child_tid")),
+    *_members("worker", "current_work", "current_func", "current_pwq", "scheduled", "task"),
+    *_members("work_struct", "entry", "func"),
+    (("pool_workqueue", "inactive_works"), ("pool_workqueue", "delayed_works")),
+    *_members("pool_workqueue", "nr_in_flight", "pwqs_node", "wq"),
+    *_members("workqueue_struct", "first_flusher", "flusher_overflow", "flusher_queue"),
+    *_members("workqueue_struct", "list", "name", "pwqs"),
+    *_members("wq_barrier", "done", "task", "work"),
+    *_members("wq_flusher", "done", "flush_color", "list"),
+    # waits/folio.py, buffer.py
+    (("wait_page_queue", "folio"), ("wait_page_queue", "page")),
+    *_members("wait_page_queue", "bit_nr", "wait"),
+    (("folio", "mapping"), ("page", "mapping")),
+    (("folio", "index"), ("page", "index")),
+    *_members("address_space", "host"),
+    *_members("inode", "i_ino", "i_sb"),
+    *_members("wait_bit_queue_entry", "key", "wq_entry"),
+    *_members("wait_bit_key", "bit_nr", "flags"),
+    *_members("buffer_head", "b_bdev", "b_blocknr"),
+    *_members("block_device", "bd_disk"),
+    *_members("gendisk", "disk_name"),
+    # waits/rcu.py
+    *_members("rcu_state", "gp_seq"),
+    *_members("rcu_data", "grpmask", "mynode"),
+    *_members("rcu_node", "blkd_tasks", "exp_tasks", "expmask", "gp_tasks", "qsmask"),
+)
