@@ -33,12 +33,14 @@ class Queue(NamedTuple):
     """A lock and the waiter structs queued on it, first in line first.
 
     `damage` says how the lock's end of the list contradicts its waiters' links, which name the
-    lock nonetheless; the waiters are then those that could be reached.
+    lock nonetheless; the waiters are then those that could be reached.  `unread`: the dump lacks
+    the lock's memory.
     """
 
     lock: int
     waiters: tuple[int, ...]
     damage: Optional[str] = None
+    unread: bool = False
 
 
 def waiting_in(
@@ -57,7 +59,7 @@ def waiting_in(
         ):
             continue
         queue = queue_of(sleeper, waiter, kind)
-        if queue is not None and queue.damage is None:
+        if queue is not None and queue.damage is None and not queue.unread:
             return waiter, queue
         if queue is not None and damaged is None:
             damaged = waiter, queue
@@ -130,12 +132,11 @@ def _damaged(system: System, node: int, head: int, kind: QueueType) -> Optional[
     try:
         following, previous = system.kernel.words(end, 2)
     except ReadError:
-        damage = f"its list of waiters at {end:#x} can't be read"
-    else:
-        damage = (
-            f"its list of waiters starts with {following:#x} and ends with {previous:#x}, its "
-            f"waiters are linked from {nodes[0]:#x} to {nodes[-1]:#x}"
-        )
+        return Queue(end - head, tuple(other - links for other in nodes), unread=True)
+    damage = (
+        f"its list of waiters starts with {following:#x} and ends with {previous:#x}, its "
+        f"waiters are linked from {nodes[0]:#x} to {nodes[-1]:#x}"
+    )
     return Queue(end - head, tuple(other - links for other in nodes), damage)
 
 

@@ -33,5 +33,7 @@ def waited_for(sleeper: Sleeper) -> Optional[Queue]:
     address = sleeper.task.address
     if address not in known:
         found = waiting_in(sleeper, QUEUE)
-        known[address] = found[1] if found is not None and found[1].damage is None else None
+        known[address] = None
+        if found is not None and found[1].damage is None and not found[1].unread:
+            known[address] = found[1]
     return known[address]

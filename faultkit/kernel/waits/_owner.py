@@ -69,7 +69,10 @@ def _no_task(system: System, owner: int) -> tuple[Optional[str], str]:
         name = text(kernel, owner + (kernel.offset("task_struct", "comm") or 0), 16)
         state = system.state(Task(0, 0, address=owner))
     except FaultkitError:
-        return "corrupt-lock", f"its owner field {owner:#x} points to no task"
+        return None, (
+            f"the owner of a lock, {owner:#x}, is not among the tasks, and the dump lacks its "
+            "memory: it has exited, or the dump is not complete"
+        )
     if state & TASK_DEAD and exit_state & states.DEAD:
         return (
             "orphaned-lock",

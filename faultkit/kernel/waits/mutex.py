@@ -21,7 +21,7 @@ FLAGS = 7
 def recognise(sleeper: Sleeper) -> Optional[Wait]:
     """A wait for a mutex on whose list of waiters the task is."""
     found = waiting_in(sleeper, QUEUE)
-    if found is None or not _slowpath.sleeps_in(sleeper, "mutex"):
+    if found is None or found[1].unread or not _slowpath.sleeps_in(sleeper, "mutex"):
         return None
     _, queue = found
     wait = _wait_for(sleeper, queue)

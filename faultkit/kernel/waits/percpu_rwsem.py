@@ -39,7 +39,7 @@ def recognise(sleeper: Sleeper) -> Optional[Wait]:
     """A wait in the semaphore's queue, or a writer's for the readers that are in already."""
     wakes = sleeper.kernel.symbol("percpu_rwsem_wake_function")
     found = waiting_in(sleeper, QUEUE, ("func", wakes)) if wakes else None
-    if found is not None:
+    if found is not None and not found[1].unread:
         return _queued(sleeper, *found)
     return _writer(sleeper)
 

@@ -28,7 +28,7 @@ MOST_READERS = 1 << 23  # twice as many as there can be tasks
 def recognise(sleeper: Sleeper) -> Optional[Wait]:
     """A wait for a rw_semaphore on whose list of waiters the task is."""
     found = waiting_in(sleeper, QUEUE)
-    if found is None or not _slowpath.sleeps_in(sleeper, "rwsem"):
+    if found is None or found[1].unread or not _slowpath.sleeps_in(sleeper, "rwsem"):
         return None
     waiter, queue = found
     wait = _wait_for(sleeper, waiter, queue)

@@ -17,7 +17,7 @@ QUEUE = QueueType("semaphore", "semaphore_waiter")
 def recognise(sleeper: Sleeper) -> Optional[Wait]:
     """A wait for a semaphore on whose list of waiters the task is."""
     found = waiting_in(sleeper, QUEUE)
-    if found is None or not _slowpath.sleeps_in(sleeper, "semaphore"):
+    if found is None or found[1].unread or not _slowpath.sleeps_in(sleeper, "semaphore"):
         return None
     _, queue = found
     wait = _wait_for(sleeper, queue)
