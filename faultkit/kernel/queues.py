@@ -1,6 +1,6 @@
 """Lists of waiters: which lock a waiter struct on a task's stack is queued on, and who is ahead."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 from faultkit.kernel.objects import BrokenList, is_kernel_pointer, need, ring
@@ -27,6 +27,7 @@ class QueueType(NamedTuple):
     task: str = "task"
     head: str = "wait_list"
     first: str = "first_waiter"
+    blockers: tuple[int, ...] = ()  # low bits of task_struct.blocker for this kind
 
 
 class Queue(NamedTuple):
@@ -178,36 +179,54 @@ def _by_first(sleeper: Sleeper, waiter: int, kind: QueueType) -> Optional[Queue]
         if task is None:
             return None
         asked = sleeper if member == waiter else Sleeper(system, task, 0)
-        for candidate in candidates(asked):
+        for candidate in (*recorded_blockers(asked, kind), *candidates(asked)):
             try:
                 at = place.get(kernel.u64(candidate + first))
             except ReadError:
                 continue
             if at is not None:
                 return Queue(candidate, tuple(members[at:] + members[:at]))
+    for recorded in recorded_blockers(sleeper, kind):
+        return _damaged_first(sleeper.system, recorded, members, kind)
     return None
 
 
+def _damaged_first(
+    system: System, lock: int, members: list[int], kind: QueueType
+) -> Optional[Queue]:
+    """A lock that the kernel recorded as what blocks the task, and whose memory was overwritten."""
+    try:
+        value = system.kernel.u64(lock + need(system.kernel, kind.lock, kind.first))
+    except ReadError:
+        return Queue(lock, tuple(members), unread=True)
+    return Queue(
+        lock,
+        tuple(members),
+        f"its first waiter is {value:#x}, which is none of those that wait for it",
+    )
+
+
 def candidates(sleeper: Sleeper) -> Iterator[int]:
-    """Addresses of what the task may be blocked on: first what the kernel recorded, then what
-    its stack points to, other stacks left out."""
-    yield from recorded_blockers(sleeper)
+    """What the task's stack points to that may be what it waits for: stacks left out."""
     owner = sleeper.system.stack_owner
-    yield from (word for word in sleeper.pointers() if owner(word) is None)
+    return (word for word in sleeper.pointers() if owner(word) is None)
 
 
-def recorded_blockers(sleeper: Sleeper) -> Iterable[int]:
-    """The locks that the kernel itself recorded as what blocks the task, where it does:
-    task_struct.blocked_on (mutexes, for proxy execution, 6.17) and .blocker (with
-    CONFIG_DETECT_HUNG_TASK_BLOCKER, 6.16; its low bits are the kind of lock)."""
+def recorded_blockers(sleeper: Sleeper, kind: QueueType) -> list[int]:
+    """The lock of this kind that the kernel itself recorded as what blocks the task, where it
+    does: task_struct.blocker (with CONFIG_DETECT_HUNG_TASK_BLOCKER, 6.16; include/linux/
+    hung_task.h has the low bits) and, for mutexes, .blocked_on (for proxy execution, 6.17)."""
+    kernel = sleeper.kernel
     found = []
-    for member in ("blocker", "blocked_on"):
-        offset = sleeper.kernel.offset("task_struct", member)
-        if offset is not None and sleeper.kernel.size("task_struct", member) == 8:
-            try:
-                value = sleeper.kernel.u64((sleeper.task.address or 0) + offset) & ~7
-            except FaultkitError:
-                continue
-            if is_kernel_pointer(value) and value not in found:
-                found.append(value)
+    for member, marks in (("blocker", kind.blockers), ("blocked_on", (0,))):
+        offset = kernel.offset("task_struct", member)
+        if offset is None or (member == "blocked_on" and kind.lock != "mutex"):
+            continue
+        try:
+            value = kernel.u64((sleeper.task.address or 0) + offset)
+        except FaultkitError:
+            continue
+        lock = value & ~7
+        if is_kernel_pointer(lock) and value & 7 in marks and lock not in found:
+            found.append(lock)
     return found

@@ -12,7 +12,7 @@ from faultkit.model import Lock, Wait
 FUNCTIONS = _slowpath.FUNCTIONS["mutex"]
 PRIORITY = 10
 
-QUEUE = QueueType("mutex", "mutex_waiter")
+QUEUE = QueueType("mutex", "mutex_waiter", blockers=(0,))
 
 # include/linux/mutex.h: MUTEX_FLAG_WAITERS, _HANDOFF, _PICKUP in the low bits of the owner
 FLAGS = 7
@@ -36,7 +36,7 @@ def _wait_for(sleeper: Sleeper, queue: Queue) -> Wait:
     lock = Lock(kind, address, key=("kernel", address))
     word = pointer(sleeper.kernel, address, "mutex", "owner")
     evidence = [f"its owner field is {word:#x}, the task is on its list of waiters"]
-    if address in recorded_blockers(sleeper):
+    if address in recorded_blockers(sleeper, QUEUE):
         evidence.append("the task_struct names it as what blocks the task")
     first = task_of(sleeper.system, queue.waiters[0], QUEUE)
     wait = held_by(sleeper, lock, word & ~FLAGS, first, evidence=tuple(evidence))

@@ -14,7 +14,7 @@ from faultkit.target import FaultkitError
 FUNCTIONS = _slowpath.FUNCTIONS["rwsem"]
 PRIORITY = 11
 
-QUEUE = QueueType("rw_semaphore", "rwsem_waiter")
+QUEUE = QueueType("rw_semaphore", "rwsem_waiter", blockers=(2, 3))
 
 # The owner's low bits: RWSEM_READER_OWNED, RWSEM_NONSPINNABLE (since 5.3, 94a9717b3c40 and
 # 7d43f1ce9dd0); on 5.10 and newer nothing else.
@@ -46,7 +46,7 @@ def _wait_for(sleeper: Sleeper, waiter: int, queue: Queue) -> Wait:
     evidence = [
         f"its count is {count:#x}, its owner field {owner:#x}, the task is on its list of waiters"
     ]
-    if address in recorded_blockers(sleeper):
+    if address in recorded_blockers(sleeper, QUEUE):
         evidence.append("the task_struct names it as what blocks the task")
     wait = Wait(sleeper.task, lock, mode=mode, evidence=tuple(evidence))
     damage = queue.damage or _impossible(count, owner)

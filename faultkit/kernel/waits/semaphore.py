@@ -11,7 +11,7 @@ from faultkit.model import Lock, Wait
 FUNCTIONS = _slowpath.FUNCTIONS["semaphore"]
 PRIORITY = 12
 
-QUEUE = QueueType("semaphore", "semaphore_waiter")
+QUEUE = QueueType("semaphore", "semaphore_waiter", blockers=(1,))
 
 
 def recognise(sleeper: Sleeper) -> Optional[Wait]:
@@ -30,7 +30,7 @@ def _wait_for(sleeper: Sleeper, queue: Queue) -> Wait:
     address = queue.lock
     count = unsigned(sleeper.kernel, address, "semaphore", "count")
     evidence = [f"its count is {count}, the task is on its list of waiters"]
-    if address in recorded_blockers(sleeper):
+    if address in recorded_blockers(sleeper, QUEUE):
         evidence.append("the task_struct names it as what blocks the task")
     wait = Wait(
         sleeper.task,
