@@ -105,6 +105,10 @@ class Snapshot:
             self._alike[key] = wait
         return wait
 
+    def concerns(self, wait: Wait) -> bool:
+        """Whether the wait is one of a program, as all are here, and not of a kernel."""
+        return True
+
     def _gets_on(self, pid: int) -> bool:
         """Whether a task of the process runs, may run, or will by a timer."""
         if any(task.pid == pid for task in self.running | self.unseen):
@@ -177,6 +181,8 @@ class Snapshot:
         waits behind others of the same lock."""
         moving: dict[int, bool] = {}
         for task, wait in self.waits.items():
+            if not self.concerns(wait):
+                continue
             if wait.changing or wait.fault == "lost-wakeup":
                 if task.pid not in moving:
                     moving[task.pid] = self._gets_on(task.pid)

@@ -14,6 +14,8 @@ def fill_holders(snapshot: Snapshot) -> None:
     close a cycle at all."""
     unknown: dict[tuple[object, ...], list[Wait]] = {}
     for wait in snapshot.waits.values():
+        if not snapshot.concerns(wait):
+            continue
         if wait.candidates is not None and not wait.holders and not wait.fault:
             unknown.setdefault((*wait.lock.identity, wait.mode), []).append(wait)
     if not unknown:
@@ -120,7 +122,7 @@ def fill_wakers(snapshot: Snapshot, graph: WaitGraph) -> bool:
     found = False
     for root, _ in graph.chains()[:INFERRED_LOCKS]:
         wait = snapshot.waits[root]
-        if wait.needs != EVENT or wait.candidates is not None:
+        if wait.needs != EVENT or wait.candidates is not None or not snapshot.concerns(wait):
             continue
         process = snapshot.tasks[root]
         from faultkit.infer import resolve

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 HERE = "here"  # a thread of the same process
 ELSEWHERE = "elsewhere"  # a thread of another process
 GONE = "gone"  # no such thread on this machine
+UNLISTED = "unlisted"  # the kernel knows it, though it is not among the dump's tasks
 UNSEEN = "unseen"  # not a thread of this core's process: others can't be seen
 
 

@@ -161,6 +161,8 @@ def analyze_kernel(
     snapshot = KernelSnapshot(system)
     snapshot.settle()
     graph = WaitGraph(snapshot.waits, snapshot.tasks)
+    if snapshot.programs is not None and fill_wakers(snapshot.programs, graph):
+        graph = WaitGraph(snapshot.waits, snapshot.tasks)
     findings = find(graph)
     if kernel.live and findings:
         from faultkit.kernel import recheck

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterator
-from typing import Optional
+from typing import Optional, Union
 
 from faultkit.kernel.target import Kernel
 from faultkit.target import FaultkitError, ReadError
@@ -100,3 +100,47 @@ def text(kernel: Kernel, address: int, limit: int = 256) -> str:
         except ReadError:
             continue
     raise ReadError(address, 1)
+
+
+class Layout:
+    """Some members of one struct, read in one go.
+
+    Each member is named by its path, or by alternatives, the newest first, of which the first
+    that this kernel has counts; one that ends in None may be missing, and is then read as 0.
+    Raises UnknownLayout where a member is missing.
+    """
+
+    def __init__(
+        self, kernel: Kernel, type_name: str, *members: Union[str, tuple[Optional[str], ...]]
+    ) -> None:
+        self._kernel = kernel
+        places = [self._place(type_name, member) for member in members]
+        self._start = min((start for start, size in places if size), default=0)
+        self._size = max((start + size for start, size in places), default=0) - self._start
+        self._places = [
+            (start - self._start, start - self._start + size) if size else (0, 0)
+            for start, size in places
+        ]
+
+    def _place(
+        self, type_name: str, member: Union[str, tuple[Optional[str], ...]]
+    ) -> tuple[int, int]:
+        """(offset, size) of a member, (0, 0) if it may be missing and is."""
+        names = (member,) if isinstance(member, str) else member
+        for name in names:
+            offset = self._kernel.offset(type_name, name) if name is not None else None
+            if name is not None and offset is not None:
+                return offset, min(self._kernel.size(type_name, name) or 8, 8)
+        if names[-1] is None:
+            return 0, 0
+        raise UnknownLayout(type_name, str(names[0]))
+
+    def read(self, address: int) -> tuple[int, ...]:
+        """The members of the object at `address`, as unsigned integers.  Raises ReadError."""
+        data = self._kernel.read(address + self._start, self._size)
+        convert = int.from_bytes
+        return tuple([convert(data[start:end], "little") for start, end in self._places])
+
+    def offset(self, index: int) -> int:
+        """Where the member with that index lies."""
+        return self._places[index][0] + self._start

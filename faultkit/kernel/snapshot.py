@@ -1,6 +1,7 @@
 """One look at every task of a kernel: which sleep, and what each of them waits for."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Optional
 
 from faultkit.kernel import states
 from faultkit.kernel.sleep import asleep, ends_by_timer
@@ -9,6 +10,9 @@ from faultkit.kernel.system import System
 from faultkit.kernel.waits import recognise
 from faultkit.model import OUTSIDE, Finding, Lock, Task, Wait
 from faultkit.target import FaultkitError
+
+if TYPE_CHECKING:
+    from faultkit.kernel.programs import Programs
 
 MOST_LIMITS = 16
 
@@ -52,6 +56,11 @@ class KernelSnapshot:
             wait = wait.but(timed=True)
         self.waits[task] = wait
 
+    @property
+    def programs(self) -> "Optional[Programs]":
+        """The programs that have tasks in system calls that a provider knows."""
+        return self.system.cache.get("programs")
+
     def waiting(self) -> list[Task]:
         """The tasks that wait for another one, or for a lock."""
         return [task for task, wait in self.waits.items() if wait.needs != OUTSIDE]
@@ -61,8 +70,11 @@ class KernelSnapshot:
         this moment is being handed on, or let go of, by a task that runs; in a dump in which
         none does, its waiters sleep for ever."""
         moving = self.system.kernel.live or any(task.tid for task in self.running)
+        programs = self.programs
+        if programs is not None:
+            programs.settle_in(self.waits, self.running, self.unseen)
         for task, wait in self.waits.items():
-            if not wait.changing:
+            if not wait.changing or (programs is not None and programs.concerns(wait)):
                 continue
             if moving or self.unseen or wait.timed:
                 self.waits[task] = wait.but(needs=OUTSIDE, timed=True, missing=None)

@@ -23,6 +23,7 @@ class UserRegisters(NamedTuple):
     rip: int
     rsp: int
     args: tuple[int, ...]  # rdi, rsi, rdx, r10, r8, r9
+    rax: int = 0  # -ENOSYS until the call has a result
 
 
 class System:
@@ -102,6 +103,11 @@ class System:
             except FaultkitError:
                 continue
         return clocks
+
+    @property
+    def clock(self) -> Optional[float]:
+        """Seconds since boot by the scheduler's clock, the latest of all CPUs'."""
+        return max((clock for clock, _ in self._clocks.values()), default=0) / 1e9 or None
 
     def seconds_off_cpu(self, task: Task) -> Optional[float]:
         """For how long the task has not run; None if it runs or that can't be told.
@@ -206,7 +212,7 @@ class System:
                     rdi, rsi, rdx = words[14], words[13], words[12]
                     r10, r8, r9 = words[7], words[9], words[8]
                     return UserRegisters(
-                        words[15], words[16], words[19], (rdi, rsi, rdx, r10, r8, r9)
+                        words[15], words[16], words[19], (rdi, rsi, rdx, r10, r8, r9), words[10]
                     )
         except (FaultkitError, IndexError):
             pass

@@ -4,7 +4,7 @@ from typing import Any, Optional
 
 from faultkit.model import Lock, Task, Wait
 from faultkit.target import Mapping
-from faultkit.world import ELSEWHERE, GONE, HERE, Blocked
+from faultkit.world import ELSEWHERE, GONE, HERE, UNLISTED, Blocked
 
 
 def held_by(blocked: Blocked, lock: Lock, tid: int, private: bool, **fields: Any) -> Wait:
@@ -30,6 +30,11 @@ def held_by(blocked: Blocked, lock: Lock, tid: int, private: bool, **fields: Any
         if private:
             return _orphaned(wait, _why_elsewhere(blocked, owner.task))
         return _held_elsewhere(blocked, wait, owner.task)
+    if owner.where == UNLISTED:
+        return wait.but(
+            missing=f"the lock's owner, tid {tid}, is not among the tasks that the debugger lists: "
+            "check that it lists them all (crash 8.0.2 does not for 6.1 and newer)"
+        )
     if owner.where == GONE:
         return _orphaned(wait, f"owner tid {tid} has exited while it held the lock")
     if private:

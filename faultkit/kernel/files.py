@@ -1,0 +1,249 @@
+"""Open files: who has which open, what they are, and by what path; read when first asked for."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import NamedTuple, Optional
+
+from faultkit.kernel.objects import Layout, is_kernel_pointer, need, text
+from faultkit.kernel.system import System
+from faultkit.kernel.target import Kernel
+from faultkit.model import Task
+from faultkit.target import FaultkitError
+
+MOST_FDS = 1 << 16  # of one process
+MOST_PARTS = 128  # of a path
+
+S_IFMT, S_IFSOCK, S_IFREG, S_IFIFO = 0o170000, 0o140000, 0o100000, 0o010000
+FMODE_READ, FMODE_WRITE = 1, 2  # include/linux/fs.h
+
+# include/uapi/linux/magic.h, and fs/pipe.c
+PIPE_MAGIC, ANON_INODE_MAGIC = 0x50495045, 0x09041934
+
+
+class OpenFile(NamedTuple):
+    """A struct file."""
+
+    address: int
+    inode: int
+    mode: int
+    flags: int
+    position: int
+    private: int
+    mount: int  # struct vfsmount
+    dentry: int
+
+    @property
+    def reads(self) -> bool:
+        """Whether it is open for reading."""
+        return bool(self.mode & FMODE_READ)
+
+    @property
+    def writes(self) -> bool:
+        """Whether it is open for writing."""
+        return bool(self.mode & FMODE_WRITE)
+
+
+class Inode(NamedTuple):
+    """A struct inode; `device` is (major, minor) of its file system, `magic` that one's type."""
+
+    address: int
+    mode: int
+    number: int
+    size: int
+    pipe: int
+    locks: int  # struct file_lock_context
+    mapping: int  # struct address_space
+    device: tuple[int, int]
+    magic: int
+    type: str
+
+    @property
+    def kind(self) -> int:
+        """S_IFIFO, S_IFSOCK..."""
+        return self.mode & S_IFMT
+
+    @property
+    def key(self) -> tuple[tuple[int, int], int]:
+        """(device, number), as the kernel's lock tables name the file."""
+        return self.device, self.number
+
+
+class Files:
+    """The descriptors and files of a kernel's processes.  What can't be read is None, or left
+    out: no method raises for what is in memory, only UnknownLayout."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.kernel: Kernel = system.kernel
+        self.unreadable: list[int] = []
+        self._tables: dict[int, dict[int, int]] = {}  # by files_struct
+        self._files: dict[int, Optional[OpenFile]] = {}
+        self._inodes: dict[int, Optional[Inode]] = {}
+        self._super_blocks: dict[int, tuple[tuple[int, int], int, str]] = {}
+        self._paths: dict[tuple[int, int], Optional[str]] = {}
+
+    @cached_property
+    def _file(self) -> Layout:
+        return Layout(
+            self.kernel, "file",
+            "f_inode", "f_mode", "f_flags", "f_pos", "private_data", "f_path.mnt", "f_path.dentry",
+        )  # fmt: skip
+
+    @cached_property
+    def _inode(self) -> Layout:
+        return Layout(
+            self.kernel, "inode",
+            "i_mode", "i_ino", "i_size", "i_pipe", "i_flctx", "i_mapping", "i_sb",
+        )  # fmt: skip
+
+    @cached_property
+    def _table(self) -> Layout:
+        return Layout(self.kernel, "fdtable", "max_fds", "fd")
+
+    def table_of(self, task: Task) -> int:
+        """The task's files_struct, 0 if it has none; raises ReadError."""
+        return self.kernel.u64((task.address or 0) + need(self.kernel, "task_struct", "files"))
+
+    def descriptors(self, task: Task) -> dict[int, int]:
+        """The addresses of the task's open files, by descriptor.  Raises ReadError."""
+        files = self.table_of(task)
+        if files and files not in self._tables:
+            self._tables[files] = dict(self._read_table(files))
+        return self._tables.get(files, {})
+
+    def _read_table(self, files: int) -> Iterator[tuple[int, int]]:
+        kernel = self.kernel
+        most, array = self._table.read(
+            kernel.u64(files + need(kernel, "files_struct", "fdt"))
+        )
+        most = min(most, MOST_FDS)
+        for start in range(0, most, 512):  # a page: the rest of a table may be missing
+            words = kernel.words(array + 8 * start, min(512, most - start))
+            for number, word in enumerate(words, start):
+                if word and is_kernel_pointer(word):
+                    yield number, word
+
+    def file(self, address: int) -> Optional[OpenFile]:
+        """The struct file at `address`."""
+        if address not in self._files:
+            try:
+                self._files[address] = OpenFile(address, *self._file.read(address))
+            except FaultkitError:
+                self._files[address] = None
+        return self._files[address]
+
+    def inode(self, address: int) -> Optional[Inode]:
+        """The struct inode at `address`."""
+        if address not in self._inodes:
+            try:
+                *fields, super_block = self._inode.read(address)
+                mode, number, size, pipe, locks, mapping = fields
+                device, magic, kind = self._super_block(super_block)
+                self._inodes[address] = Inode(
+                    address, mode, number, size, pipe, locks, mapping, device, magic, kind
+                )
+            except FaultkitError:
+                self._inodes[address] = None
+        return self._inodes[address]
+
+    def seen(self, device: Optional[str], number: Optional[int]) -> Optional[Inode]:
+        """The inode with these numbers (`device` as in Mapping) among those read so far."""
+        for inode in self._inodes.values():
+            if inode is not None and (device_name(inode.device), inode.number) == (device, number):
+                return inode
+        return None
+
+    def _super_block(self, address: int) -> tuple[tuple[int, int], int, str]:
+        """((major, minor), magic, type) of a super_block."""
+        found = self._super_blocks.get(address)
+        if found is None:
+            layout = Layout(self.kernel, "super_block", "s_dev", "s_magic", "s_type")
+            device, magic, kind = layout.read(address)
+            name = self.kernel.u64(kind + need(self.kernel, "file_system_type", "name"))
+            # include/linux/kdev_t.h: 20 bits of minor
+            numbers = device >> 20, device & 0xFFFFF
+            found = self._super_blocks[address] = numbers, magic, text(self.kernel, name, 32)
+        return found
+
+    def open_file(self, task: Task, fd: int) -> Optional[OpenFile]:
+        """The file behind a descriptor of the task."""
+        try:
+            address = self.descriptors(task).get(fd)
+        except FaultkitError:
+            return None
+        return self.file(address) if address is not None else None
+
+    def link(self, file: OpenFile) -> Optional[str]:
+        """What /proc/PID/fd/FD links to: "pipe:[123]", "socket:[456]", a path..."""
+        inode = self.inode(file.inode)
+        if inode is None:
+            return None
+        if inode.kind == S_IFIFO and inode.magic == PIPE_MAGIC:
+            return f"pipe:[{inode.number}]"
+        if inode.kind == S_IFSOCK:
+            return f"socket:[{inode.number}]"
+        if inode.magic == ANON_INODE_MAGIC:
+            return f"anon_inode:{self._name(file.dentry)}"
+        return self.path(file.mount, file.dentry)
+
+    def path(self, mount: int, dentry: int) -> Optional[str]:
+        """The path of a dentry in a vfsmount, up to the root of its mount namespace; "..." where
+        the way up can't be read."""
+        key = mount, dentry
+        if key not in self._paths:
+            parts: list[str] = []
+            try:
+                self._climb(mount, dentry, parts)
+            except FaultkitError:
+                parts.append("...")
+            self._paths[key] = "/" + "/".join(reversed(parts))
+        return self._paths[key]
+
+    def _climb(self, mount: int, dentry: int, parts: list[str]) -> None:
+        kernel = self.kernel
+        root_at = need(kernel, "vfsmount", "mnt_root")
+        parent_at = need(kernel, "dentry", "d_parent")
+        outer = Layout(kernel, "mount", "mnt_parent", "mnt_mountpoint")
+        within = need(kernel, "mount", "mnt")
+        for _ in range(MOST_PARTS):
+            if dentry == kernel.u64(mount + root_at):
+                parent, point = outer.read(mount - within)
+                if parent == mount - within or not parent:
+                    return
+                mount, dentry = parent + within, point
+                continue
+            parent = kernel.u64(dentry + parent_at)
+            if parent == dentry:
+                return
+            parts.append(self._name(dentry))
+            dentry = parent
+        parts.append("...")
+
+    def _name(self, dentry: int) -> str:
+        kernel = self.kernel
+        at = need(kernel, "dentry", "d_name") + need(kernel, "qstr", "name")
+        return text(kernel, kernel.u64(dentry + at), 256)
+
+
+def device_name(device: tuple[int, int]) -> str:
+    """The device as /proc/PID/maps has it: "fd:01"."""
+    return f"{device[0]:02x}:{device[1]:02x}"
+
+
+def processes(system: System) -> dict[int, Sequence[Task]]:
+    """The tasks of every process that have not exited, by its id; kernel threads are processes,
+    too, the CPUs' idle tasks are not."""
+    known: Optional[dict[int, Sequence[Task]]] = system.cache.get("processes")
+    if known is None:
+        offset = need(system.kernel, "task_struct", "exit_state")
+        found: dict[int, list[Task]] = {}
+        for task in system.tasks:
+            try:
+                if task.pid and not system.kernel.u32((task.address or 0) + offset):
+                    found.setdefault(task.pid, []).append(task)
+            except FaultkitError:
+                continue
+        known = system.cache["processes"] = {
+            pid: sorted(tasks, key=lambda task: task.tid) for pid, tasks in found.items()
+        }
+    return known

@@ -1,0 +1,261 @@
+"""Processes among each other: parents, children, groups, namespaces, ids, and who is older."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Optional
+
+from faultkit.kernel import states
+from faultkit.kernel.files import processes
+from faultkit.kernel.objects import BrokenList, Layout, entries, need, pointer, signed, unsigned
+from faultkit.kernel.system import System
+from faultkit.kernel.trees import xarray_load
+from faultkit.model import Task
+from faultkit.target import FaultkitError
+
+MARGIN = 1.0  # seconds by which the clocks compared may differ
+PGID = 2  # enum pid_type: PID, TGID, PGID, SID
+MOST_LEVEL = 32  # MAX_PID_NS_LEVEL
+FAULT_SIGNALS = (4, 5, 7, 8, 11, 32, 33)  # ILL TRAP BUS FPE SEGV, and two of the C library's own
+SIGNALS = 64
+NAMESPACES = {"ipc": "ipc_ns", "net": "net_ns", "mnt": "mnt_ns", "uts": "uts_ns"}
+
+
+class Kinship:
+    """What a process is to others.  Nothing raises but UnknownLayout; what can't be read is None,
+    or empty."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.kernel = system.kernel
+
+    # ids in pid namespaces
+
+    @cached_property
+    def _upid(self) -> tuple[int, int]:
+        """Where struct pid keeps the ids of its namespaces, and the size of each."""
+        return need(self.kernel, "pid", "numbers"), self.kernel.size("upid") or 16
+
+    def number(self, pid: int) -> int:
+        """The id that a struct pid has in the outermost namespace, 0 for none."""
+        try:
+            at = self._upid[0] + need(self.kernel, "upid", "nr")
+            return self.kernel.u32(pid + at) if pid else 0
+        except FaultkitError:
+            return 0
+
+    def _innermost(self, task: Task) -> tuple[int, int, int]:
+        """(level, pid_namespace, id there) of a task; raises FaultkitError."""
+        kernel = self.kernel
+        pid = pointer(kernel, task.address or 0, "task_struct", "thread_pid")
+        level = unsigned(kernel, pid, "pid", "level")
+        if level > MOST_LEVEL:
+            return 0, 0, task.tid
+        at = pid + self._upid[0] + level * self._upid[1]
+        space = kernel.u64(at + need(kernel, "upid", "ns"))
+        return level, space, kernel.u32(at + need(kernel, "upid", "nr"))
+
+    def inner_tid(self, task: Task) -> int:
+        """The thread id that the task has in its own pid namespace, which is what its memory
+        records."""
+        try:
+            return self._innermost(task)[2]
+        except FaultkitError:
+            return task.tid
+
+    def task_of(self, tid: int, seen_by: Task) -> Optional[Task]:
+        """The living task that has the thread id in the pid namespace of `seen_by`."""
+        try:
+            level, space, _ = self._innermost(seen_by)
+        except FaultkitError:
+            level, space = 0, 0
+        found = self._by_inner.get((space, tid)) if level else self.system.by_tid.get(tid)
+        return found if found is not None and not self._has_exited(found) else None
+
+    def is_unlisted(self, tid: int, seen_by: Task) -> bool:
+        """Whether the pid namespace of `seen_by` has a task with that id though it is not among
+        the kernel's tasks, as the host lists them (kernel/pid.c, find_pid_ns)."""
+        kernel = self.kernel
+        try:
+            _, space, _ = self._innermost(seen_by)
+            table = space + need(kernel, "pid_namespace", "idr") + need(kernel, "idr", "idr_rt")
+            pid = xarray_load(kernel, table, tid)
+            first = kernel.u64(pid + need(kernel, "pid", "tasks")) if pid else 0
+            task = first - need(kernel, "task_struct", "pid_links") if first else 0
+        except FaultkitError:
+            return False
+        return bool(task) and task not in self.system.by_address
+
+    @cached_property
+    def _by_inner(self) -> dict[tuple[int, int], Task]:
+        found = {}
+        for task in self.system.tasks:
+            try:
+                _, space, tid = self._innermost(task)
+                found[space, tid] = task
+            except FaultkitError:
+                continue
+        return found
+
+    def inner_pid(self, pid: int, level_of: int) -> int:
+        """The id that `pid` has in the pid namespace of the process `level_of`."""
+        one, other = self.system.by_tid.get(pid), self.system.by_tid.get(level_of)
+        if one is None or other is None:
+            return pid
+        try:
+            level = self._innermost(other)[0]
+            struct_pid = pointer(self.kernel, one.address or 0, "task_struct", "thread_pid")
+            if level > unsigned(self.kernel, struct_pid, "pid", "level"):
+                return pid
+            at = struct_pid + self._upid[0] + level * self._upid[1]
+            return self.kernel.u32(at + need(self.kernel, "upid", "nr"))
+        except FaultkitError:
+            return pid
+
+    def is_outermost(self, pid: int) -> bool:
+        """Whether the process is in the outermost pid namespace."""
+        task = self.system.by_tid.get(pid)
+        try:
+            return task is None or self._innermost(task)[0] == 0
+        except FaultkitError:
+            return True
+
+    # relatives
+
+    def children(self, pid: int, tid: Optional[int] = None) -> Sequence[int]:
+        """The children of a process, or of one of its threads, in the order of their birth,
+        zombies too."""
+        tasks = [
+            task
+            for task in processes(self.system).get(pid, ())
+            if tid is None or task.tid == tid
+        ]
+        found = []
+        try:
+            heads = need(self.kernel, "task_struct", "children")
+            links = need(self.kernel, "task_struct", "sibling")
+            for task in tasks:
+                for child in entries(self.kernel, (task.address or 0) + heads, links):
+                    known = self.system.by_address.get(child)
+                    if known is not None and known.pid == known.tid:
+                        found.append(known.pid)
+        except (BrokenList, FaultkitError):
+            pass
+        return found
+
+    def parent(self, pid: int) -> Optional[int]:
+        """The parent's process id."""
+        task = self.system.by_tid.get(pid)
+        try:
+            address = pointer(
+                self.kernel, task.address or 0 if task else 0, "task_struct", "real_parent"
+            )
+        except FaultkitError:
+            return None
+        parent = self.system.by_address.get(address)
+        return parent.pid if parent is not None else None
+
+    def process_group(self, pid: int) -> Optional[int]:
+        """The process group's id."""
+        task = self.system.by_tid.get(pid)
+        try:
+            signal = pointer(self.kernel, task.address or 0 if task else 0, "task_struct", "signal")
+            at = signal + need(self.kernel, "signal_struct", "pids") + 8 * PGID
+            return self.number(self.kernel.u64(at)) or None
+        except FaultkitError:
+            return None
+
+    def same_memory(self, pid: int, other_pid: int) -> Optional[bool]:
+        """Whether two processes share their memory."""
+        one, other = self.system.by_tid.get(pid), self.system.by_tid.get(other_pid)
+        if one is None or other is None:
+            return None
+        try:
+            addresses = (one.address or 0, other.address or 0)
+            spaces = {pointer(self.kernel, task, "task_struct", "mm") for task in addresses}
+        except FaultkitError:
+            return None
+        return len(spaces) == 1 and 0 not in spaces
+
+    # what they are
+
+    def _has_exited(self, task: Task) -> bool:
+        try:
+            return bool(unsigned(self.kernel, task.address or 0, "task_struct", "exit_state"))
+        except FaultkitError:
+            return False
+
+    def state(self, pid: int, tid: Optional[int] = None) -> Optional[str]:
+        """The letter of the task's state."""
+        task = self.system.by_tid.get(pid if tid is None else tid)
+        if task is None:
+            return None
+        try:
+            exit_state = unsigned(self.kernel, task.address or 0, "task_struct", "exit_state")
+            return states.letter(self.system.state(task), exit_state)
+        except FaultkitError:
+            return None
+
+    def handles_signals(self, pid: int) -> bool:
+        """Whether the process has signal handlers of its own; True where that can't be read."""
+        tasks = processes(self.system).get(pid, ())
+        try:
+            sighand = pointer(self.kernel, tasks[0].address or 0, "task_struct", "sighand")
+            size = self.kernel.size("k_sigaction") or 32
+            first = sighand + need(self.kernel, "sighand_struct", "action")
+            data = self.kernel.read(first, SIGNALS * size)
+        except (FaultkitError, IndexError):
+            return True
+        for number in range(1, SIGNALS + 1):
+            handler = int.from_bytes(data[(number - 1) * size : (number - 1) * size + 8], "little")
+            if handler > 1 and number not in FAULT_SIGNALS:  # neither SIG_DFL nor SIG_IGN
+                return True
+        return False
+
+    def namespace(self, pid: int, kind: str) -> Optional[str]:
+        """The identity of a namespace of the process, by its address; None if it has none."""
+        member = NAMESPACES.get(kind)
+        address = self.namespace_address(pid, member) if member else 0
+        return f"{kind}:[{address:#x}]" if address else None
+
+    def namespace_address(self, pid: int, member: str) -> int:
+        """The address of a member of the process's nsproxy, 0 if it can't be read."""
+        for task in processes(self.system).get(pid, ())[:1]:
+            try:
+                proxy = pointer(self.kernel, task.address or 0, "task_struct", "nsproxy")
+                return pointer(self.kernel, proxy, "nsproxy", member) if proxy else 0
+            except FaultkitError:
+                return 0
+        return 0
+
+    # age
+
+    @cached_property
+    def _now(self) -> Optional[int]:
+        """Nanoseconds of the monotonic clock: when the next tick was due
+        (kernel/time/tick-common.c)."""
+        address = self.kernel.symbol("tick_next_period")
+        try:
+            return signed(self.kernel.u64(address)) if address else None
+        except FaultkitError:
+            return None
+
+    @cached_property
+    def _start(self) -> Layout:
+        return Layout(self.kernel, "task_struct", "start_time")
+
+    def started_after_wait(self, owner: Task, waiter: Task) -> bool:
+        """Whether `owner` was certainly born after `waiter` went to sleep.
+
+        Births are told by the monotonic clock, sleeps by the scheduler's; where the former is
+        behind the latter, an age comes out too small by as much.
+        """
+        asleep, clock = self.system.seconds_off_cpu(waiter), self.system.clock
+        if asleep is None or clock is None or self._now is None:
+            return False
+        try:
+            (start,) = self._start.read(owner.address or 0)
+        except FaultkitError:
+            return False
+        age = (self._now - start) / 1e9
+        behind = max(0.0, clock - self._now / 1e9)
+        return age >= 0 and age + behind + MARGIN < asleep

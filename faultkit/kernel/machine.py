@@ -1,0 +1,300 @@
+"""A kernel's dump as a Machine: everything is read from the kernel's own structures."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Optional
+
+from faultkit.kernel.filelocks import FileLocks
+from faultkit.kernel.files import S_IFIFO, S_IFSOCK, Files, Inode, OpenFile, processes
+from faultkit.kernel.kinship import Kinship
+from faultkit.kernel.objects import Layout, UnknownLayout, need
+from faultkit.kernel.sleeper import Sleeper
+from faultkit.kernel.sockets import Sockets
+from faultkit.kernel.sysv import SystemV
+from faultkit.kernel.trees import rb_nodes
+from faultkit.machine import Machine
+from faultkit.model import Task
+from faultkit.procfs.borrow import UNKNOWN, Readiness
+from faultkit.procfs.fds import Device, End, FdInfo, Mount, Watched
+from faultkit.procfs.locks import FileLock
+from faultkit.procfs.sockets import TcpSocket, UnixSocket
+from faultkit.procfs.sysvipc import MessageQueue, Semaphore
+from faultkit.target import FaultkitError
+
+MOST_WATCHED = 4096  # descriptors of one epoll set
+FIFO_OPEN = frozenset(("wait_for_partner", "fifo_open"))  # fs/pipe.c
+
+
+class DumpDescriptors:
+    """Every process's open pipes, sockets and files, by what they are of."""
+
+    def __init__(self, machine: "DumpMachine") -> None:
+        self._machine = machine
+        self.unreadable: list[int] = []
+        self._of: dict[int, list[tuple[int, int, OpenFile]]] = {}  # by inode address
+        self._sockets: dict[int, int] = {}  # their inodes by number
+        self._pipes: dict[int, int] = {}
+        self._inodes: dict[tuple[Device, int], int] = {}
+        files = machine.files
+        for pid, tasks in processes(files.system).items():
+            try:
+                table = files.descriptors(tasks[0])
+            except UnknownLayout:
+                raise
+            except FaultkitError:
+                self.unreadable.append(pid)
+                continue
+            for fd, address in table.items():
+                file = files.file(address)
+                inode = files.inode(file.inode) if file is not None else None
+                if file is None or inode is None:
+                    continue
+                self._of.setdefault(inode.address, []).append((pid, fd, file))
+                if inode.kind == S_IFSOCK:
+                    self._sockets[inode.number] = inode.address
+                elif inode.kind == S_IFIFO:
+                    self._pipes[inode.number] = inode.address
+                self._inodes[inode.key] = inode.address
+
+    def of_pipe(self, inode: int) -> Sequence[End]:
+        """Who has an end of the unnamed pipe open."""
+        found = self._of.get(self._pipes.get(inode, 0), ())
+        return [End(pid, file.reads, file.writes) for pid, _, file in found]
+
+    def of_socket(self, inode: int) -> Sequence[tuple[int, int]]:
+        """The (pid, fd) pairs that have the socket open."""
+        found = self._of.get(self._sockets.get(inode, 0), ())
+        return [(pid, fd) for pid, fd, _ in found]
+
+    def of_file(self, inode: int, device: Device) -> Sequence[tuple[int, int, FdInfo]]:
+        """The descriptors of a file with a path."""
+        address = self._inodes.get((device, inode), 0)
+        return [
+            (pid, fd, info)
+            for pid, fd, _ in self._of.get(address, ())
+            if (info := self._machine.fdinfo(pid, fd)) is not None
+        ]
+
+    def sockets(self) -> Sequence[int]:
+        """The addresses of all sockets' inodes."""
+        return list(self._sockets.values())
+
+    def inode(self, key: tuple[Device, int]) -> int:
+        """The address of the inode of an open file, 0 if there is none."""
+        return self._inodes.get(key, 0)
+
+
+class DumpMachine(Machine):
+    """Everything that was there when the dump was taken."""
+
+    remedy = "take a fuller dump (makedumpfile -d 31 keeps what the kernel itself needs)"
+    lock_table = "the inode's locks"
+
+    def __init__(self, files: Files, kinship: Kinship) -> None:
+        self.files = files
+        self.kernel = files.kernel
+        self.kinship = kinship
+        self._file_locks = FileLocks(files)
+        self._all_sockets = Sockets(files)
+        self._system_v = SystemV(self.kernel, kinship)
+
+    def _task(self, pid: int) -> Optional[Task]:
+        """A task of the process; all share its descriptors."""
+        tasks = processes(self.files.system).get(pid)
+        return tasks[0] if tasks else None
+
+    def _open(self, pid: int, fd: int) -> Optional[OpenFile]:
+        task = self._task(pid)
+        return self.files.open_file(task, fd) if task is not None else None
+
+    def _inode(self, pid: int, fd: int) -> Optional[Inode]:
+        file = self._open(pid, fd)
+        return self.files.inode(file.inode) if file is not None else None
+
+    def _sleeper(self, task: Task) -> Sleeper:
+        return Sleeper(self.files.system, task, 0)
+
+    # descriptors
+
+    def link(self, pid: int, fd: int) -> Optional[str]:
+        file = self._open(pid, fd)
+        return self.files.link(file) if file is not None else None
+
+    def fdinfo(self, pid: int, fd: int) -> Optional[FdInfo]:
+        file, inode, task = self._open(pid, fd), self._inode(pid, fd), self._task(pid)
+        if file is None or inode is None or task is None:
+            return None
+        owner = self.files.table_of(task)
+        locks = tuple(
+            held.lock
+            for held in self._file_locks.of_inode(inode)
+            # fs/locks.c, __show_fd_locks
+            if held.file == file.address and held.owner in (owner, file.address)
+        )
+        return FdInfo(
+            file.position, file.flags, None, inode.number, locks, self._watched(file), None
+        )
+
+    def _watched(self, file: OpenFile) -> tuple[Watched, ...]:
+        """What an epoll descriptor watches; () for any other file (fs/eventpoll.c)."""
+        if self.files.link(file) != "anon_inode:[eventpoll]":
+            return ()
+        kernel = self.kernel
+        found = []
+        try:
+            layout = Layout(kernel, "epitem", "ffd.file", "ffd.fd", "event.events")
+            node_at = need(kernel, "epitem", "rbn")
+            root = need(kernel, "eventpoll", "rbr") + need(kernel, "rb_root_cached", "rb_root")
+            for node in rb_nodes(kernel, kernel.u64(file.private + root), MOST_WATCHED):
+                address, fd, events = layout.read(node - node_at)
+                other = self.files.file(address)
+                inode = self.files.inode(other.inode) if other is not None else None
+                found.append(Watched(fd, events, inode.number if inode is not None else None))
+        except FaultkitError:
+            return ()
+        return tuple(found)
+
+    def file_identity(self, pid: int, fd: int) -> Optional[tuple[Device, int, Mount]]:
+        inode = self._inode(pid, fd)
+        if inode is None:
+            return None
+        return inode.device, inode.number, Mount(inode.device, inode.type)
+
+    def file_size(self, pid: int, fd: int) -> Optional[int]:
+        inode = self._inode(pid, fd)
+        return inode.size if inode is not None else None
+
+    def is_fifo(self, task: Task, fd: int) -> bool:
+        inode = self._inode(task.pid, fd)
+        return inode is not None and inode.kind == S_IFIFO
+
+    def same_description(
+        self, pid: int, fd: int, other_pid: int, other_fd: int
+    ) -> Optional[bool]:
+        one, other = self._open(pid, fd), self._open(other_pid, other_fd)
+        return None if one is None or other is None else one.address == other.address
+
+    def readiness(self, pid: int, fd: int, writing: bool) -> Readiness:
+        inode = self._inode(pid, fd)
+        if inode is None:
+            return UNKNOWN
+        if inode.kind == S_IFSOCK:
+            return self._all_sockets.readiness(inode.address, writing)
+        return self._pipe_readiness(inode, writing) if inode.kind == S_IFIFO else UNKNOWN
+
+    def _pipe_readiness(self, inode: Inode, writing: bool) -> Readiness:
+        """As pipe_poll in fs/pipe.c tells."""
+        try:
+            layout = Layout(
+                self.kernel, "pipe_inode_info",
+                "head", "tail", "max_usage", "readers", "writers",
+            )  # fmt: skip
+            head, tail, most, readers, writers = layout.read(inode.pipe)
+            bits = 8 * (self.kernel.size("pipe_inode_info", "head") or 4)
+        except FaultkitError:
+            return UNKNOWN
+        used = (head - tail) % (1 << bits)
+        return Readiness(used < most or not readers if writing else used > 0 or not writers)
+
+    def descriptors(self) -> DumpDescriptors:
+        return self._descriptors
+
+    @cached_property
+    def _descriptors(self) -> DumpDescriptors:
+        return DumpDescriptors(self)
+
+    # file locks
+
+    def locks(self, file: tuple[Device, int]) -> Sequence[FileLock]:
+        address = self._descriptors.inode(file)
+        inode = self.files.inode(address) if address else None
+        return [held.lock for held in self._file_locks.of_inode(inode)] if inode else ()
+
+    def lock_request(self, task: Task) -> Optional[FileLock]:
+        held = self._file_locks.request_of(self._sleeper(task))
+        return held.lock if held is not None else None
+
+    # sockets
+
+    def unix_sockets(self) -> dict[int, UnixSocket]:
+        if self.kernel.offset("unix_sock", "peer") is None:
+            raise OSError(0, "the debug information of the module unix is not loaded")
+        found = {}
+        for address in self._descriptors.sockets():
+            sock = self._all_sockets.of_inode(address)
+            unix = self._all_sockets.unix(sock) if sock is not None else None
+            if unix is not None:
+                found[unix.inode] = unix
+        return found
+
+    def tcp_sockets(self, pid: int) -> Sequence[TcpSocket]:
+        net = self.kinship.namespace_address(pid, "net_ns")
+        found = []
+        for address in self._descriptors.sockets():
+            sock = self._all_sockets.of_inode(address)
+            if sock is None or (net and sock.net and sock.net != net):
+                continue
+            tcp = self._all_sockets.tcp(sock)
+            if tcp is not None:
+                found.append(tcp)
+        return found
+
+    # System V IPC
+
+    def _ipc(self, pid: int) -> int:
+        return self.kinship.namespace_address(pid, "ipc_ns")
+
+    def semaphore(self, pid: int, semid: int, number: int) -> Optional[Semaphore]:
+        return self._system_v.semaphore(self._ipc(pid), semid, number)
+
+    def semaphore_key(self, pid: int, semid: int) -> int:
+        return self._system_v.key(self._ipc(pid), semid)
+
+    def semaphore_operations(self, task: Task) -> Optional[Sequence[tuple[int, int]]]:
+        return self._system_v.operations(self._sleeper(task))
+
+    def message_queue(self, pid: int, msqid: int) -> Optional[MessageQueue]:
+        return self._system_v.queue(self._ipc(pid), msqid)
+
+    # processes
+
+    def tasks(self, pid: int) -> Sequence[Task]:
+        return processes(self.files.system).get(pid, ())
+
+    def children(self, pid: int, tid: Optional[int] = None) -> Sequence[int]:
+        return self.kinship.children(pid, tid)
+
+    def state(self, pid: int, tid: Optional[int] = None) -> Optional[str]:
+        return self.kinship.state(pid, tid)
+
+    def is_dead(self, pid: int) -> bool:
+        return pid not in processes(self.files.system)
+
+    def process_group(self, pid: int) -> Optional[int]:
+        return self.kinship.process_group(pid)
+
+    def inner_pid(self, pid: int, level_of: int) -> int:
+        return self.kinship.inner_pid(pid, level_of)
+
+    def same_memory(self, pid: int, other_pid: int) -> Optional[bool]:
+        return self.kinship.same_memory(pid, other_pid)
+
+    def handles_signals(self, pid: int) -> bool:
+        return self.kinship.handles_signals(pid)
+
+    def namespace(self, pid: int, kind: str) -> Optional[str]:
+        return self.kinship.namespace(pid, kind)
+
+    def is_visible(self, pid: int, kind: str) -> bool:
+        return kind != "pid" or self.kinship.is_outermost(pid)
+
+    def sees_all_processes(self) -> bool:
+        return True
+
+    def opens_fifo(self, task: Task) -> bool:
+        try:
+            return not FIFO_OPEN.isdisjoint(self._sleeper(task).functions)
+        except FaultkitError:
+            return False
+
+

@@ -1,0 +1,116 @@
+"""One program of a kernel's dump as a Process: its threads, memory and mappings."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+from faultkit.kernel.files import Files
+from faultkit.kernel.mm import mappings
+from faultkit.kernel.objects import need
+from faultkit.kernel.system import System
+from faultkit.model import Task
+from faultkit.target import RUNNING, FaultkitError, Mapping, Process, ReadError, Syscall
+
+PAGE = 4096
+MOST_PAGES = 1024  # that are remembered
+MOST_CALL = 1024  # system call numbers are below
+
+
+class DumpProcess(Process):
+    """The user's side of the tasks that share one address space."""
+
+    kind = "vmcore"
+    live = False
+    stopped = True
+
+    def __init__(self, files: Files, pid: int, tasks: Sequence[Task]) -> None:
+        self._files = files
+        self.system: System = files.system
+        self.pid = pid
+        self._tasks = tasks
+        self._with_memory = self._find_memory()
+        self._pages: dict[int, Optional[bytes]] = {}
+        self._mappings: Optional[list[Mapping]] = None
+
+    @property
+    def name(self) -> str:
+        return str(self.pid)
+
+    def _find_memory(self) -> tuple[Optional[Task], int]:
+        """A task that has the address space, and its mm_struct: an exited leader has none."""
+        kernel = self.system.kernel
+        offset = need(kernel, "task_struct", "mm")
+        for task in self._tasks:
+            try:
+                mm = kernel.u64((task.address or 0) + offset)
+            except FaultkitError:
+                continue
+            if mm:
+                return task, mm
+        return None, 0
+
+    @property
+    def mm(self) -> int:
+        """The mm_struct's address, 0 if there is none."""
+        return self._with_memory[1]
+
+    def tasks(self) -> Sequence[Task]:
+        return self._tasks
+
+    def syscall(self, task: Task) -> Optional[Syscall]:
+        if self.system.on_cpu(task) or self.system.state(task) == 0:
+            return RUNNING
+        return call_of(self.system, task)
+
+    def read(self, address: int, size: int) -> bytes:
+        """By pages, which are remembered: neighbouring words are asked for one by one."""
+        if not 0 <= address < address + size <= 1 << 57:
+            raise ReadError(address, size)
+        at = address % PAGE
+        if at + size <= PAGE:
+            page = self._page(address - at)
+            if page is None:
+                raise ReadError(address, size)
+            return page[at : at + size]
+        task = self._with_memory[0]
+        if task is None:
+            raise ReadError(address, size)
+        return self.system.kernel.read_user(task, address, size)
+
+    def _page(self, start: int) -> Optional[bytes]:
+        if start not in self._pages:
+            if len(self._pages) >= MOST_PAGES:
+                self._pages.clear()
+            task = self._with_memory[0]
+            page = None
+            if task is not None:
+                try:
+                    page = self.system.kernel.read_user(task, start, PAGE)
+                except ReadError:
+                    pass
+            self._pages[start] = page
+        return self._pages[start]
+
+    def hold(self, address: int, around: int) -> None:
+        """Nothing: pages are remembered, and stay as they are."""
+
+    def mappings(self) -> Sequence[Mapping]:
+        if self._mappings is None:
+            try:
+                self._mappings = mappings(self._files, self.mm) if self.mm else []
+            except FaultkitError:
+                self._mappings = []
+        return self._mappings
+
+    def registers(self, task: Task) -> dict[str, int]:
+        """"rip" and "rsp" of a task that is in the kernel."""
+        call = self.syscall(task)
+        return {} if call is None or call is RUNNING else {"rip": call.pc, "rsp": call.sp}
+
+
+def call_of(system: System, task: Task) -> Optional[Syscall]:
+    """The system call that a task sleeps in; None for one that the kernel took over otherwise
+    (a page fault, a signal), and for 32-bit programs."""
+    registers = system.user_registers(task)
+    if registers is None or not 0 <= registers.orig_rax < MOST_CALL:
+        return None
+    return Syscall(registers.orig_rax, registers.args, registers.rsp, registers.rip)

@@ -1,0 +1,67 @@
+"""The waits of programs in a kernel's dump: the same providers as for live processes."""
+
+from typing import Optional
+
+from faultkit.kernel.process import DumpProcess, call_of
+from faultkit.kernel.sleeper import Sleeper
+from faultkit.kernel.states import INTERRUPTIBLE
+from faultkit.kernel.system import System
+from faultkit.kernel.world import KernelWorld
+from faultkit.model import Task, Wait
+from faultkit.snapshot import Snapshot
+from faultkit.unrecorded import fill_holders
+
+
+class Programs(Snapshot):
+    """A Snapshot of those of a kernel's programs that were asked for.
+
+    `waits` and `running` are the whole kernel's, so that everybody's part is in view; `tasks`
+    has all tasks of the programs in question.
+    """
+
+    world: KernelWorld
+
+    def __init__(self, system: System) -> None:
+        super().__init__(KernelWorld(system))
+        self._known: set[int] = set()
+
+    def look(self, sleeper: Sleeper) -> Optional[Wait]:
+        """What the task waits for by the system call that it sleeps in; None if it is in none, or
+        not for long: all waits for other tasks can be interrupted."""
+        if not sleeper.state & INTERRUPTIBLE:
+            return None
+        task = sleeper.task
+        call = call_of(self.world.system, task)
+        process = self.world.process(task.pid) if call is not None else None
+        if call is None or process is None:
+            return None
+        self._take_in(process)
+        return self._recognise(process, task, call)
+
+    def _take_in(self, process: DumpProcess) -> None:
+        if process.pid not in self._known:
+            self._known.add(process.pid)
+            self.tasks.update(dict.fromkeys(process.tasks(), process))
+
+    def settle_in(self, waits: dict[Task, Wait], running: set[Task], unseen: set[Task]) -> None:
+        """Put right what only the whole kernel's picture tells, and look for the holders that
+        locks do not record."""
+        self.waits, self.running, self.unseen = waits, running, unseen
+        self.settle()
+        fill_holders(self)
+
+    def process_of(self, task: Task) -> Optional[DumpProcess]:
+        """The program of a task."""
+        return self.world.process(task.pid)
+
+    def concerns(self, wait: Wait) -> bool:
+        key = wait.lock.key
+        return wait.task in self.tasks and (key is None or key[0] != "kernel")
+
+
+def programs_of(system: System) -> Programs:
+    """The programs of the kernel, one picture for all."""
+    found: Optional[Programs] = system.cache.get("programs")
+    if found is None:
+        found = system.cache["programs"] = Programs(system)
+    return found

@@ -1,0 +1,109 @@
+"""Futexes (kernel/futex/): by the words in user memory where the dump has them, as for a live
+process; else by what the kernel itself knows, which is the owner of a priority-inheriting one."""
+
+from typing import Optional
+
+from faultkit.kernel.objects import Layout, first_offset, is_kernel_pointer, need
+from faultkit.kernel.programs import Programs, programs_of
+from faultkit.kernel.sleeper import Sleeper
+from faultkit.kernel.waits._owner import held_by
+from faultkit.model import HELD, OUTSIDE, Lock, Wait
+from faultkit.target import FaultkitError
+
+FUNCTIONS = frozenset(
+    (
+        "futex_wait_queue_me",  # until 5.15
+        "futex_wait_queue",
+        "futex_do_wait",  # since 6.15
+        "futex_wait",
+        "__futex_wait",
+        "futex_wait_requeue_pi",
+        "futex_lock_pi",
+        "futex_wait_multiple",
+        "do_futex",
+    )
+)
+PRIORITY = 5  # before what the PI ones are made of
+
+PI_MUTEX_FLAGS = 1  # RT_MUTEX_HAS_WAITERS
+NO_USER_PAGES = (
+    "the words of some futexes are not in the dump (user pages were left out, or swapped out): "
+    "who holds these locks can't be told; makedumpfile without 8 in -d (-d 23) keeps user pages"
+)
+
+
+def recognise(sleeper: Sleeper) -> Optional[Wait]:
+    """A wait in futex(2) or futex_waitv(2)."""
+    programs = programs_of(sleeper.system)
+    wait = programs.look(sleeper)
+    if wait is None:
+        return None
+    address = wait.lock.address
+    if wait.lock.kind == "futex" and address is not None and not _has_word(programs, wait, address):
+        return _by_kernel(sleeper, wait)
+    if (wait.holders or wait.fault or wait.needs == HELD) and _is_woken(sleeper):
+        return wait.but(
+            needs=OUTSIDE,
+            holders=(),
+            fault=None,
+            changing=False,
+            missing=None,
+            candidates=None,
+            evidence=("it was woken just now",),
+        )
+    return wait
+
+
+def _has_word(programs: Programs, wait: Wait, address: int) -> bool:
+    process = programs.process_of(wait.task)
+    try:
+        return process is not None and bool(process.read(address, 4))
+    except FaultkitError:
+        return False
+
+
+def _queue(sleeper: Sleeper) -> int:
+    """The struct futex_q on the task's stack, 0 if none is found: its `task` is this one, and
+    it names the address space, or the file, that the futex is in."""
+    kernel = sleeper.kernel
+    layout = Layout(kernel, "futex_q", "task", "key.both.ptr", "list.prio")
+    for queue in sleeper.waiter_structs("futex_q"):
+        try:
+            _, where, priority = layout.read(queue)
+        except FaultkitError:
+            continue
+        if is_kernel_pointer(where) and priority <= 140:
+            return queue
+    return 0
+
+
+def _is_woken(sleeper: Sleeper) -> bool:
+    """Whether somebody has taken it off its queue (kernel/futex/, __futex_wake_mark)."""
+    try:
+        queue = _queue(sleeper)
+        at = need(sleeper.kernel, "futex_q", "lock_ptr")
+        return bool(queue) and sleeper.kernel.u64(queue + at) == 0
+    except FaultkitError:
+        return False
+
+
+def _by_kernel(sleeper: Sleeper, wait: Wait) -> Wait:
+    """The wait without the futex's word: the kernel records who owns a PI futex."""
+    kernel = sleeper.kernel
+    try:
+        queue = _queue(sleeper)
+        state = kernel.u64(queue + need(kernel, "futex_q", "pi_state")) if queue else 0
+        if state:
+            owner = kernel.u64(state + need(kernel, "futex_pi_state", "owner"))
+            mutex_at = need(kernel, "futex_pi_state", "pi_mutex")
+            owner_at = first_offset(
+                kernel, ("rt_mutex_base", "owner"), ("rt_mutex", "owner")
+            )
+            mutex_owner = kernel.u64(state + mutex_at + (owner_at or 0)) & ~PI_MUTEX_FLAGS
+            if owner and owner == mutex_owner:
+                lock = Lock("pthread_mutex", wait.lock.address, key=wait.lock.key)
+                evidence = ("priority-inheriting futex: the kernel's futex_pi_state has its owner",)
+                return held_by(sleeper, lock, owner, timed=wait.timed, evidence=evidence)
+    except FaultkitError:
+        pass
+    return wait.but(missing=NO_USER_PAGES)

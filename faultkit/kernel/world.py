@@ -1,0 +1,98 @@
+"""The programs of a kernel's dump: all of them are in view, and nothing else is."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Optional
+
+from faultkit.kernel.files import Files, processes
+from faultkit.kernel.kinship import Kinship
+from faultkit.kernel.machine import DumpMachine
+from faultkit.kernel.mm import mapped_by
+from faultkit.kernel.process import DumpProcess
+from faultkit.kernel.system import System
+from faultkit.model import Task
+from faultkit.target import FaultkitError, Mapping, Process
+from faultkit.world import ELSEWHERE, GONE, HERE, UNLISTED, Owner, World
+
+
+class KernelWorld(World):
+    """What the providers for programs' waits ask; answered by the dump alone."""
+
+    whole = True
+
+    def __init__(self, system: System) -> None:
+        super().__init__(())
+        self.system = system
+        self.limits, self.notes = system.limits, system.notes
+        self.files = Files(system)
+        self.kinship = Kinship(system)
+        self._by_mm: Optional[dict[int, int]] = None
+
+    @property
+    def live(self) -> bool:
+        return False
+
+    @cached_property
+    def machine(self) -> DumpMachine:
+        return DumpMachine(self.files, self.kinship)
+
+    def process(self, pid: int) -> Optional[DumpProcess]:
+        """The program `pid`; None for kernel threads and what has exited."""
+        if pid not in self._processes:
+            tasks = processes(self.system).get(pid, ())
+            process = DumpProcess(self.files, pid, tasks) if tasks else None
+            self._processes[pid] = process if process is not None and process.mm else None
+        found = self._processes[pid]
+        return found if isinstance(found, DumpProcess) else None
+
+    def threads(self, process: Process) -> dict[int, Task]:
+        known = self._threads.get(process.pid)
+        if known is None:
+            known = {self.kinship.inner_tid(task): task for task in self.tasks(process)}
+            self._threads[process.pid] = known
+        return known
+
+    def _find_owner(self, process: Process, tid: int) -> Owner:
+        task = self.threads(process).get(tid)
+        if task is not None:
+            return Owner(HERE, task)
+        tasks = process.tasks()
+        other = self.kinship.task_of(tid, tasks[0]) if tasks else None
+        if other is None:
+            is_unlisted = bool(tasks) and self.kinship.is_unlisted(tid, tasks[0])
+            return Owner(UNLISTED if is_unlisted else GONE, None)
+        return Owner(HERE if other.pid == process.pid else ELSEWHERE, other)
+
+    def started_after_wait(self, process: Process, owner: Task, waiter: Task) -> bool:
+        return self.kinship.started_after_wait(owner, waiter)
+
+    def parent_of(self, pid: int) -> Optional[int]:
+        return self.kinship.parent(pid)
+
+    def describe(self, task: Task) -> Task:
+        return self.system.described(task)
+
+    def _find_sharers(self, mapping: Mapping) -> Iterator[tuple[Process, Mapping]]:
+        inode = self.files.seen(mapping.device, mapping.inode) if mapping.inode else None
+        if inode is None:
+            return
+        try:
+            spaces = mapped_by(self.files, inode.mapping)
+        except FaultkitError:
+            return
+        for pid in sorted({self._pid_of(mm) for mm in spaces} - {0}):
+            process = self.process(pid)
+            for other in process.mappings() if process is not None else ():
+                same = (other.inode, other.device) == (mapping.inode, mapping.device)
+                if process is not None and same and other.shared:
+                    yield process, other
+
+    def _pid_of(self, mm: int) -> int:
+        """The process that has the mm_struct, 0 if none has."""
+        if self._by_mm is None:
+            self._by_mm = {}
+            for pid in processes(self.system):
+                process = self.process(pid)
+                if process is not None:
+                    self._by_mm.setdefault(process.mm, pid)
+        return self._by_mm.get(mm, 0)
