@@ -2,7 +2,10 @@
 
 from typing import Optional
 
+from faultkit.details import name_address as name_in_process
 from faultkit.findings import UNNAMED
+from faultkit.kernel.objects import is_kernel_pointer
+from faultkit.kernel.programs import programs_of
 from faultkit.kernel.system import System
 from faultkit.model import Finding, Frame, Lock, Task, Wait
 from faultkit.target import FaultkitError
@@ -32,7 +35,7 @@ def with_details(system: System, finding: Finding, stacks: str) -> Finding:
 def _detailed(system: System, wait: Wait, frames: bool) -> Wait:
     return wait.but(
         task=system.described(wait.task),
-        lock=_named(system, wait.lock),
+        lock=_named(system, wait.lock, wait.task),
         holders=tuple(map(system.described, wait.holders[:64])),
         frames=back_trace(system, wait.task) if frames else (),
     )
@@ -61,10 +64,15 @@ def _with_line(system: System, frame: Frame) -> Frame:
     return frame if line is None else frame._replace(inlines=(line,))
 
 
-def _named(system: System, lock: Lock) -> Lock:
+def _named(system: System, lock: Lock, waiter: Task) -> Lock:
     if lock.name is not None or lock.address is None:
         return lock
-    return lock._replace(key=lock.identity, name=name_address(system, lock.address))
+    if is_kernel_pointer(lock.address):
+        name = name_address(system, lock.address)
+    else:
+        process = programs_of(system).process_of(waiter)
+        name = name_in_process(process, lock.address) if process is not None else None
+    return lock._replace(key=lock.identity, name=name)
 
 
 def name_address(system: System, address: int) -> Optional[str]:

@@ -192,11 +192,13 @@ class Files:
         key = mount, dentry
         if key not in self._paths:
             parts: list[str] = []
+            ending = ""
             try:
                 self._climb(mount, dentry, parts)
+                ending = " (deleted)" if self._is_unlinked(dentry) else ""
             except FaultkitError:
                 parts.append("...")
-            self._paths[key] = "/" + "/".join(reversed(parts))
+            self._paths[key] = "/" + "/".join(reversed(parts)) + ending
         return self._paths[key]
 
     def _climb(self, mount: int, dentry: int, parts: list[str]) -> None:
@@ -214,10 +216,16 @@ class Files:
                 continue
             parent = kernel.u64(dentry + parent_at)
             if parent == dentry:
+                if not parts:  # of no directory: "dev/zero", say
+                    parts.append(self._name(dentry))
                 return
             parts.append(self._name(dentry))
             dentry = parent
         parts.append("...")
+
+    def _is_unlinked(self, dentry: int) -> bool:
+        """Whether it is in no directory any more: not hashed (include/linux/dcache.h)."""
+        return not self.kernel.u64(dentry + need(self.kernel, "dentry", "d_hash") + 8)
 
     def _name(self, dentry: int) -> str:
         kernel = self.kernel

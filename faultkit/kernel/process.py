@@ -6,13 +6,15 @@ from typing import Optional
 from faultkit.kernel.files import Files
 from faultkit.kernel.mm import mappings
 from faultkit.kernel.objects import need
-from faultkit.kernel.system import System
+from faultkit.kernel.system import PT_REGS, System, UserRegisters
 from faultkit.model import Task
 from faultkit.target import RUNNING, FaultkitError, Mapping, Process, ReadError, Syscall
 
 PAGE = 4096
 MOST_PAGES = 1024  # that are remembered
 MOST_CALL = 1024  # system call numbers are below
+NO_RESULT = (1 << 64) - 38  # -ENOSYS, which entry_SYSCALL_64 sets
+SAVED = ("r15", "r14", "r13", "r12", "rbp", "rbx", "rip", "rsp")
 
 
 class DumpProcess(Process):
@@ -59,7 +61,7 @@ class DumpProcess(Process):
     def syscall(self, task: Task) -> Optional[Syscall]:
         if self.system.on_cpu(task) or self.system.state(task) == 0:
             return RUNNING
-        return call_of(self.system, task)
+        return call_of(self.system.user_registers(task))
 
     def read(self, address: int, size: int) -> bytes:
         """By pages, which are remembered: neighbouring words are asked for one by one."""
@@ -102,15 +104,19 @@ class DumpProcess(Process):
         return self._mappings
 
     def registers(self, task: Task) -> dict[str, int]:
-        """"rip" and "rsp" of a task that is in the kernel."""
-        call = self.syscall(task)
-        return {} if call is None or call is RUNNING else {"rip": call.pc, "rsp": call.sp}
+        """Those that a task in the kernel will come back with, but for what a call changes."""
+        words = None if self.system.on_cpu(task) else self.system.user_words(task)
+        if words is None:
+            return {}
+        found = dict(zip(PT_REGS, words))
+        return {name: found[name] for name in SAVED}
 
 
-def call_of(system: System, task: Task) -> Optional[Syscall]:
-    """The system call that a task sleeps in; None for one that the kernel took over otherwise
-    (a page fault, a signal), and for 32-bit programs."""
-    registers = system.user_registers(task)
-    if registers is None or not 0 <= registers.orig_rax < MOST_CALL:
+def call_of(registers: Optional[UserRegisters]) -> Optional[Syscall]:
+    """The system call that a task is in; None for one that is in the kernel otherwise (a page
+    fault, on its way out of a call), and for 32-bit programs."""
+    if registers is None or not registers.is_64 or registers.rax != NO_RESULT:
+        return None
+    if not 0 <= registers.orig_rax < MOST_CALL:
         return None
     return Syscall(registers.orig_rax, registers.args, registers.rsp, registers.rip)

@@ -7,9 +7,11 @@ from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.states import INTERRUPTIBLE
 from faultkit.kernel.system import System
 from faultkit.kernel.world import KernelWorld
-from faultkit.model import Task, Wait
+from faultkit.model import OUTSIDE, Lock, Task, Wait
 from faultkit.snapshot import Snapshot
 from faultkit.unrecorded import fill_holders
+
+OF_32_BITS = "what 32-bit programs wait for can't be told: faultkit reads 64-bit ones"
 
 
 class Programs(Snapshot):
@@ -31,7 +33,11 @@ class Programs(Snapshot):
         if not sleeper.state & INTERRUPTIBLE:
             return None
         task = sleeper.task
-        call = call_of(self.world.system, task)
+        registers = sleeper.call
+        if registers is not None and not registers.is_64:
+            lock = Lock("system call", None, f"system call {registers.orig_rax}")
+            return Wait(task, lock, needs=OUTSIDE, missing=OF_32_BITS)
+        call = call_of(registers)
         process = self.world.process(task.pid) if call is not None else None
         if call is None or process is None:
             return None

@@ -52,14 +52,17 @@ class KernelSnapshot:
         wait = recognise(sleeper)
         if wait is None:
             wait = asleep(sleeper)
-        elif ends_by_timer(sleeper):
-            wait = wait.but(timed=True)
+        elif not self._is_program_wait(wait) and ends_by_timer(sleeper):
+            wait = wait.but(timed=True)  # of a system call, its arguments tell
         self.waits[task] = wait
 
     @property
     def programs(self) -> "Optional[Programs]":
         """The programs that have tasks in system calls that a provider knows."""
         return self.system.cache.get("programs")
+
+    def _is_program_wait(self, wait: Wait) -> bool:
+        return self.programs is not None and self.programs.concerns(wait)
 
     def waiting(self) -> list[Task]:
         """The tasks that wait for another one, or for a lock."""
@@ -70,11 +73,10 @@ class KernelSnapshot:
         this moment is being handed on, or let go of, by a task that runs; in a dump in which
         none does, its waiters sleep for ever."""
         moving = self.system.kernel.live or any(task.tid for task in self.running)
-        programs = self.programs
-        if programs is not None:
-            programs.settle_in(self.waits, self.running, self.unseen)
+        if self.programs is not None:
+            self.programs.settle_in(self.waits, self.running, self.unseen)
         for task, wait in self.waits.items():
-            if not wait.changing or (programs is not None and programs.concerns(wait)):
+            if not wait.changing or self._is_program_wait(wait):
                 continue
             if moving or self.unseen or wait.timed:
                 self.waits[task] = wait.but(needs=OUTSIDE, timed=True, missing=None)

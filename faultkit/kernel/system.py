@@ -15,6 +15,14 @@ _CLONES = (".constprop.", ".isra.", ".part.", ".cold", ".llvm.", ".lto_priv.")
 _MOST_NAMES = 200_000
 
 
+PT_REGS = (
+    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi",
+    "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss",
+)  # fmt: skip
+_CS, _SS = PT_REGS.index("cs"), PT_REGS.index("ss")
+CODE_64, CODE_32 = 0x33, 0x23  # arch/x86/include/asm/segment.h: __USER_CS, __USER32_CS
+
+
 class UserRegisters(NamedTuple):
     """What a task had in its registers when it entered the kernel; `orig_rax` is the system
     call's number."""
@@ -23,7 +31,8 @@ class UserRegisters(NamedTuple):
     rip: int
     rsp: int
     args: tuple[int, ...]  # rdi, rsi, rdx, r10, r8, r9
-    rax: int = 0  # -ENOSYS until the call has a result
+    rax: int  # -ENOSYS until the call has a result
+    is_64: bool  # else the number is that of a 32-bit program's call
 
 
 class System:
@@ -194,8 +203,9 @@ class System:
         except FaultkitError:
             return False
 
-    def user_registers(self, task: Task) -> Optional[UserRegisters]:
-        """The registers that the task entered the kernel with; None for kernel threads.
+    def user_words(self, task: Task) -> Optional[tuple[int, ...]]:
+        """The registers that the task entered the kernel with, in the order of PT_REGS; None for
+        kernel threads.
 
         struct pt_regs ends the stack; with FRED (6.9, 65c9cc9e2c14) 16 bytes lie above it, so
         it is where the segments are a user's.
@@ -206,17 +216,22 @@ class System:
         try:
             top = self.stack_base(task) + self.thread_size
             for padding in (0, 16):
-                words = self.kernel.words(top - padding - size, size // 8)
-                # r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss
-                if words[17] & 0xFFFF in (0x33, 0x23) and words[20] & 0xFFFF == 0x2B:
-                    rdi, rsi, rdx = words[14], words[13], words[12]
-                    r10, r8, r9 = words[7], words[9], words[8]
-                    return UserRegisters(
-                        words[15], words[16], words[19], (rdi, rsi, rdx, r10, r8, r9), words[10]
-                    )
+                words = self.kernel.words(top - padding - size, len(PT_REGS))
+                if words[_CS] & 0xFFFF in (CODE_64, CODE_32) and words[_SS] & 0xFFFF == 0x2B:
+                    return words
         except (FaultkitError, IndexError):
             pass
         return None
+
+    def user_registers(self, task: Task) -> Optional[UserRegisters]:
+        """The same, as what a system call makes of them."""
+        words = self.user_words(task)
+        if words is None:
+            return None
+        _, _, _, _, _, _, _, r10, r9, r8, rax, _, rdx, rsi, rdi, number, rip, cs, _, rsp, _ = words
+        return UserRegisters(
+            number, rip, rsp, (rdi, rsi, rdx, r10, r8, r9), rax, cs & 0xFFFF == CODE_64
+        )
 
 
 def base_name(name: str) -> str:

@@ -62,24 +62,27 @@ def xarray_load(kernel: Kernel, xarray: int, index: int) -> int:
 _NODE_BYTES = 256
 _LEAF, _RANGE, _ARANGE = 1, 2, 3
 _COUNTS = {_LEAF: 16, _RANGE: 16, _ARANGE: 10}  # slots, after a parent and one pivot less
+_DEEPEST = 32  # levels, MAPLE_HEIGHT_MAX
 
 
 def maple_entries(kernel: Kernel, tree: int, limit: int = MOST_NODES) -> Iterator[int]:
     """The entries of a struct maple_tree in the order of their indices, null ones left out.
     Raises ReadError for the tree itself, UnknownLayout."""
     root = kernel.u64(tree + need(kernel, "maple_tree", "ma_root"))
-    pending = [(root, (1 << 64) - 1)]
+    if root & 3 != _INTERNAL or root <= _LEAST_NODE:
+        yield from (root,) if root and not root & 3 else ()
+        return
+    pending = [(root, (1 << 64) - 1, True)]
     for _ in range(limit):
         if not pending:
             return
-        entry, most = pending.pop()
-        if entry & 3 != _INTERNAL or entry <= _LEAST_NODE:
-            if entry and not entry & 3:
-                yield entry
+        entry, most, is_node = pending.pop()
+        if not is_node:
+            yield entry
             continue
         kind = entry >> 3 & 0xF
         count = _COUNTS.get(kind)
-        if count is None or len(pending) > 32 * 16:
+        if count is None or len(pending) > 16 * _DEEPEST:
             continue
         try:
             words = struct.unpack("<32Q", kernel.read(entry & -_NODE_BYTES, _NODE_BYTES))
@@ -92,7 +95,8 @@ def maple_entries(kernel: Kernel, tree: int, limit: int = MOST_NODES) -> Iterato
             last = pivots[index] if index < count - 1 else most
             if last == 0 and index:
                 last = most
-            below.append((slot, last))
+            if slot:
+                below.append((slot, last, kind != _LEAF))
             if last >= most:
                 break
         pending += reversed(below)
