@@ -31,6 +31,7 @@ class DrgnKernel(Kernel):
         prog.load_debug_info([vmlinux, *modules])
         self._name = Path(vmcore).name
         self.release = prog["init_uts_ns"].name.release.string_().decode()
+        self._symbols: dict[str, Optional[int]] = {}
         self._offsets: dict[tuple[str, str], Optional[int]] = {}
         self._structs: dict[int, drgn.Object] = {}
 
@@ -51,10 +52,12 @@ class DrgnKernel(Kernel):
             raise ReadError(address, size) from None
 
     def symbol(self, name: str) -> Optional[int]:
-        try:
-            return self.program.symbol(name).address
-        except LookupError:
-            return None
+        if name not in self._symbols:
+            try:
+                self._symbols[name] = self.program.symbol(name).address
+            except LookupError:
+                self._symbols[name] = None
+        return self._symbols[name]
 
     def symbol_at(self, address: int) -> Optional[Symbol]:
         try:

@@ -1,4 +1,4 @@
-"""Processes among each other: parents, children, groups, namespaces, ids, and who is older."""
+"""Processes among each other: parents, children, groups, namespaces, ids."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -6,13 +6,12 @@ from typing import Optional
 
 from faultkit.kernel import states
 from faultkit.kernel.files import processes
-from faultkit.kernel.objects import BrokenList, Layout, entries, need, pointer, signed, unsigned
+from faultkit.kernel.objects import BrokenList, entries, need, pointer, unsigned
 from faultkit.kernel.system import System
 from faultkit.kernel.trees import xarray_load
 from faultkit.model import Task
 from faultkit.target import FaultkitError
 
-MARGIN = 1.0  # seconds by which the clocks compared may differ
 PGID = 2  # enum pid_type: PID, TGID, PGID, SID
 MOST_LEVEL = 32  # MAX_PID_NS_LEVEL
 FAULT_SIGNALS = (4, 5, 7, 8, 11, 32, 33)  # ILL TRAP BUS FPE SEGV, and two of the C library's own
@@ -226,36 +225,3 @@ class Kinship:
             except FaultkitError:
                 return 0
         return 0
-
-    # age
-
-    @cached_property
-    def _now(self) -> Optional[int]:
-        """Nanoseconds of the monotonic clock: when the next tick was due
-        (kernel/time/tick-common.c)."""
-        address = self.kernel.symbol("tick_next_period")
-        try:
-            return signed(self.kernel.u64(address)) if address else None
-        except FaultkitError:
-            return None
-
-    @cached_property
-    def _start(self) -> Layout:
-        return Layout(self.kernel, "task_struct", "start_time")
-
-    def started_after_wait(self, owner: Task, waiter: Task) -> bool:
-        """Whether `owner` was certainly born after `waiter` went to sleep.
-
-        Births are told by the monotonic clock, sleeps by the scheduler's; where the former is
-        behind the latter, an age comes out too small by as much.
-        """
-        asleep, clock = self.system.seconds_off_cpu(waiter), self.system.clock
-        if asleep is None or clock is None or self._now is None:
-            return False
-        try:
-            (start,) = self._start.read(owner.address or 0)
-        except FaultkitError:
-            return False
-        age = (self._now - start) / 1e9
-        behind = max(0.0, clock - self._now / 1e9)
-        return age >= 0 and age + behind + MARGIN < asleep

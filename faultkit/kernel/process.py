@@ -61,7 +61,7 @@ class DumpProcess(Process):
     def syscall(self, task: Task) -> Optional[Syscall]:
         if self.system.on_cpu(task) or self.system.state(task) == 0:
             return RUNNING
-        return call_of(self.system.user_registers(task))
+        return call_of(self.system.user_registers(self.system.stack_base(task)))
 
     def read(self, address: int, size: int) -> bytes:
         """By pages, which are remembered: neighbouring words are asked for one by one."""
@@ -105,7 +105,9 @@ class DumpProcess(Process):
 
     def registers(self, task: Task) -> dict[str, int]:
         """Those that a task in the kernel will come back with, but for what a call changes."""
-        words = None if self.system.on_cpu(task) else self.system.user_words(task)
+        if self.system.on_cpu(task):
+            return {}
+        words = self.system.user_words(self.system.stack_base(task))
         if words is None:
             return {}
         found = dict(zip(PT_REGS, words))

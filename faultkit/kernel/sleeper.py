@@ -75,7 +75,10 @@ class Sleeper:
     @cached_property
     def call(self) -> Optional[UserRegisters]:
         """The system call that the task is in; None for kernel threads."""
-        return self.system.user_registers(self.task)
+        try:
+            return self.system.user_registers(self.stack[0])
+        except FaultkitError:
+            return None
 
     def on_stack(self, value: int) -> Iterator[int]:
         """The stack's addresses at which this word lies, nearest to the top first."""

@@ -20,7 +20,7 @@ PT_REGS = (
     "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss",
 )  # fmt: skip
 _CS, _SS = PT_REGS.index("cs"), PT_REGS.index("ss")
-CODE_64, CODE_32 = 0x33, 0x23  # arch/x86/include/asm/segment.h: __USER_CS, __USER32_CS
+CODE_64, CODE_32, DATA = 0x33, 0x23, 0x2B  # arch/x86/include/asm/segment.h: __USER_CS...
 
 
 class UserRegisters(NamedTuple):
@@ -113,11 +113,6 @@ class System:
                 continue
         return clocks
 
-    @property
-    def clock(self) -> Optional[float]:
-        """Seconds since boot by the scheduler's clock, the latest of all CPUs'."""
-        return max((clock for clock, _ in self._clocks.values()), default=0) / 1e9 or None
-
     def seconds_off_cpu(self, task: Task) -> Optional[float]:
         """For how long the task has not run; None if it runs or that can't be told.
 
@@ -203,29 +198,26 @@ class System:
         except FaultkitError:
             return False
 
-    def user_words(self, task: Task) -> Optional[tuple[int, ...]]:
-        """The registers that the task entered the kernel with, in the order of PT_REGS; None for
-        kernel threads.
+    def user_words(self, base: int) -> Optional[tuple[int, ...]]:
+        """The registers, in the order of PT_REGS, that the task with the kernel stack at `base`
+        entered the kernel with; None for kernel threads.  Raises ReadError.
 
         struct pt_regs ends the stack; with FRED (6.9, 65c9cc9e2c14) 16 bytes lie above it, so
         it is where the segments are a user's.
         """
-        if not self.is_user(task):
-            return None
-        size = self.kernel.size("pt_regs") or 168
-        try:
-            top = self.stack_base(task) + self.thread_size
-            for padding in (0, 16):
-                words = self.kernel.words(top - padding - size, len(PT_REGS))
-                if words[_CS] & 0xFFFF in (CODE_64, CODE_32) and words[_SS] & 0xFFFF == 0x2B:
-                    return words
-        except (FaultkitError, IndexError):
-            pass
+        top = base + self.thread_size - 8 * len(PT_REGS)
+        for padding in (0, 16):
+            words = self.kernel.words(top - padding, len(PT_REGS))
+            if words[_CS] & 0xFFFF in (CODE_64, CODE_32) and words[_SS] & 0xFFFF == DATA:
+                return words
         return None
 
-    def user_registers(self, task: Task) -> Optional[UserRegisters]:
-        """The same, as what a system call makes of them."""
-        words = self.user_words(task)
+    def user_registers(self, base: int) -> Optional[UserRegisters]:
+        """The same, as what a system call makes of them; None also where they can't be read."""
+        try:
+            words = self.user_words(base)
+        except FaultkitError:
+            return None
         if words is None:
             return None
         _, _, _, _, _, _, _, r10, r9, r8, rax, _, rdx, rsi, rdi, number, rip, cs, _, rsp, _ = words

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Optional
 
+from faultkit.kernel.ages import born_after_sleep
 from faultkit.kernel.files import Files, processes
 from faultkit.kernel.kinship import Kinship
 from faultkit.kernel.machine import DumpMachine
@@ -64,7 +65,7 @@ class KernelWorld(World):
         return Owner(HERE if other.pid == process.pid else ELSEWHERE, other)
 
     def started_after_wait(self, process: Process, owner: Task, waiter: Task) -> bool:
-        return self.kinship.started_after_wait(owner, waiter)
+        return born_after_sleep(self.system, owner, waiter)
 
     def parent_of(self, pid: int) -> Optional[int]:
         return self.kinship.parent(pid)

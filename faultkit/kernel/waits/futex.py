@@ -9,6 +9,7 @@ from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.waits._owner import held_by
 from faultkit.model import HELD, OUTSIDE, Lock, Wait
 from faultkit.target import FaultkitError
+from faultkit.waits._futex import FUTEX, FUTEX_WAITV
 
 FUNCTIONS = frozenset(
     (
@@ -34,6 +35,9 @@ NO_USER_PAGES = (
 
 def recognise(sleeper: Sleeper) -> Optional[Wait]:
     """A wait in futex(2) or futex_waitv(2)."""
+    call = sleeper.call
+    if call is None or call.orig_rax not in (FUTEX, FUTEX_WAITV):
+        return None
     programs = programs_of(sleeper.system)
     wait = programs.look(sleeper)
     if wait is None:

@@ -7,6 +7,7 @@ from typing import Optional
 from faultkit.kernel.programs import programs_of
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.model import Wait
+from faultkit.waits.calls import child, file_lock, flock, pipe, poll, socket, sysv_msg, sysv_sem
 
 FUNCTIONS = frozenset(
     (
@@ -57,7 +58,13 @@ FUNCTIONS = frozenset(
 )
 PRIORITY = 40
 
+MODULES = (child, file_lock, flock, pipe, poll, socket, sysv_msg, sysv_sem)
+NUMBERS = frozenset(number for module in MODULES for number in module.SYSCALLS)
+
 
 def recognise(sleeper: Sleeper) -> Optional[Wait]:
     """The wait by the task's system call."""
+    call = sleeper.call
+    if call is None or call.orig_rax not in NUMBERS:
+        return None
     return programs_of(sleeper.system).look(sleeper)
