@@ -25,6 +25,20 @@ def _asked() -> Iterator[tuple[str, str, str]]:
                 for arg in node.args[1:]:
                     words = [item.value for item in getattr(arg, "elts", ())]
                     yield where, words[0], words[1]
+            elif node.func.id == "Layout":
+                for member in _members(node.args[2:]):
+                    yield where, node.args[1].value, member
+
+
+def _members(nodes: list[ast.expr]) -> Iterator[str]:
+    """What a Layout reads: names, or alternatives, of which one that ends in None is optional."""
+    for node in nodes:
+        if isinstance(node, ast.Constant):
+            yield node.value
+        elif isinstance(node, ast.Tuple) and isinstance(node.elts[0], ast.Constant):
+            names = [getattr(item, "value", None) for item in node.elts]
+            if names[-1] is not None:
+                yield from names
 
 
 def test_every_member_asked_for_is_listed() -> None:
