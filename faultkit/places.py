@@ -71,7 +71,8 @@ def _waiting_kernel_call(frames: Sequence[Frame]) -> Place:
                 source.function or ""
             ):
                 return Place(source.function, source.file, source.line, frame)
-        if not lines and frame.symbol and not is_lock_function(frame.symbol):
+        inlined = all((source.file or "").endswith(".h") for source in lines)  # of it or of no line
+        if inlined and frame.symbol and not is_lock_function(frame.symbol):
             return Place(frame.symbol, None, None, frame)
     return Place(frames[0].symbol, None, None, frames[0])
 

@@ -4,6 +4,8 @@ one process, and for trying things out; users' hosts are crash and PyKdump.
     python -m tests.drgn_kernel VMLINUX VMCORE [MODULE.ko...]     prints `deadlock`'s report
 """
 
+import bisect
+import functools
 import re
 import sys
 from collections.abc import Sequence
@@ -60,13 +62,12 @@ class DrgnKernel(Kernel):
         return self._symbols[name]
 
     def symbol_at(self, address: int) -> Optional[Symbol]:
-        try:
-            found = self.program.symbol(address)
-        except (LookupError, OverflowError):
+        found = self._covering(address)
+        if found is None:
             return None
         try:
             module = self.program.module(address).name
-        except LookupError:
+        except (LookupError, OverflowError):
             module = "kernel"
         return Symbol(
             found.name,
@@ -75,11 +76,25 @@ class DrgnKernel(Kernel):
         )
 
     def function_bounds(self, address: int) -> Optional[tuple[int, int]]:
-        try:
-            found = self.program.symbol(address)
-        except (LookupError, OverflowError):
-            return None
-        return found.address, found.address + found.size
+        found = self._covering(address)
+        return None if found is None else (found.address, found.address + found.size)
+
+    @functools.cached_property
+    def _by_address(self) -> tuple[list[int], list[drgn.Symbol]]:
+        """All symbols: drgn looks one up in time linear in their number.  Of several at one
+        address the longest one, global before local, comes last."""
+        symbols = self.program.symbols()
+        symbols.sort(key=lambda s: (s.address, s.size, s.binding != drgn.SymbolBinding.LOCAL))
+        return [symbol.address for symbol in symbols], symbols
+
+    def _covering(self, address: int) -> Optional[drgn.Symbol]:
+        addresses, symbols = self._by_address
+        place = bisect.bisect_right(addresses, address) - 1
+        for index in range(place, max(place - 4, -1), -1):
+            found = symbols[index]
+            if address < found.address + (found.size or 1):
+                return found
+        return None
 
     def offset(self, type_name: str, member: str) -> Optional[int]:
         key = (type_name, member)

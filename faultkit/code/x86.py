@@ -427,10 +427,13 @@ def _meaning(
         return make("other", operand, None, writes)
     if opcode in (0xFE, 0xFF):
         operation = register & 7
-        if operation < 2:
-            if opcode == 0xFE and mod == 3:
-                direct = 1 << _byte_register(base, rex)
-            return make("other", operand, None, direct)
+        if operation < 2:  # inc, dec
+            if opcode == 0xFE:
+                width = 1
+                if mod == 3:
+                    base = _byte_register(base, rex)
+                    operand, direct = REGISTERS[base], 1 << base
+            return make("add", operand, 1 - 2 * operation, direct)
         if opcode == 0xFF and operation in (2, 3):
             return make("call", None, operand)
         if opcode == 0xFF and operation in (4, 5):

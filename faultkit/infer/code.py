@@ -2,13 +2,15 @@
 
 import os.path
 import time
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from faultkit.code.cfi import Fde, find_fde
 from faultkit.code.images import Images
 from faultkit.code.plt import got_target, plt_target, slot_of
 from faultkit.code.symbols import addresses_of, symbol_at
 from faultkit.code.x86 import Instruction, instructions
+from faultkit.infer.functions import Role, role_of
+from faultkit.infer.values import State, Value
 from faultkit.model import Frame
 from faultkit.target import FaultkitError, Process, ReadError
 
@@ -34,6 +36,14 @@ class Function:
     def contains(self, address: Optional[int]) -> bool:
         """Whether the address is one of this function's."""
         return address is not None and self.start <= address < self.end
+
+
+class Inlined(NamedTuple):
+    """What an inlined function does, to which lock, and what it is called."""
+
+    role: Role
+    lock: Value
+    name: str
 
 
 class Code:
@@ -85,6 +95,21 @@ class Code:
         """Whether the address is in a library whose functions are known by name."""
         image = self.images.at(address)
         return image is not None and os.path.basename(image.path).startswith(SYSTEM_LIBRARIES)
+
+    def role_of(self, name: str, family: str) -> Optional[Role]:
+        """What the function called `name` does to locks of the family."""
+        return role_of(name, family)
+
+    def inline_role(
+        self, instruction: Instruction, state: State, family: str
+    ) -> Optional[Inlined]:
+        """What an instruction in the place of a call does, and to which lock."""
+        return None
+
+    def passes_over(self, address: int, family: str) -> bool:
+        """Whether the function at `address` does nothing to locks of the family but what its
+        name says."""
+        return self.is_system(address)
 
     def callee(self, instruction: Instruction) -> tuple[Optional[int], Optional[str]]:
         """(address, name) of the function that a call or jump goes to, through the PLT or the

@@ -22,7 +22,6 @@ from faultkit.infer.functions import (
     WAIT,
     Role,
     plain_name,
-    role_of,
 )
 from faultkit.infer.values import (
     State,
@@ -82,15 +81,17 @@ class Path(State):
         self.released: tuple[Value, ...] = ()
         self.given_back: frozenset[Value] = frozenset()  # taken here, and released here
         self.tried: Optional[Value] = None  # by the last call, whose result is to be tested
+        self.tried_nonzero = False  # that result is not zero if it succeeded
         self.failed: frozenset[Value] = frozenset()  # locks that an attempt here did not get
 
     def copy(self) -> "Path":
         """An independent copy."""
-        other = Path()
+        other = Path.__new__(Path)
         other.copy_values(self)
         other.held = dict(self.held)
         other.released = self.released
         other.tried = self.tried
+        other.tried_nonzero = self.tried_nonzero
         other.failed = self.failed
         other.given_back = self.given_back
         return other
@@ -159,6 +160,7 @@ class Walk:
     live: Optional[Instruction] = None  # the call or system call that it is stopped in
     at_return: Optional[Path] = None
     events: list[Event] = field(default_factory=list)
+    takes: list[tuple[int, Value]] = field(default_factory=list)  # (site, lock) of acquisitions
     atomics: list[Value] = field(default_factory=list)
     names: set[str] = field(default_factory=set)  # of the functions called
     opaque: list[int] = field(default_factory=list)  # sites of calls to nobody knows what
@@ -181,7 +183,17 @@ class Tracer:
         self.named = named
         self.key = f"{family} {sorted(waiting)} {named}"
         self._summaries: dict[tuple[int, Optional[int]], Summary] = {}
+        self._walks: dict[tuple[int, int], Walk] = {}
         self._primitives: dict[int, Optional[Role]] = {}
+
+    def walk_to(self, start: int, stop: int) -> Walk:
+        """The walk through the function at `start` for frames that stand at `stop`."""
+        walk = self._walks.get((start, stop))
+        if walk is None:
+            walk = self.walk(self.code.function(start, stop), stop)
+            if not self.code.exhausted:
+                self._walks[start, stop] = walk
+        return walk
 
     def walk(self, function: Function, stop: Optional[int] = None, depth: int = 0) -> Walk:
         """Follow `function`; `stop` is a pc in it, or the return address of the live call."""
@@ -241,10 +253,13 @@ class Tracer:
         else:
             if instruction.lock or kind == "xchg":
                 self._atomic(instruction, path, walk)
+            inline = self.code.inline_role(instruction, path, self.family)
+            if inline is not None:
+                self._apply(inline.role, inline.lock, instruction.address, inline.name, path, walk)
             path.step(instruction)
 
     def _branch(self, instruction: Instruction, falling: Path, taken: Path) -> None:
-        """The branch after an attempt tells which way succeeded: zero (je) is success."""
+        """The branch after an attempt tells which way succeeded, as a rule zero (je)."""
         lock = falling.tried
         falling.tried = taken.tried = None
         if lock is None or lock not in falling.held:
@@ -253,7 +268,8 @@ class Tracer:
         condition = code[1] & 15 if code[0] == 0x0F else code[0] & 15
         if condition not in (4, 5):
             return
-        success, failure = (taken, falling) if condition == 4 else (falling, taken)
+        zero, other = (taken, falling) if condition == 4 else (falling, taken)
+        success, failure = (other, zero) if falling.tried_nonzero else (zero, other)
         success.held[lock] = success.held[lock]._replace(sure=True)
         del failure.held[lock]
         failure.failed |= {lock}
@@ -271,7 +287,7 @@ class Tracer:
         if instruction.kind == "cmpxchg":
             if lock not in path.held:
                 path.acquire(lock, instruction.address, LOCKED, sure=False)
-                path.tried = lock
+                path.tried, path.tried_nonzero = lock, False
         elif self._unlocks(instruction, path):
             path.release(lock)
 
@@ -289,7 +305,7 @@ class Tracer:
         """What the called function does to locks of this family; None if nothing is known."""
         target, name = self.code.callee(call)
         if name is not None:
-            return role_of(name, self.family)
+            return self.code.role_of(name, self.family)
         if target is None or self.named:
             return None
         if self.family == RUST:
@@ -351,11 +367,13 @@ class Tracer:
     def _apply(
         self, role: Role, lock: Value, site: int, label: str, path: Path, walk: Walk
     ) -> None:
+        if role.what in (ACQUIRE, TRY):
+            walk.takes.append((site, lock))
         if role.what == ACQUIRE:
             path.acquire(lock, site, label)
         elif role.what == TRY:
             path.acquire(lock, site, label, sure=False)
-            path.tried = lock
+            path.tried, path.tried_nonzero = lock, role.nonzero
         elif role.what == RELEASE:
             path.release(lock)
             if self.family == SEMAPHORE:
@@ -382,7 +400,7 @@ class Tracer:
     def _summary(self, target: Optional[int], name: Optional[str], depth: int) -> Summary:
         if target is None or depth >= MAX_DEPTH or self.code.exhausted:
             return OPAQUE
-        if self.code.is_system(target) and (name is not None or self.named):
+        if self.code.passes_over(target, self.family) and (name is not None or self.named):
             return Summary()
         known = self._summaries.get((target, None)) or self._summaries.get((target, depth))
         if known is not None:

@@ -5,7 +5,7 @@ callee-saved register, in a stack slot, or in an argument that the caller's code
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 from faultkit.code.x86 import Instruction
 from faultkit.infer.code import Code
@@ -55,8 +55,7 @@ class LiveFrame:
         registers = dict(frame.registers or {})
         if frame.sp is not None:
             registers["rsp"] = frame.sp
-        for name in PRESERVED:
-            base, offset, _ = at.registers[name]
+        for name, (base, offset, _) in at.registers.items():
             if name in registers and isinstance(base, (Unknown, Load)):
                 self.known[base] = (registers[name] - offset) & MASK  # type: ignore[index]
 
@@ -133,10 +132,17 @@ class LiveFrame:
             yield address, held._replace(sure=held.sure and not doubtful)
 
     def later(self) -> Iterator[tuple[Optional[int], Event]]:
-        """The events in this frame's code that are still to come."""
+        """The events in this frame's code that are still to come; without those on a lock that it
+        would take first, as a semaphore."""
+        taken = {
+            self.resolve(lock): site for site, lock in self.walk.takes if self._ahead(site)
+        }
         for event in self.walk.events:
             if self._ahead(event.site):
-                yield self.resolve(event.lock), event
+                address = self.resolve(event.lock)
+                first = taken.get(address) if address is not None else None
+                if first is None or not self.walk.graph.ahead(event.site, first):
+                    yield address, event
 
     @property
     def opaque_later(self) -> bool:
@@ -162,20 +168,24 @@ class CallSite(NamedTuple):
 
 
 def live_frames(
-    process: Process, code: Code, tracer: Tracer, frames: tuple[Frame, ...]
+    process: Process,
+    code: Code,
+    tracer: Tracer,
+    frames: tuple[Frame, ...],
+    wanted: Callable[[Frame], bool] = lambda frame: True,
 ) -> list[LiveFrame]:
-    """The frames whose own code could be followed to where they stand, outermost first."""
+    """The frames whose own code could be followed to where they stand, outermost first; those
+    that are not `wanted` are left out."""
     result: list[LiveFrame] = []
     arguments: dict[str, int] = {}
     frames = frames[:MAX_FRAMES]
     for position in range(len(frames) - 1, -1, -1):
         frame = frames[position]
         start = code.start(frame)
-        if start is None or code.is_system(start):
+        if start is None or code.is_system(start) or not wanted(frame):
             arguments = {}
             continue
-        function = code.function(start, frame.address)
-        walk = tracer.walk(function, frame.address)
+        walk = tracer.walk_to(start, frame.address)
         if walk.at_stop is None:
             arguments = {}
             continue

@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple, Optional
 
 ACQUIRE = "acquire"  # holds the lock when it returns
-TRY = "try"  # holds the lock when it returned 0
+TRY = "try"  # holds the lock when it returned 0 (or, if the role says so, anything else)
 RELEASE = "release"
 EVENT = "event"  # ends somebody's wait: post, signal, arrive
 WAIT = "wait"  # gives the mutex in `argument` back while it waits, and holds it afterwards
@@ -20,10 +20,12 @@ RUST, BARRIER, CONDITION, ONCE, FILE = "rust", "barrier", "condition", "once", "
 
 
 class Role(NamedTuple):
-    """What a function does, to the lock that it gets in the register `argument`."""
+    """What a function does, to the lock that it gets in the register `argument`; `nonzero` if
+    what it returns is true, not zero, when an attempt succeeded."""
 
     what: str
     argument: str = "rdi"
+    nonzero: bool = False
 
 
 def _roles(what: str, names: str, argument: str = "rdi") -> dict[str, Role]:

@@ -50,7 +50,7 @@ class Suspect:
 
 
 @dataclass
-class _Case:
+class Case:
     """The signs against one task."""
 
     task: Task
@@ -114,28 +114,35 @@ def investigate(world: World, wait: Wait, candidates: Sequence[Task]) -> Finding
         trace = tracing.trace(process, task)
         if trace is None or (family in EVENTS and trace.opaque):
             blind += 1
-        case = _Case(task)
+        case = Case(task)
         if trace is not None:
-            _by_code(case, trace, target, family)
+            judge_by_code(case, trace, target, family)
         if (trace is None or trace.opaque) and not case.taken and not _awaits_signal(process, task):
             doubtful.append(task)
         if trace is not None:
             if family == ONCE:
                 _by_once(case, trace, target)
             if not waits_too and not case.given_back:
-                case.on_stack = _on_stack(process, trace, target)
+                case.on_stack = on_stack(process, trace, target)
         # without a trace nobody knows whether it sleeps on a condition, its mutex given back
         told = trace is not None or family not in EXCLUSIVE
         if told and not case.given_back and family not in (FILE, *EVENTS):
             _by_guards(case, process, task, trace, target)
         cases.append(case)
+    return weigh(wait, cases, unseen, blind, tuple(doubtful))
+
+
+def weigh(
+    wait: Wait, cases: list[Case], unseen: int, blind: int, doubtful: tuple[Task, ...]
+) -> Findings:
+    """The cases against all that were looked at, put together."""
     _agree(cases, wait.holder_count)
     suspects = [
         Suspect(case.task, case.strength, case.evidence) for case in cases if case.strength
     ]
     suspects.sort(key=lambda suspect: (-suspect.strength, suspect.task.pid, suspect.task.tid))
     takers = [] if unseen else _takers(cases)
-    return Findings(suspects, unseen, blind, takers, tuple(doubtful))
+    return Findings(suspects, unseen, blind, takers, doubtful)
 
 
 def resolve(world: World, wait: Wait, candidates: Iterable[Task]) -> Wait:
@@ -144,7 +151,13 @@ def resolve(world: World, wait: Wait, candidates: Iterable[Task]) -> Wait:
     if wait.holders or wait.fault or wait.holder_count == 0:
         return wait
     found = investigate(world, wait, tuple(candidates))
-    family = family_of(wait.lock.kind)
+    return conclude(wait, family_of(wait.lock.kind), found)
+
+
+def conclude(
+    wait: Wait, family: Optional[str], found: Findings, task_noun: str = "thread"
+) -> Wait:
+    """What the findings amount to: `wait` with holders or with another `missing`."""
     named = [suspect for suspect in found.suspects if suspect.strength >= ENOUGH]
     refusal = _refusal(family, wait, found, named) if named else None
     if refusal is None and named:
@@ -155,12 +168,14 @@ def resolve(world: World, wait: Wait, candidates: Iterable[Task]) -> Wait:
         named, needs = found.takers, HELD
     if not named or refusal is not None:
         suspects = tuple(suspect.task for suspect in found.suspects)
-        return wait.but(missing=_missing(wait, found, refusal), suspects=suspects)
+        return wait.but(missing=_missing(wait, found, refusal, task_noun), suspects=suspects)
     any_of = bool(others) or family in (SEMAPHORE, CONDITION) or (
         family == BARRIER and len(named) > (wait.holder_count or len(named))
     )
     evidence = tuple(
-        f"thread {suspect.task.tid}: {line}" for suspect in named for line in suspect.evidence
+        f"{task_noun} {suspect.task.tid}: {line}"
+        for suspect in named
+        for line in suspect.evidence
     )
     return wait.but(
         holders=tuple(suspect.task for suspect in named),
@@ -204,13 +219,13 @@ def _awaits_signal(process: Process, task: Task) -> bool:
     return call is not None and call.nr in SIGNAL_WAITS
 
 
-def _takers(cases: Sequence[_Case]) -> list[Suspect]:
+def _takers(cases: Sequence[Case]) -> list[Suspect]:
     """The tasks that use a semaphore as a lock: they took it, did not give it back, and nobody's
     code is seen to post it later."""
     if any(case.strong for case in cases):
         return []
     return [
-        Suspect(case.task, ENOUGH, (case.taken, "no thread's code is seen to post it"))
+        Suspect(case.task, ENOUGH, (case.taken, "nobody's code is seen to post it"))
         for case in cases
         if case.taken is not None
     ]
@@ -232,16 +247,18 @@ def _within_count(
     return [], f"{len(named)} threads look like holders, and the lock counts {most}"
 
 
-def _missing(wait: Wait, found: Findings, refusal: Optional[str]) -> Optional[str]:
+def _missing(
+    wait: Wait, found: Findings, refusal: Optional[str], task_noun: str
+) -> Optional[str]:
     parts = [wait.missing] if wait.missing else []
     if found.suspects:
         first = found.suspects[0]
         others = len(found.suspects) - 1
         more = f" (and {others} more)" if others else ""
         why = refusal or "that alone proves nothing"
-        parts.append(f"thread {first.task.tid}{more} is suspected: {first.evidence[0]}; {why}")
+        parts.append(f"{task_noun} {first.task.tid}{more} is suspected: {first.evidence[0]}; {why}")
     if found.unseen:
-        parts.append(f"{found.unseen} more threads were not looked at")
+        parts.append(f"{found.unseen} more {task_noun}s were not looked at")
     return "; ".join(parts) or None
 
 
@@ -262,7 +279,7 @@ def _choose(world: World, candidates: Sequence[Task]) -> tuple[list[Task], int]:
     return ordered[:MOST_CANDIDATES], len(ordered) - MOST_CANDIDATES
 
 
-def _by_code(case: _Case, trace: Trace, target: Target, family: str) -> None:
+def judge_by_code(case: Case, trace: Trace, target: Target, family: str) -> None:
     """What the task's own code did to the lock before it got where it is, or will do."""
     for holding in trace.holding(target):
         line = holding.text
@@ -279,14 +296,14 @@ def _by_code(case: _Case, trace: Trace, target: Target, family: str) -> None:
             case.strong.append(line)
 
 
-def _by_once(case: _Case, trace: Trace, target: Target) -> None:
+def _by_once(case: Case, trace: Trace, target: Target) -> None:
     for frame, first in trace.inside(functions.ONCE_RUNNERS):
         if first is not None and first in target.addresses:
             case.strong.append(f"frame #{frame.index} runs the initialiser of this once flag")
 
 
 def _by_guards(
-    case: _Case, process: Process, task: Task, trace: Optional[Trace], target: Target
+    case: Case, process: Process, task: Task, trace: Optional[Trace], target: Target
 ) -> None:
     """Local guard objects in the task's frames, by debug information."""
     try:
@@ -306,19 +323,19 @@ def _by_guards(
             case.strong.append(line)
 
 
-def _on_stack(process: Process, trace: Trace, target: Target) -> Optional[str]:
+def on_stack(process: Process, trace: Trace, target: Target) -> Optional[str]:
     """The lock's exact address in the task's live stack or callee-saved registers."""
     where = trace.find_word(process, target.addresses)
     return f"its address is {where}" if where is not None else None
 
 
-def _agree(cases: list[_Case], count: Optional[int]) -> None:
+def _agree(cases: list[Case], count: Optional[int]) -> None:
     """Weak signs of two kinds against one task, none against another, and one holder by the
     lock's own count: together they are as good as a strong one."""
     if count != 1 or any(case.strong for case in cases):
         return
     marked = [case for case in cases if case.weak or case.on_stack]
     if len(marked) == 1 and marked[0].weak and marked[0].on_stack:
-        marked[0].strong.append("no other thread has a trace of it, and the lock counts one holder")
+        marked[0].strong.append("nobody else has a trace of it, and the lock counts one holder")
 
 

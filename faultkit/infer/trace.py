@@ -135,7 +135,7 @@ class Trace:
                         held.sure,
                         f"{_describe(live.frame)} {verb} {held.function} on it at "
                         f"{self._place(live, held.site)}, before "
-                        f"{_position(live.frame)}, {sure}",
+                        f"{_position(live)}, {sure}",
                     )
                 )
                 gave_back = False
@@ -191,7 +191,7 @@ class Trace:
                 if address is not None and address in target.addresses:
                     yield (
                         f"{_describe(live.frame)} would call {event.function} on it at "
-                        f"{self._place(live, event.site)}, behind {_position(live.frame)}"
+                        f"{self._place(live, event.site)}, behind {_position(live)}"
                     )
                     break
 
@@ -245,8 +245,11 @@ def _describe(frame: Frame) -> str:
     return f"frame #{frame.index} {frame.symbol or hex(frame.address)}()"
 
 
-def _position(frame: Frame) -> str:
-    if frame.inlines and frame.inlines[-1].file and frame.inlines[-1].line:
-        place = frame.inlines[-1]
+def _position(live: LiveFrame) -> str:
+    frame = live.frame
+    place = frame.inlines[-1] if frame.inlines else live.process.line(frame.address - 1)
+    if place is not None and place.file and place.line:
         return f"{str(place.file).rpartition('/')[2]}:{place.line}"
+    if frame.symbol and frame.offset is not None:
+        return f"{frame.symbol}+{frame.offset:#x}"
     return f"its pc {frame.address:#x}"

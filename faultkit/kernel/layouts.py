@@ -28,6 +28,11 @@ NEEDED: tuple[Group, ...] = (
     *_members("timer_list", "entry", "function"),
     (("hrtimer", "is_queued"), ("hrtimer", "state")),
     *_members("hrtimer", "function"),
+    # registers.py
+    *_members("inactive_task_frame", "bx", "bp", "r12", "r13", "r14", "r15"),
+    # cpus.py
+    *_members("mcs_spinlock", "next", "count"),
+    *_members("qrwlock", "cnts", "wait_lock"),
     # waits/mutex.py, rwsem.py, semaphore.py
     (("mutex", "wait_list"), ("mutex", "first_waiter")),
     *_members("mutex", "owner"),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
 from faultkit.kernel import states
+from faultkit.kernel.cpus import spinners
 from faultkit.kernel.sleep import asleep, ends_by_timer
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.system import System
@@ -19,8 +20,8 @@ MOST_LIMITS = 16
 
 class KernelSnapshot:
     """`waits` has what each sleeping task waits for, where that is known to be more than time or
-    the outside world; `running` the tasks that do not sleep; `unseen` those whose state could
-    not be read; `tasks` is all of them."""
+    the outside world, and what those spin for that are on a CPU; `running` the tasks that neither
+    sleep nor spin; `unseen` those whose state could not be read; `tasks` is all of them."""
 
     def __init__(self, system: System) -> None:
         self.system = system
@@ -31,6 +32,8 @@ class KernelSnapshot:
         self.sleepers: dict[Task, Sleeper] = {}
         for task in self.tasks:
             self._look(task)
+        self.waits.update(spinners(system))
+        self.running.difference_update(self.waits)
 
     def _look(self, task: Task) -> None:
         system = self.system

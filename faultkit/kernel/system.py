@@ -162,6 +162,11 @@ class System:
         image_end = self.kernel.symbol("_end") or start + (512 << 20)
         return (start, text_end), (image_end, 0xFFFF_FFFF_FF00_0000)
 
+    def is_code(self, address: int) -> bool:
+        """Whether the address is where code may lie: the kernel's own, or modules'."""
+        (start, end), (modules, top) = self.code_ranges
+        return start <= address < end or modules <= address < top
+
     @cached_property
     def thread_size(self) -> int:
         """Bytes of a kernel stack."""

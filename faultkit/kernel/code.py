@@ -1,0 +1,228 @@
+"""The kernel's code as inference reads it: the running kernel's own, with alternatives, static
+calls and jump labels as they were patched."""
+
+from collections.abc import Iterator
+from typing import Optional
+
+from faultkit.code.x86 import Instruction, Memory
+from faultkit.infer.code import MAX_FUNCTION, Code, Inlined
+from faultkit.infer.functions import ACQUIRE, RELEASE, RWLOCK, Role
+from faultkit.infer.values import Load, State
+from faultkit.kernel.functions import PERCPU, SPIN, kernel_role_of, names_of
+from faultkit.kernel.space import KernelSpace
+from faultkit.kernel.system import base_name
+from faultkit.model import Frame
+from faultkit.target import FaultkitError
+
+SMALL = 512  # bytes of a function that may only wrap others
+# `ret` since 5.19 (15e67227c49a, "x86: Undo return-thunk damage"), and the thunks that later
+# mitigations patch in
+_RETURNS = ("__x86_return_thunk", "srso_", "zen_untrain_ret", "its_return_thunk", "retbleed_")
+# What calls at a function's start go to while it is traced
+_TRACES = ("__fentry__", "ftrace_caller", "ftrace_regs_caller", "ftrace_stub")
+_CALL, _JUMP = b"\xe8", b"\xe9"
+_LEA = b"\x48\x8d", b"\x4c\x8d"
+_RIP_RELATIVE = frozenset(bytes((register << 3 | 5,)) for register in range(8))  # as ModRM
+
+
+class KernelCode(Code):
+    """The code of a kernel and its modules, decoded once."""
+
+    def __init__(self, space: KernelSpace) -> None:
+        super().__init__(space)
+        self.space = space
+        self.kernel = space.kernel
+        self._addresses: dict[str, frozenset[int]] = {}
+        self._touching: dict[tuple[int, str], bool] = {}
+        self._targets: dict[int, tuple[int, ...]] = {}
+        self._mentions: dict[tuple[int, int], bool] = {}
+        self._read_count = self.kernel.offset("percpu_rw_semaphore", "read_count")
+
+    def _name(self, address: int) -> Optional[str]:
+        symbol = self.space.system.symbol_at(address)
+        return base_name(symbol.name) if symbol is not None and symbol.offset == 0 else None
+
+    def is_system(self, address: int) -> bool:
+        """Never: the kernel has no libraries."""
+        return False
+
+    def role_of(self, name: str, family: str) -> Optional[Role]:
+        """As in the kernel's own table."""
+        return kernel_role_of(name, family)
+
+    def passes_over(self, address: int, family: str) -> bool:
+        """Whether the function calls nothing that does anything to locks of the family, itself or
+        through one that only wraps it."""
+        return not self.touches(address, family)
+
+    def _callee(self, instruction: Instruction) -> tuple[Optional[int], Optional[str]]:
+        target = instruction.target
+        if target is None:
+            return None, None
+        if target not in self._stubs:
+            name = self.name(target)
+            # an indirect call by way of a retpoline (arch/x86/lib/retpoline.S)
+            indirect = name is not None and name.startswith("__x86_indirect_")
+            self._stubs[target] = (None, None) if indirect else (target, name)
+        return self._stubs[target]
+
+    def _size(self, start: int) -> Optional[int]:
+        bounds = self.kernel.function_bounds(start)
+        return bounds[1] - start if bounds is not None and bounds[1] > start else None
+
+    def start(self, frame: Frame) -> Optional[int]:
+        """Where the code of the frame's function starts."""
+        return frame.function_start
+
+    def _decode(self, start: int, reach: int) -> list[Instruction]:
+        body = super()._decode(start, reach)
+        if body and body[0].kind == "call" and self._is_trace(body[0]):
+            body[0] = Instruction(body[0].address, body[0].size, "nop")
+        return [self._as_return(instruction) for instruction in body]
+
+    def _is_trace(self, instruction: Instruction) -> bool:
+        _, name = self.callee(instruction)
+        return name is None or name in _TRACES  # a trampoline made for one function has no name
+
+    def _as_return(self, instruction: Instruction) -> Instruction:
+        if instruction.kind == "jmp" and instruction.target is not None:
+            _, name = self.callee(instruction)
+            if name is not None and name.startswith(_RETURNS):
+                return Instruction(instruction.address, instruction.size, "ret", writes=1 << 4)
+        return instruction
+
+    def inline_role(
+        self, instruction: Instruction, state: State, family: str
+    ) -> Optional[Inlined]:
+        """What is inlined: the release of a spinlock, of a rwlock_t, and percpu_down_read()."""
+        place = instruction.destination
+        if not isinstance(place, Memory):
+            return None
+        if family == PERCPU:
+            return self._per_cpu_role(instruction, place, state)
+        if family not in (SPIN, RWLOCK):
+            return None
+        releases = (
+            # queued_spin_unlock(), queued_write_unlock(): smp_store_release(&lock->locked, 0)
+            instruction.kind == "mov" and instruction.width == 1 and instruction.source == 0
+        ) or (
+            # queued_read_unlock(): atomic_sub_return_release(_QR_BIAS, &lock->cnts)
+            family == RWLOCK
+            and instruction.lock
+            and (instruction.kind, instruction.source) in (("sub", 0x200), ("add", -0x200))
+        )
+        lock = state.address(place) if releases else None
+        return Inlined(Role(RELEASE), lock, "an inlined unlock") if lock is not None else None
+
+    def _per_cpu_role(
+        self, instruction: Instruction, place: Memory, state: State
+    ) -> Optional[Inlined]:
+        """this_cpu_inc(*sem->read_count), this_cpu_dec() (include/linux/percpu-rwsem.h): the
+        semaphore is where the per-CPU pointer was loaded from."""
+        if place.segment != "gs" or place.base is None or self._read_count is None:
+            return None
+        pointer = state.registers.get(place.base)
+        if pointer is None or not isinstance(pointer.base, Load) or pointer.offset:
+            return None
+        step = (instruction.kind, instruction.source)
+        lock = pointer.base.address.plus(-self._read_count)
+        if step == ("add", 1):
+            return Inlined(Role(ACQUIRE), lock, "percpu_down_read (inlined)")
+        if step in (("add", -1), ("sub", 1)):
+            return Inlined(Role(RELEASE), lock, "percpu_up_read (inlined)")
+        return None
+
+    def touches(self, start: int, family: str) -> bool:
+        """Whether the function calls one that does something to locks of this family, itself or
+        through a small one that does; or may do so inline.  Reads bytes, decodes nothing."""
+        key = start, family
+        if key not in self._touching:
+            self._touching[key] = False  # while it is looked at
+            self._touching[key] = self._touches(start, family)
+        return self._touching[key]
+
+    def _touches(self, start: int, family: str) -> bool:
+        goals = self._goals(family)
+        targets = self._calls(start)
+        if not goals.isdisjoint(targets):
+            return True
+        if family == PERCPU and self._counts_per_cpu(start):
+            return True
+        for target in targets:
+            size = self._size(target)
+            if size is None or size > SMALL:
+                continue
+            if not goals.isdisjoint(self._calls(target)):
+                return True
+            if family == PERCPU and self._counts_per_cpu(target):
+                return True
+        return False
+
+    def _goals(self, family: str) -> frozenset[int]:
+        if family not in self._addresses:
+            found = (self.kernel.symbol(name) for name in names_of(family))
+            self._addresses[family] = frozenset(address for address in found if address)
+        return self._addresses[family]
+
+    def _calls(self, start: int) -> tuple[int, ...]:
+        """Where its direct calls and jumps may lead; bytes that look like calls are among them."""
+        known = self._targets.get(start)
+        if known is None:
+            code = self._bytes(start)
+            known = self._targets[start] = tuple(
+                dict.fromkeys(
+                    target
+                    for position in _positions(code, _CALL, _JUMP)
+                    if self.space.system.is_code(
+                        target := start + position + 5 + _signed(code, position + 1)
+                    )
+                )
+            )
+        return known
+
+    def mentions(self, start: int, address: int) -> bool:
+        """Whether the function works with a static object at `address`: it has the address as a
+        32-bit immediate, or computes it relative to rip."""
+        key = start, address
+        if key not in self._mentions:
+            code = self._bytes(start)
+            immediate = (address & 0xFFFFFFFF).to_bytes(4, "little")
+            self._mentions[key] = immediate in code or any(
+                start + position + 7 + _signed(code, position + 3) == address
+                for position in _positions(code, *_LEA)
+                if code[position + 2 : position + 3] in _RIP_RELATIVE
+            )
+        return self._mentions[key]
+
+    def _counts_per_cpu(self, start: int) -> bool:
+        """Whether it has `incl %gs:(%reg)` or the like."""
+        code = self._bytes(start)
+        place = code.find(b"\x65")
+        while place >= 0:
+            rest = code[place + 1 : place + 4]
+            if rest[:1] in (b"\x41", b"\x48", b"\x49"):
+                rest = rest[1:]
+            if rest[:1] in (b"\xff", b"\x83") and len(rest) > 1 and rest[1] & 0xC7 not in (4, 5):
+                return True
+            place = code.find(b"\x65", place + 1)
+        return False
+
+    def _bytes(self, start: int) -> bytes:
+        size = min(self._size(start) or 0, MAX_FUNCTION)
+        try:
+            return self.kernel.read(start, size) if size else b""
+        except FaultkitError:
+            return b""
+
+
+def _positions(code: bytes, *opcodes: bytes) -> Iterator[int]:
+    """Where the opcodes are, or bytes that look like them, with room for an instruction."""
+    for opcode in opcodes:
+        place = code.find(opcode, 0, len(code) - 4)
+        while place >= 0:
+            yield place
+            place = code.find(opcode, place + 1, len(code) - 4)
+
+
+def _signed(code: bytes, position: int) -> int:
+    return int.from_bytes(code[position : position + 4], "little", signed=True)

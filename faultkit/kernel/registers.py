@@ -1,0 +1,156 @@
+"""The callee-saved registers in every frame of a kernel back trace.
+
+A host's back trace tells where each frame is and its stack pointer.  The registers come from
+where the task left them: what __switch_to_asm pushed, the CPU's own as the dump recorded them, or
+the struct pt_regs of an interrupted frame.  From a frame to its caller they are what the
+function's prologue pushed.
+"""
+
+import struct
+from typing import Optional
+
+from faultkit.code.prologue import Stack, stack_at
+from faultkit.kernel.objects import UnknownLayout, need
+from faultkit.kernel.system import System
+from faultkit.model import Frame, Task
+from faultkit.target import FaultkitError, ReadError
+
+CALLEE_SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
+# struct pt_regs (arch/x86/include/asm/ptrace.h); the order has not changed since 2.6.24
+_PT_REGS = (
+    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx",
+    "rsi", "rdi", "orig_rax", "rip", "cs", "rflags", "rsp", "ss",
+)  # fmt: skip
+
+
+def frames_with_registers(system: System, task: Task) -> tuple[Frame, ...]:
+    """The task's back trace, each frame with `function_start` and with those of the callee-saved
+    registers that are known in it (all that are known, where it was interrupted); () if it has
+    none.  Kept for the next who asks."""
+    known: dict[Task, tuple[Frame, ...]] = system.cache.setdefault("registers", {})
+    if task not in known:
+        known[task] = _frames(system, task)
+    return known[task]
+
+
+def _frames(system: System, task: Task) -> tuple[Frame, ...]:
+    try:
+        frames = system.kernel.frames(task)
+    except FaultkitError:
+        return ()
+    if not frames:
+        return ()
+    registers = _first(system, task, frames[0])
+    result = []
+    for number, frame in enumerate(frames):
+        if not system.is_code(frame.address):
+            break  # what goes on in user space
+        above = frames[number + 1] if number + 1 < len(frames) else None
+        stopped = interrupted(system, frame) if number else None
+        if stopped is not None or frame.registers:
+            registers = dict(frame.registers or stopped or {})
+        bounds = system.kernel.function_bounds(frame.address - (number > 0 and stopped is None))
+        start = bounds[0] if bounds is not None else None
+        result.append(
+            frame._replace(
+                function_start=start,
+                registers={name: value for name, value in registers.items() if name != "rsp"},
+            )
+        )
+        exact = number == 0 or stopped is not None
+        registers = _callers(system, frame, start, above, registers, exact)
+    return tuple(result)
+
+
+def _first(system: System, task: Task, frame: Frame) -> dict[str, int]:
+    """What is known of the registers in the innermost frame."""
+    if system.on_cpu(task):
+        for cpu, current in system.running.items():
+            if current == task:
+                found = system.kernel.registers(cpu)
+                return found if found.get("rip") == frame.address else {}
+        return {}
+    return switched_out(system, task)
+
+
+def switched_out(system: System, task: Task) -> dict[str, int]:
+    """The callee-saved registers that __switch_to_asm left on the stack of a task that sleeps
+    (struct inactive_task_frame, arch/x86/include/asm/switch_to.h); {} if it can't be read."""
+    kernel = system.kernel
+    try:
+        sp = kernel.u64(
+            (task.address or 0)
+            + need(kernel, "task_struct", "thread")
+            + need(kernel, "thread_struct", "sp")
+        )
+        start = system.stack_base(task)
+        if not start <= sp < start + system.thread_size or sp & 7:
+            return {}
+        places = {
+            "rbx": need(kernel, "inactive_task_frame", "bx"),
+            "rbp": need(kernel, "inactive_task_frame", "bp"),
+        }
+        for name in ("r12", "r13", "r14", "r15"):
+            places[name] = need(kernel, "inactive_task_frame", name)
+        return {name: kernel.u64(sp + place) for name, place in places.items()}
+    except (ReadError, UnknownLayout):
+        return {}
+
+
+def interrupted(system: System, frame: Frame) -> Optional[dict[str, int]]:
+    """The registers of a frame that an interrupt or exception stopped, None if none did.
+
+    The processor aligns the stack to 16 bytes before it pushes (SDM volume 3, 6.14.2), so that
+    struct pt_regs ends there; with FRED 16 bytes lie between.  It is one if it tells this very
+    frame's pc and stack pointer.
+    """
+    if frame.sp is None:
+        return None
+    size = 8 * len(_PT_REGS)
+    for padding in (0, 16):
+        try:
+            words = system.kernel.words((frame.sp & ~15) - padding - size, len(_PT_REGS))
+        except (ReadError, struct.error):
+            return None
+        found = dict(zip(_PT_REGS, words))
+        if found["rip"] == frame.address and found["rsp"] == frame.sp:
+            del found["orig_rax"], found["cs"], found["ss"], found["rflags"]
+            return found
+    return None
+
+
+def _callers(
+    system: System,
+    frame: Frame,
+    start: Optional[int],
+    above: Optional[Frame],
+    registers: dict[str, int],
+    exact: bool,
+) -> dict[str, int]:
+    """The callee-saved registers in the frame above: those that this one's function pushed are
+    on the stack, the others as they are.  {} where the code does not tell what it pushed."""
+    if start is None or above is None or above.sp is None or frame.sp is None:
+        return {}
+    known: dict[tuple[int, int], Optional[Stack]] = system.cache.setdefault("prologues", {})
+    place = start, frame.address - (not exact)
+    if place not in known:
+        try:
+            known[place] = stack_at(system.kernel.read, *place)
+        except FaultkitError:
+            known[place] = None
+    stack = known[place]
+    if stack is None or stack.sp is None:
+        return {}
+    if stack.sp[0] == 0 and frame.sp - stack.sp[1] != above.sp:
+        return {}  # it is not where the back trace has it
+    result = {name: registers[name] for name in CALLEE_SAVED if name in registers}
+    if stack.rbp is not None:
+        result.pop("rbp", None)
+    for name, (base, offset) in stack.saved.items():
+        result.pop(name, None)
+        if base == 0:
+            try:
+                result[name] = system.kernel.u64(above.sp + offset)
+            except ReadError:
+                continue
+    return result

@@ -1,0 +1,236 @@
+"""Locks that record no holder: who has them, told from the tasks' stacks and code.
+
+Every lock is looked into once.  Its candidates are the tasks that are on a CPU or sleep for more
+than time; those in whose functions nothing is done to such locks drop out before anything is
+unwound.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import Optional
+
+from faultkit.infer.flow import Tracer
+from faultkit.infer.frames import live_frames
+from faultkit.infer.functions import CONDITION, SEMAPHORE
+from faultkit.infer.holders import Case, Findings, conclude, judge_by_code, on_stack, weigh
+from faultkit.infer.lock import Target
+from faultkit.infer.trace import Trace
+from faultkit.kernel.code import KernelCode
+from faultkit.kernel.functions import FAMILIES
+from faultkit.kernel.snapshot import KernelSnapshot
+from faultkit.kernel.space import KernelSpace
+from faultkit.kernel.system import System
+from faultkit.model import EVENT, HELD, Frame, Task, Wait
+from faultkit.target import FaultkitError
+
+MOST_LOCKS = 64  # that are looked into
+MOST_CANDIDATES = 64  # that are unwound for one lock
+MOST_ASKED = 20_000  # whose stacks are searched for functions
+OUTWARD = 2  # frames outside of one that works with locks, for what they pass to it
+_SLEEP_ONLY = frozenset(("__schedule", "schedule", "schedule_timeout", "preempt_schedule_common"))
+
+
+def fill_holders(snapshot: KernelSnapshot) -> None:
+    """Look for the holders that locks do not record, and for who would complete a completion."""
+    groups: dict[tuple[object, ...], list[Wait]] = {}
+    for wait in snapshot.waits.values():
+        if _is_open(wait):
+            groups.setdefault((*wait.lock.identity, wait.mode), []).append(wait)
+    if not groups:
+        return
+    search = Search(snapshot)
+    sought = sorted(groups.values(), key=len, reverse=True)  # what most wait for comes first
+    for number, group in enumerate(sought):
+        if number >= MOST_LOCKS:
+            snapshot.system.limit(
+                f"the holders of {len(groups) - MOST_LOCKS} more locks were not looked for"
+            )
+            return
+        resolved = search.resolve(group[0], {wait.task for wait in group})
+        for wait in group:
+            snapshot.waits[wait.task] = wait.but(
+                holders=resolved.holders,
+                needs=resolved.needs,
+                any_of=resolved.any_of,
+                others=resolved.others,
+                suspects=resolved.suspects,
+                confidence=resolved.confidence if resolved.holders else wait.confidence,
+                evidence=resolved.evidence if resolved.holders else wait.evidence,
+                missing=resolved.missing,
+            )
+    if search.code.exhausted:
+        snapshot.system.limit(
+            "the code of the tasks that may hold locks was too much to be read to its end"
+        )
+
+
+def _is_open(wait: Wait) -> bool:
+    """Whether nobody is known who would end a wait for a lock that is of a known family."""
+    return (
+        wait.lock.kind in FAMILIES
+        and wait.lock.address is not None
+        and wait.needs in (HELD, EVENT)
+        and not wait.holders
+        and not wait.fault
+        and not wait.changing
+    )
+
+
+class Search:
+    """Looks for holders among one snapshot's tasks; what it learns of code and stacks serves
+    every lock."""
+
+    def __init__(self, snapshot: KernelSnapshot) -> None:
+        self.snapshot = snapshot
+        self.system = snapshot.system
+        self.space = KernelSpace(self.system)
+        self.code = KernelCode(self.space)
+        self.code.begin()
+        self._tracers: dict[str, Tracer] = {}
+        self._traces: dict[tuple[Task, str], Optional[Trace]] = {}
+        self._stacks: dict[Task, tuple[frozenset[int], frozenset[int]]] = {}
+
+    def resolve(self, wait: Wait, waiters: set[Task]) -> Wait:
+        """`wait` with the holders that the signs suffice for; else `missing` says whom they point
+        to, and why that is not enough."""
+        family = FAMILIES[wait.lock.kind]
+        found = self._investigate(wait, family, waiters)
+        resolved = conclude(wait, family, found, "task")
+        if wait.needs == EVENT and not resolved.holders:
+            return wait  # a completion that nothing is known of is no lock without a holder
+        return resolved
+
+    def _investigate(self, wait: Wait, family: str, waiters: set[Task]) -> Findings:
+        address = wait.lock.address or 0
+        target = Target(frozenset((address,)), address, address + 8)
+        chosen, certain, unseen = self._choose(address, family)
+        cases: list[Case] = []
+        doubtful = []
+        blind = 0
+        for number, task in enumerate(chosen):
+            if number >= certain and _are_all(cases, wait.holder_count):
+                unseen = 0
+                break
+            if family == CONDITION and task in waiters:
+                continue
+            trace = self._trace(task, family)
+            if trace is None:
+                blind += 1
+                continue
+            case = Case(task)
+            if family == SEMAPHORE and task in waiters:
+                sure = [holding.text for holding in trace.holding(target) if holding.sure]
+                case.taken = sure[-1] if sure else None
+            else:
+                judge_by_code(case, trace, target, family)
+                word = on_stack(self.space, trace, target)
+                if task not in waiters and not case.given_back:
+                    case.on_stack = word
+                if word is not None and trace.opaque and not case.strong:
+                    doubtful.append(task)
+            cases.append(case)
+        return weigh(wait, cases, unseen, blind, tuple(doubtful))
+
+    def _trace(self, task: Task, family: str) -> Optional[Trace]:
+        """The task's frames that work with locks of the family, read together with their code;
+        None if there are none."""
+        key = task, family
+        if key not in self._traces:
+            if self.code.exhausted:
+                return None
+            self._traces[key] = self._read(task, family)
+        return self._traces[key]
+
+    def _read(self, task: Task, family: str) -> Optional[Trace]:
+        frames = self.space.frames(task)
+        works = [
+            number
+            for number, frame in enumerate(frames)
+            if frame.function_start is not None
+            and self._works(frame.function_start, family)
+        ]
+        if not works:
+            return None
+        indices = {number + outward for number in works for outward in range(OUTWARD + 1)}
+        wanted = {frames[number].index for number in indices if number < len(frames)}
+        tracer = self._tracers.get(family)
+        if tracer is None:
+            tracer = self._tracers[family] = Tracer(self.code, family)
+
+        def is_wanted(frame: Frame) -> bool:
+            return frame.index in wanted
+
+        live = live_frames(self.space, self.code, tracer, frames, is_wanted)
+        return Trace(tracer, frames, live) if live else None
+
+    def _works(self, start: int, family: str) -> bool:
+        """Whether the function works with locks of the family, and not only to sleep."""
+        return (
+            self.code.touches(start, family) and self.system.function(start) not in _SLEEP_ONLY
+        )
+
+    def _choose(self, address: int, family: str) -> tuple[list[Task], int, int]:
+        """The tasks to look at, those with a trace of the lock first; how many these are; and how
+        many were left out."""
+        marked: list[Task] = []
+        others: list[Task] = []
+        for task in self._candidates()[:MOST_ASKED]:
+            starts, words = self._stack(task)
+            on_cpu = self.system.on_cpu(task)
+            if not on_cpu and not any(self._works(start, family) for start in starts):
+                continue
+            near = address in words or any(self.code.mentions(start, address) for start in starts)
+            (marked if near or on_cpu else others).append(task)
+        chosen = marked + others
+        left_out = max(0, len(chosen) - MOST_CANDIDATES)
+        return chosen[:MOST_CANDIDATES], len(marked), left_out
+
+    def _candidates(self) -> Sequence[Task]:
+        """Tasks that may hold a lock: on a CPU, about to run, or asleep for more than time."""
+        snapshot = self.snapshot
+        on_cpu = [task for task in snapshot.tasks if self.system.on_cpu(task)]
+        rest = [
+            task
+            for task in snapshot.tasks
+            if not self.system.on_cpu(task)
+            and (task in snapshot.sleepers or task in snapshot.running)
+        ]
+        return on_cpu + rest
+
+    def _stack(self, task: Task) -> tuple[frozenset[int], frozenset[int]]:
+        """(starts of the functions that have return addresses on a sleeping task's stack, the
+        stack's other kernel pointers), without unwinding."""
+        known = self._stacks.get(task)
+        if known is None:
+            known = self._stacks[task] = self._read_stack(task)
+        return known
+
+    def _read_stack(self, task: Task) -> tuple[frozenset[int], frozenset[int]]:
+        system = self.system
+        try:
+            base = system.stack_base(task)
+            sp = _stack_pointer(system, task)
+            if not base <= sp < base + system.thread_size or sp & 7:
+                return frozenset(), frozenset()
+            words = system.kernel.words(sp, (base + system.thread_size - sp) // 8)
+        except (FaultkitError, struct.error):
+            return frozenset(), frozenset()
+        starts = set()
+        for word in set(words):
+            if system.is_code(word):
+                symbol = system.symbol_at(word)
+                if symbol is not None:
+                    starts.add(word - symbol.offset)
+        return frozenset(starts), frozenset(words)
+
+
+def _are_all(cases: list[Case], count: Optional[int]) -> bool:
+    """Whether strong signs tell as many holders as the lock counts."""
+    return count is not None and sum(1 for case in cases if case.strong) >= count
+
+
+def _stack_pointer(system: System, task: Task) -> int:
+    offsets = system.kernel.offset("task_struct", "thread"), system.kernel.offset(
+        "thread_struct", "sp"
+    )
+    return system.kernel.u64((task.address or 0) + (offsets[0] or 0) + (offsets[1] or 0))
