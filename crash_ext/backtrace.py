@@ -37,9 +37,8 @@ def parse(text: str) -> list[Printed]:
         if frame:
             _finish(exception, frames)
             exception = None
-            slot, address = int(frame[1], 16), int(frame[3], 16)
-            # A caller's stack pointer is above the return address.
-            frames.append(Printed(address, slot + 8 if frames else slot))
+            # The stack pointer of the frame is above the address that was returned to it.
+            frames.append(Printed(int(frame[3], 16), int(frame[1], 16) + 8))
         elif _EXCEPTION.match(line):
             _finish(exception, frames)
             exception = {}

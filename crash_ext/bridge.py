@@ -75,6 +75,12 @@ class Bridge(ABC):
     def tasks(self, tgid_offset: int) -> list[Listed]:
         """All tasks that crash knows; `tgid_offset` is that of task_struct.tgid."""
 
+    def btf_index(self, types: bytes) -> tuple[bytes, bytes]:
+        """faultkit.code.btf.index(), or a faster one."""
+        from faultkit.code.btf import index
+
+        return index(types)
+
     def debug_files(self) -> list[str]:
         """The files whose debug information is loaded; [] if that is not known."""
         return []

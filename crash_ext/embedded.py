@@ -96,6 +96,9 @@ class EmbeddedBridge(Bridge):
     def member_type(self, type_name: str, member: str) -> Optional[str]:
         return _faultkit.member_type(type_name, member)
 
+    def btf_index(self, types: bytes) -> tuple[bytes, bytes]:
+        return _faultkit.btf_index(types)
+
     def debug_files(self) -> list[str]:
         modules = self.run("mod").splitlines()[1:]
         loaded = [line.split(None, 4)[4].strip() for line in modules if line.count("/")]

@@ -58,6 +58,6 @@ PyObject *fk_raise(enum fk_end end, const char *what, PyObject *text); /* steals
 int fk_python_start(const char *folder);
 
 extern PyMethodDef fk_memory_methods[], fk_symbol_methods[], fk_type_methods[], fk_task_methods[],
-    fk_exec_methods[], fk_output_methods[];
+    fk_exec_methods[], fk_output_methods[], fk_btf_methods[];
 
 #endif

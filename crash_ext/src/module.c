@@ -38,7 +38,7 @@ static struct PyModuleDef definition = {
 PyObject *fk_module(void)
 {
     PyMethodDef *parts[] = {fk_memory_methods, fk_symbol_methods, fk_type_methods,
-                            fk_task_methods,   fk_exec_methods,   fk_output_methods};
+                            fk_task_methods,   fk_exec_methods,   fk_output_methods, fk_btf_methods};
     PyObject *module = PyModule_Create(&definition);
     size_t i;
 
