@@ -23,10 +23,8 @@ _LIBRARIES = (
 
 # What lies in the kernel between the code that wants a lock and the scheduler: by source file, and
 # by function where there are no lines.
-_KERNEL_SOURCES = re.compile(
-    r"(^|/)(kernel/(sched|locking|rcu|time)|include|arch/x86/(include|entry))/"
-)
-_KERNEL_FUNCTIONS = re.compile(
+_KERNEL_SOURCES = r"(^|/)(kernel/(sched|locking|rcu|time)|include|arch/x86/(include|entry))/"
+_KERNEL_FUNCTIONS = (
     r"_*(schedule(_\w+)?|preempt_schedule\w*|io_schedule\w*|switch_to\w*|cond_resched\w*|"
     r"(ww_|rt_)?mutex_(slow)?(try)?lock\w*|rwsem_(down|mark|wake)\w*|rwbase_\w+|"
     r"down(_(read|write|interruptible|killable|timeout|trylock|common|nested))*|"
@@ -67,7 +65,7 @@ def _waiting_kernel_call(frames: Sequence[Frame]) -> Place:
     for frame in frames:
         lines = [source for source in frame.inlines if source.file and source.line]
         for source in lines:
-            if not _KERNEL_SOURCES.search(source.file or "") and not is_lock_function(
+            if not re.search(_KERNEL_SOURCES, source.file or "") and not is_lock_function(
                 source.function or ""
             ):
                 return Place(source.function, source.file, source.line, frame)
@@ -79,7 +77,7 @@ def _waiting_kernel_call(frames: Sequence[Frame]) -> Place:
 
 def is_lock_function(name: str) -> bool:
     """Whether the kernel function belongs to the scheduler, or to a lock's own code."""
-    return _KERNEL_FUNCTIONS.match(name) is not None
+    return re.match(_KERNEL_FUNCTIONS, name) is not None
 
 
 def _is_library_source(file: str) -> bool:

@@ -1,5 +1,7 @@
 """Waits whose holders no lock records: inference fills them in where that can close a cycle."""
 
+from collections.abc import Iterable, Sequence
+
 from faultkit.graph import WaitGraph
 from faultkit.model import EVENT, HELD, INFERRED, OUTSIDE, Task, Wait
 from faultkit.snapshot import Snapshot
@@ -7,6 +9,7 @@ from faultkit.target import FaultkitError
 
 INFERRED_LOCKS = 256  # locks without a recorded holder that are looked into
 CROWD, SAMPLED = 64, 2  # of more events of one kind than that, so many are looked into at first
+HINTING = 16  # candidates for such an event, where there are too many to name one
 
 
 def fill_holders(snapshot: Snapshot) -> None:
@@ -20,30 +23,35 @@ def fill_holders(snapshot: Snapshot) -> None:
             unknown.setdefault((*wait.lock.identity, wait.mode), []).append(wait)
     if not unknown:
         return
-    from faultkit.infer import resolve
+    from faultkit.infer import MOST_CANDIDATES, resolve
 
     events = [group[0].lock.kind for group in unknown.values() if group[0].needs == EVENT]
     crowds = {kind for kind in set(events) if events.count(kind) > CROWD}
     sampled: dict[str, int] = {}  # by kind, as long as nobody is found who would act
+    ordered: dict[int, list[Task]] = {}  # by the identity of the candidates' tuple: many share it
     number = skipped = 0
     for group in unknown.values():
         waiters = {wait.task for wait in group}
         first = group[0]
         kind = first.lock.kind
-        is_idle = first.needs == EVENT and kind in crowds and sampled.get(kind, 0) >= SAMPLED
-        if is_idle:
-            continue
+        crowded = first.needs == EVENT and kind in crowds
+        if crowded and sampled.get(kind, 0) >= SAMPLED:
+            continue  # idle, as those that were looked into
         if number >= INFERRED_LOCKS:
             skipped += 1
             continue
         number += 1
-        candidates = [task for task in first.candidates or () if task in snapshot.tasks]
+        if id(first.candidates) not in ordered:
+            ordered[id(first.candidates)] = _likely_first(snapshot, first.candidates or ())
+        candidates = ordered[id(first.candidates)]
         if first.needs == EVENT:
             candidates = [task for task in candidates if task not in waiters]
         if not candidates:
             continue
         try:
-            resolved = resolve(snapshot.world, first, candidates)
+            few = crowded and len(candidates) > MOST_CANDIDATES
+            most = HINTING if few else MOST_CANDIDATES
+            resolved = resolve(snapshot.world, first, candidates, most)
         except FaultkitError as error:
             snapshot.world.limit(str(error))
             resolved = first
@@ -78,8 +86,22 @@ def fill_holders(snapshot: Snapshot) -> None:
         snapshot.world.limit(f"the holders of {skipped} more locks were not looked for")
 
 
+def _likely_first(snapshot: Snapshot, tasks: Iterable[Task]) -> list[Task]:
+    """Those of the tasks that were looked at; if they are many, in the order in which to suspect
+    them: who waits for a lock, who waits for something else, who runs."""
+    from faultkit.infer import MOST_CANDIDATES
+
+    waits = snapshot.waits
+    known = [task for task in tasks if task in snapshot.tasks]
+    if len(known) <= MOST_CANDIDATES:
+        return known
+    waiting = [task for task in known if task in waits and waits[task].needs == HELD]
+    idle = [task for task in known if task in waits and waits[task].needs != HELD]
+    return waiting + idle + [task for task in known if task not in waits]
+
+
 def _others_get_on(
-    snapshot: Snapshot, waiters: set[Task], candidates: list[Task], count: int
+    snapshot: Snapshot, waiters: set[Task], candidates: Sequence[Task], count: int
 ) -> bool:
     """Whether no candidate but the waiters themselves is stuck, and enough of them (`count`) run
     or sleep for a time only to be those who have the lock."""
@@ -127,7 +149,8 @@ def fill_wakers(snapshot: Snapshot, graph: WaitGraph) -> bool:
         process = snapshot.tasks[root]
         from faultkit.infer import resolve
 
-        others = [task for task in snapshot.world.members(process) if task != root]
+        members = _likely_first(snapshot, snapshot.world.members(process))
+        others = [task for task in members if task != root]
         try:
             resolved = resolve(snapshot.world, wait, others)
         except FaultkitError:

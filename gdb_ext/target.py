@@ -31,7 +31,6 @@ X86_64 = "i386:x86-64"
 EM_X86_64 = b"\x3e\x00"
 SYSCALL_INSTRUCTION = b"\x0f\x05"
 MOST_MEMBERS = 24  # of one local variable that are looked at
-_SYMBOL = re.compile(r"<(.+?)(?:\+(\d+))?>$")
 
 
 def told(ask: Callable[[], Optional[str]]) -> Optional[str]:
@@ -213,8 +212,12 @@ class GdbProcess(Process):
             text = told(lambda: value.format_string(symbols=True)) or ""
         except (gdb.error, OverflowError, TypeError):
             return None
-        found = _SYMBOL.search(text)
-        return (found.group(1), int(found.group(2) or 0), None) if found else None
+        text = text.partition("<")[2]  # "0x4040c0 <accounts+64>"
+        if len(text) < 2 or not text.endswith(">"):
+            return None
+        text = text[:-1]
+        name, _, offset = text.rpartition("+")
+        return (name, int(offset), None) if name and offset.isdecimal() else (text, 0, None)
 
     def line(self, address: int) -> Optional[SourceLine]:
         place = gdb.find_pc_line(address)
@@ -293,12 +296,12 @@ class GdbProcess(Process):
         ]
 
     def paused_seconds(self) -> Optional[float]:
-        """How long the live inferior has been stopped: since its leader last ran."""
+        """How long the live inferior has been stopped: since its threads last ran."""
         if self._proc is None or not self.stopped:
             return None
-        from faultkit.procfs.age import seconds_asleep
+        from faultkit.procfs.age import MOST_ASKED, seconds_stopped
 
-        return seconds_asleep(Task(self.pid, self.pid))
+        return seconds_stopped([Task(self.pid, tid) for tid in sorted(self._threads)[:MOST_ASKED]])
 
     def limits(self) -> Sequence[str]:
         if not self.core:

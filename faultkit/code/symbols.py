@@ -1,10 +1,7 @@
 """Symbol tables: which function or object an address is in, and where a name is."""
 
-import lzma
 import os
-import shutil
 import struct
-import subprocess
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -226,8 +223,13 @@ def _debugdata(file: ElfFile) -> Optional[SymbolTable]:
     """The table inside .gnu_debugdata, an xz-compressed ELF file (gdb manual, "MiniDebugInfo")."""
     try:
         packed = file.section_data(".gnu_debugdata")
-        if not packed:
-            return None
+    except FormatError:
+        return None
+    if not packed:
+        return None
+    import lzma
+
+    try:
         inner = ElfFile(lzma.LZMADecompressor().decompress(packed, MAX_DEBUGDATA))
     except (FormatError, lzma.LZMAError, EOFError):
         return None
@@ -301,14 +303,15 @@ def addresses_of(image: Image, name: str) -> list[int]:
 
 def demangle(names: Sequence[str], timeout: float = 2.0) -> list[str]:
     """The names as C++ and Rust sources spell them, by c++filt; unchanged where it can't."""
-    tool = shutil.which("c++filt")
     mangled = [name for name in names if name.startswith(("_Z", "_R"))]
-    if not mangled or tool is None:
+    if not mangled:
         return list(names)
+    import subprocess
+
     text = "\n".join(name.replace("\n", " ") for name in mangled)
     try:
         done = subprocess.run(
-            [tool], input=text, capture_output=True, text=True, timeout=timeout, check=True
+            ["c++filt"], input=text, capture_output=True, text=True, timeout=timeout, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return list(names)

@@ -5,7 +5,6 @@ is not taken (what the loop changes is unknown from its start on).  That is an a
 enough for an inference with evidence; it is never called proof.
 """
 
-from dataclasses import dataclass, field
 from typing import NamedTuple, Optional
 
 from faultkit.code.x86 import REGISTERS, Instruction, Memory
@@ -150,20 +149,20 @@ class Path(State):
                 self.held[other] = held._replace(released=(*held.released, lock))
 
 
-@dataclass
 class Walk:
     """What following one function gave."""
 
-    graph: Graph
-    at_stop: Optional[Path] = None
-    site: int = 0  # of the instruction where it is stopped
-    live: Optional[Instruction] = None  # the call or system call that it is stopped in
-    at_return: Optional[Path] = None
-    events: list[Event] = field(default_factory=list)
-    takes: list[tuple[int, Value]] = field(default_factory=list)  # (site, lock) of acquisitions
-    atomics: list[Value] = field(default_factory=list)
-    names: set[str] = field(default_factory=set)  # of the functions called
-    opaque: list[int] = field(default_factory=list)  # sites of calls to nobody knows what
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.at_stop: Optional[Path] = None
+        self.site = 0  # of the instruction where it is stopped
+        self.live: Optional[Instruction] = None  # the call or system call that it is stopped in
+        self.at_return: Optional[Path] = None
+        self.events: list[Event] = []
+        self.takes: list[tuple[int, Value]] = []  # (site, lock) of acquisitions
+        self.atomics: list[Value] = []
+        self.names: set[str] = set()  # of the functions called
+        self.opaque: list[int] = []  # sites of calls to nobody knows what
 
 
 class Tracer:

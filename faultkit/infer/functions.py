@@ -80,15 +80,15 @@ _TABLE: dict[str, dict[str, Role]] = {
 
 # library/std/src/sys/sync/{mutex,rwlock}/futex.rs, in the legacy and the v0 mangling
 _RUST = (
-    (re.compile(r"mutex\d*5?futex.{0,12}Mutex\d+lock(_contended)?(17h|E|$|B)"), ACQUIRE),
-    (re.compile(r"mutex\d*5?futex.{0,12}Mutex\d+(unlock|wake)"), RELEASE),
-    (re.compile(r"rwlock\d*5?futex.{0,13}RwLock\d+(read|write)(_contended)?(17h|E|$|B)"), ACQUIRE),
-    (re.compile(r"rwlock\d*5?futex.{0,13}RwLock\d+(read_unlock|write_unlock|wake_)"), RELEASE),
+    (r"mutex\d*5?futex.{0,12}Mutex\d+lock(_contended)?(17h|E|$|B)", ACQUIRE),
+    (r"mutex\d*5?futex.{0,12}Mutex\d+(unlock|wake)", RELEASE),
+    (r"rwlock\d*5?futex.{0,13}RwLock\d+(read|write)(_contended)?(17h|E|$|B)", ACQUIRE),
+    (r"rwlock\d*5?futex.{0,13}RwLock\d+(read_unlock|write_unlock|wake_)", RELEASE),
 )
 
 
 # Frames whose live call runs the initialiser of the once flag in its first argument
-ONCE_RUNNERS = re.compile(r"pthread_once|call_once|once.*Once.*call")
+ONCE_RUNNERS = r"pthread_once|call_once|once.*Once.*call"
 
 
 def plain_name(name: str) -> str:
@@ -100,7 +100,7 @@ def role_of(name: str, family: str) -> Optional[Role]:
     """What the function called `name` does to locks of this family, or None."""
     if family == RUST:
         for pattern, what in _RUST:
-            if pattern.search(name):
+            if re.search(pattern, name):
                 return Role(what)
         return None
     return _TABLE[family].get(plain_name(name))

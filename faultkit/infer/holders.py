@@ -7,7 +7,6 @@ with the lock's own count and fit nobody else; never on one weak sign.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple, Optional
 
 from faultkit.code.symbols import demangle
@@ -26,11 +25,11 @@ from faultkit.infer.lock import Target, locate
 from faultkit.infer.trace import Trace, Tracing
 from faultkit.layouts.guards import guard_of
 from faultkit.model import HELD, INFERRED, Task, Wait
-from faultkit.target import RUNNING, FaultkitError, Process
+from faultkit.target import FaultkitError, Process
 from faultkit.world import World
 
-_MANGLED = re.compile(r"\b_[ZR]\w[\w.$]*")
-_HASH = re.compile(r"::h[0-9a-f]{16}$")  # that rustc's older mangling ends with
+_MANGLED = r"\b_[ZR]\w[\w.$]*"
+_HASH = r"::h[0-9a-f]{16}$"  # that rustc's older mangling ends with
 
 STRONG, WEAK = 2, 1
 ENOUGH = 2
@@ -40,8 +39,7 @@ EXCLUSIVE = (MUTEX, RUST)  # at most one holder, and who waits for it does not h
 EVENTS = (SEMAPHORE, BARRIER, CONDITION)
 
 
-@dataclass(frozen=True)
-class Suspect:
+class Suspect(NamedTuple):
     """A task that may hold the lock (or, for events, would bring the event about)."""
 
     task: Task
@@ -49,16 +47,16 @@ class Suspect:
     evidence: tuple[str, ...]
 
 
-@dataclass
 class Case:
     """The signs against one task."""
 
-    task: Task
-    strong: list[str] = field(default_factory=list)
-    weak: list[str] = field(default_factory=list)
-    on_stack: Optional[str] = None
-    given_back: bool = False
-    taken: Optional[str] = None  # a semaphore, for good: as one takes a lock
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.strong: list[str] = []
+        self.weak: list[str] = []
+        self.on_stack: Optional[str] = None
+        self.given_back = False
+        self.taken: Optional[str] = None  # a semaphore, for good: as one takes a lock
 
     @property
     def strength(self) -> int:
@@ -90,17 +88,20 @@ def infer_holders(world: World, wait: Wait, candidates: Iterable[Task]) -> list[
     return investigate(world, wait, tuple(candidates)).suspects
 
 
-def investigate(world: World, wait: Wait, candidates: Sequence[Task]) -> Findings:
-    """As `infer_holders`, and how many candidates could not be judged."""
+def investigate(
+    world: World, wait: Wait, candidates: Sequence[Task], most: int = MOST_CANDIDATES
+) -> Findings:
+    """As `infer_holders`, and how many candidates could not be judged; looks at the first `most`
+    of them."""
     family = family_of(wait.lock.kind)
     if family is None or not candidates:
         return Findings([], 0, 0, [], ())
     tracing = Tracing(world, wait, family)
-    chosen, unseen = _choose(world, candidates)
+    unseen = max(0, len(candidates) - most)
     cases = []
     blind = 0
     doubtful = []
-    for task in chosen:
+    for task in candidates[:most]:
         process = world.process(task.pid)
         target = locate(world, wait, process) if process is not None else None
         if process is None or target is None:
@@ -145,12 +146,15 @@ def weigh(
     return Findings(suspects, unseen, blind, takers, doubtful)
 
 
-def resolve(world: World, wait: Wait, candidates: Iterable[Task]) -> Wait:
+def resolve(
+    world: World, wait: Wait, candidates: Iterable[Task], most: int = MOST_CANDIDATES
+) -> Wait:
     """`wait` with the holders that the signs suffice for, its confidence inferred; else as it
-    was, `missing` naming whom only weak signs point to."""
+    was, `missing` naming whom only weak signs point to.  The first `most` candidates are looked
+    at."""
     if wait.holders or wait.fault or wait.holder_count == 0:
         return wait
-    found = investigate(world, wait, tuple(candidates))
+    found = investigate(world, wait, tuple(candidates), most)
     return conclude(wait, family_of(wait.lock.kind), found)
 
 
@@ -190,12 +194,13 @@ def conclude(
 
 def _readable(lines: tuple[str, ...]) -> tuple[str, ...]:
     """The lines with C++ and Rust names as their sources spell them."""
-    mangled = sorted({name for line in lines for name in _MANGLED.findall(line)})
+    mangled = sorted({name for line in lines for name in re.findall(_MANGLED, line)})
     if not mangled:
         return lines
     plain = dict(zip(mangled, demangle(mangled)))
     return tuple(
-        _MANGLED.sub(lambda match: _HASH.sub("", plain[match.group()]), line) for line in lines
+        re.sub(_MANGLED, lambda match: re.sub(_HASH, "", plain[match.group()]), line)
+        for line in lines
     )
 
 
@@ -260,23 +265,6 @@ def _missing(
     if found.unseen:
         parts.append(f"{found.unseen} more {task_noun}s were not looked at")
     return "; ".join(parts) or None
-
-
-def _choose(world: World, candidates: Sequence[Task]) -> tuple[list[Task], int]:
-    """The candidates to look at, blocked ones first, and how many were left out."""
-    if len(candidates) <= MOST_CANDIDATES:
-        return list(candidates), 0
-    blocked: list[Task] = []
-    others: list[Task] = []
-    for task in candidates:
-        process = world.process(task.pid)
-        try:
-            call = process.syscall(task) if process is not None else None
-        except FaultkitError:
-            call = None
-        (others if call is None or call is RUNNING else blocked).append(task)
-    ordered = blocked + others
-    return ordered[:MOST_CANDIDATES], len(ordered) - MOST_CANDIDATES
 
 
 def judge_by_code(case: Case, trace: Trace, target: Target, family: str) -> None:

@@ -15,8 +15,8 @@ from faultkit.target import FaultkitError, Process, ReadError
 from faultkit.world import World
 
 MAX_STACK = 256 << 10  # bytes of stack that are searched
-_CONDITION = re.compile(r"pthread_cond_|cnd_(timed)?wait|condition_variable|Condvar")
-_MOVES = re.compile(r"mem.{0,3}drop|mem.{0,3}forget|Condvar.*wait")
+_CONDITION = r"pthread_cond_|cnd_(timed)?wait|condition_variable|Condvar"
+_MOVES = r"mem.{0,3}drop|mem.{0,3}forget|Condvar.*wait"
 
 
 class Holding(NamedTuple):
@@ -163,7 +163,7 @@ class Trace:
         some mutex back, and nobody can tell which."""
         if self.tracer.family not in (MUTEX, RUST):
             return False
-        inside = any(frame.symbol and _CONDITION.search(frame.symbol) for frame in self.frames)
+        inside = any(frame.symbol and re.search(_CONDITION, frame.symbol) for frame in self.frames)
         return inside and not any(
             role is not None and role.what == WAIT and live.argument(role.argument) is not None
             for live, role in ((live, self._live_role(live)) for live in self.live)
@@ -204,10 +204,11 @@ class Trace:
             return hex(address)
         return f"{live.frame.symbol}+{address - start:#x}"
 
-    def inside(self, names: "re.Pattern[str]") -> Iterator[tuple[Frame, Optional[int]]]:
-        """The frames whose live call goes to a function of such a name, and its first argument."""
+    def inside(self, names: str) -> Iterator[tuple[Frame, Optional[int]]]:
+        """The frames whose live call goes to a function of such a name, a regular expression,
+        and its first argument."""
         for site in call_sites(self.tracer.code, self.live):
-            if site.name is not None and names.search(site.name):
+            if site.name is not None and re.search(names, site.name):
                 yield site.frame.frame, site.first
 
     def may_have_moved(self, index: int) -> bool:
@@ -216,7 +217,7 @@ class Trace:
             return True
         for live in self.live:
             if live.frame.index == index:
-                return any(_MOVES.search(name) for name in live.walk.names)
+                return any(re.search(_MOVES, name) for name in live.walk.names)
         return True
 
     def find_word(self, process: Process, words: frozenset[int]) -> Optional[str]:

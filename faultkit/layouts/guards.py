@@ -16,14 +16,14 @@ class GuardType(NamedTuple):
     must not be zero while the lock is held; `shared` if it holds for reading; `droppable` if the
     variable can outlive its guard (Rust moves a guard away without a trace in the variable)."""
 
-    pattern: "re.Pattern[str]"
+    pattern: str
     flags: tuple[str, ...] = ()
     shared: bool = False
     droppable: bool = False
 
 
 def _type(pattern: str, *flags: str, shared: bool = False, droppable: bool = False) -> GuardType:
-    return GuardType(re.compile(pattern), flags, shared, droppable)
+    return GuardType(pattern, flags, shared, droppable)
 
 
 _STD = r"^(const |class |struct )*std::(__\w+::)?"
@@ -54,7 +54,7 @@ GUARDS = (
 
 def guard_type(local: Local) -> Optional[GuardType]:
     """What kind of guard the variable is; None if it is none."""
-    return next((guard for guard in GUARDS if guard.pattern.search(local.type)), None)
+    return next((guard for guard in GUARDS if re.search(guard.pattern, local.type)), None)
 
 
 def guard_of(local: Local, lock: Container[int]) -> Optional[GuardType]:

@@ -2,12 +2,15 @@
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Optional
 
 from faultkit.model import Task
 from faultkit.procfs.process import parse_stat, read_proc
 from faultkit.target import Process
 
+OWN = "/proc/thread-self"
+MOST_ASKED = 16  # tasks of a process are enough for `seconds_stopped`
 MARGIN = 1.0  # seconds: clocks of different CPUs, ticks, and steal time differ
 
 
@@ -19,16 +22,30 @@ def seconds_asleep(task: Task) -> Optional[float]:
     (kernel/sched/core.c, update_rq_clock_task), so that those of two CPUs differ by seconds:
     "now" must be read on the CPU where the task slept in, and is too little, never too much.
     """
-    then = _exec_start(f"/proc/{task.pid}/task/{task.tid}/sched")
-    now = _clock_of(_last_cpu(task))
+    then = _exec_start(f"{_home(task)}/sched")
+    now = _clock_of(_last_cpu(_home(task)))
     if then is None or now is None:
         return None
     return max(0.0, (now - then) / 1000.0)
 
 
-def _last_cpu(task: Task) -> Optional[int]:
+def seconds_stopped(tasks: Sequence[Task]) -> Optional[float]:
+    """As `seconds_asleep`, of tasks that were stopped together: of the first one that stopped on
+    the CPU where we are, if any, as to get a turn on another one takes a while on a busy machine.
+    """
+    here = _last_cpu(OWN)
+    near = (task for task in tasks if _last_cpu(_home(task)) == here)
+    return seconds_asleep(next(near, tasks[0])) if tasks else None
+
+
+def _home(task: Task) -> str:
+    return f"/proc/{task.pid}/task/{task.tid}"
+
+
+def _last_cpu(home: str) -> Optional[int]:
+    """The CPU that a thread runs on, or last ran on."""
     try:
-        stat = read_proc(f"/proc/{task.pid}/task/{task.tid}/stat")
+        stat = read_proc(f"{home}/stat")
         return int(stat[stat.rindex(b")") + 2 :].split()[36])
     except (OSError, ValueError, IndexError):
         return None
@@ -39,11 +56,15 @@ def _clock_of(cpu: Optional[int]) -> Optional[float]:
     moment; None where we may not run."""
     if cpu is None:
         return None
+    if _last_cpu(OWN) == cpu:
+        clock = _exec_start(f"{OWN}/sched")
+        if _last_cpu(OWN) == cpu:  # not moved meanwhile
+            return clock
     try:
         allowed = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {cpu})
         try:
-            return _exec_start("/proc/thread-self/sched")
+            return _exec_start(f"{OWN}/sched")
         finally:
             os.sched_setaffinity(0, allowed)
     except OSError:
@@ -53,7 +74,7 @@ def _clock_of(cpu: Optional[int]) -> Optional[float]:
 def seconds_since_birth(task: Task) -> Optional[float]:
     """Seconds since the task was created, None if it is gone."""
     try:
-        _, _, start = parse_stat(read_proc(f"/proc/{task.pid}/task/{task.tid}/stat"))
+        _, _, start = parse_stat(read_proc(f"{_home(task)}/stat"))
     except (OSError, ValueError, IndexError):
         return None
     return time.clock_gettime(time.CLOCK_BOOTTIME) - start / os.sysconf("SC_CLK_TCK")

@@ -1,6 +1,7 @@
 """Small facts about one process from /proc/PID: its state, parents, children and namespaces."""
 
 import os
+from itertools import chain, islice
 from typing import Optional
 
 from faultkit.procfs.process import read_proc
@@ -59,12 +60,14 @@ def any_alive(pid: int) -> bool:
     process that is traced stay as zombies until the tracer has waited for them."""
     dead = (None, "Z", "X")
     try:
-        tids = [int(tid) for tid in os.listdir(f"/proc/{pid}/task")]
+        with os.scandir(f"/proc/{pid}/task") as entries:  # most often the first few suffice
+            tids = (int(entry.name) for entry in entries)
+            first = list(islice(tids, SAMPLED))
+            if any(_is_being_killed(tid) for tid in first):
+                return False
+            return any(state(pid, tid) not in dead for tid in chain(first, tids))
     except OSError:
         return False
-    if any(_is_being_killed(tid) for tid in tids[:SAMPLED]):
-        return False
-    return any(state(pid, tid) not in dead for tid in tids)
 
 
 def _is_being_killed(tid: int) -> bool:

@@ -10,7 +10,6 @@ from faultkit.waits._ipc import (
     afford,
     catches_signals,
     is_single_threaded,
-    once,
     tasks_of,
     tasks_of_all,
     unreadable,
@@ -19,7 +18,8 @@ from faultkit.world import Blocked, World
 
 
 class Peers(NamedTuple):
-    """Tasks of which one must act; none if there is nobody at the other end."""
+    """Tasks of which one must act; none if there is nobody at the other end.  Of its own process
+    the waiter is among them: thousands share the tuple."""
 
     tasks: tuple[Task, ...]
     confidence: str
@@ -67,11 +67,6 @@ def choose_peers(
 
 
 def _own_process(world: World, waiter: Task, end: str) -> Peers:
-    tasks = tasks_of(world, waiter.pid)
-    if len(tasks) > 1:
-        place = once(world, ("places", waiter.pid), lambda: {t: i for i, t in enumerate(tasks)})
-        if waiter in place:
-            tasks = tasks[: place[waiter]] + tasks[place[waiter] + 1 :]
     evidence = [f"{end} open in its own process {waiter.pid} only"]
     confidence = PROVEN
     if catches_signals(world, waiter.pid):
@@ -81,7 +76,7 @@ def _own_process(world: World, waiter: Task, end: str) -> Peers:
     if unseen:
         confidence = INFERRED
         evidence.append(unseen)
-    return Peers(tasks, confidence, tuple(evidence), True)
+    return Peers(tasks_of(world, waiter.pid), confidence, tuple(evidence), True)
 
 
 def _pids(pids: Collection[int]) -> str:

@@ -82,6 +82,8 @@ def _wait(blocked: Blocked, interests: Sequence[Interest], channels: list[Channe
     holders: dict[Task, None] = {}
     for channel in channels:
         holders.update(dict.fromkeys(channel.holders))
+    if len(holders) > 1:
+        holders.pop(task, None)  # it does not act while it waits
     if any(channel.itself for channel in channels) and not afford(blocked.world, len(holders)):
         return outside(blocked, "poll", _names(interests), missing=CROWDED)
     evidence = [

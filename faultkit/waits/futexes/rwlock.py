@@ -29,13 +29,13 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         return None
     if not call.can_be_glibc:
         return None
-    for word, mode_of in (
-        (WRPHASE_FUTEX, _mode_at_wrphase),
-        (WRITERS_FUTEX, _mode_at_writers),
-        (READERS, _mode_at_readers),
+    for word, mode_of, sleeps_on in (
+        (WRPHASE_FUTEX, _mode_at_wrphase, FUTEX_USED),
+        (WRITERS_FUTEX, _mode_at_writers, FUTEX_USED),
+        (READERS, _mode_at_readers, RWAITING),
     ):
         address = call.uaddr - word
-        if address & 7:
+        if address & 7 or not call.value & sleeps_on:
             continue
         try:
             rwlock = read_rwlock(blocked.process, address)
