@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from faultkit.details import with_details
 from faultkit.findings import counts_of, find, summarise, verdict_of
 from faultkit.graph import WaitGraph
-from faultkit.kernel.target import Kernel
 from faultkit.model import Finding, Report
 from faultkit.procfs.status import any_alive
 from faultkit.recheck import progressing, still_standing
@@ -15,6 +14,9 @@ from faultkit.snapshot import Snapshot
 from faultkit.target import Process
 from faultkit.unrecorded import fill_holders, fill_wakers
 from faultkit.world import World
+
+if TYPE_CHECKING:
+    from faultkit.kernel.target import Kernel
 
 DYING = 0.05  # seconds; threads of a process that is being killed seem to get on until then
 MOST_STACKS = 200  # back traces shown by --stacks all
@@ -145,7 +147,7 @@ def _add_stacks(snapshot: Snapshot, report: Report) -> None:
 
 
 def analyze_kernel(
-    kernel: Kernel, host: dict[str, Optional[str]], options: Optional[Options] = None
+    kernel: "Kernel", host: dict[str, Optional[str]], options: Optional[Options] = None
 ) -> Report:
     """Look at all tasks of a kernel, dumped or live.
 

@@ -102,6 +102,7 @@ class ProcProcess(Process):
         self._memory: Optional[int] = None
         self._maps: Optional[list[str]] = None  # the lines
         self._mappings: Optional[list[Mapping]] = None
+        self._files: Optional[list[Mapping]] = None
         self._code: Optional[Code] = None
         self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
         if not os.path.isdir(f"/proc/{pid}/task"):
@@ -187,8 +188,10 @@ class ProcProcess(Process):
         return self._mappings
 
     def files(self) -> Sequence[Mapping]:
-        lines = [line for line in self._lines_of_maps() if "/" in line]
-        return [mapping for mapping in parse_maps(lines) if mapping.path.startswith("/")]
+        if self._files is None:
+            lines = [line for line in self._lines_of_maps() if "/" in line]
+            self._files = [m for m in parse_maps(lines) if m.path.startswith("/")]
+        return self._files
 
     def _lines_of_maps(self) -> list[str]:
         if self._maps is None:
