@@ -1,5 +1,6 @@
 """faultkit's gdb commands: from the words typed to the report shown."""
 
+import gc
 import os
 import sys
 from typing import Any, Optional
@@ -14,6 +15,8 @@ WIDEST = 100
 
 def deadlock(argument: str) -> None:
     """Run `deadlock` with the words typed after it.  Raises gdb.GdbError for the user."""
+    collecting = gc.isenabled()
+    gc.disable()  # while so much is made that lasts, it would look at all of gdb's again and again
     try:
         from faultkit.analyzers.deadlock import Options, analyze
         from faultkit.options import parse_deadlock
@@ -44,6 +47,9 @@ def deadlock(argument: str) -> None:
         raise gdb.GdbError(f"deadlock: gdb failed: {_one_line(error)}") from None
     except Exception as error:
         raise gdb.GdbError("deadlock: " + _unforeseen(error)) from None
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _one_line(error: BaseException) -> str:

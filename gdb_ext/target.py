@@ -46,10 +46,12 @@ def told(ask: Callable[[], Optional[str]]) -> Optional[str]:
 def selection_kept() -> Iterator[None]:
     """Leave the selected thread and frame as they were, whatever happens inside."""
     thread = gdb.selected_thread()
+    frame: Optional[gdb.Frame] = None  # if it is not the one that comes with the thread
     try:
-        frame: Optional[gdb.Frame] = gdb.selected_frame()
+        if gdb.selected_frame() != gdb.newest_frame():
+            frame = gdb.selected_frame()
     except gdb.error:
-        frame = None
+        pass
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -22,15 +23,30 @@ SOURCE = f"source {CHECKOUT / 'gdb_ext' / 'faultkit.py'}"
 BACKTRACE = "thread apply all bt"
 
 
+class Run(NamedTuple):
+    """One run of gdb: seconds by the clock, and of a processor."""
+
+    seconds: float
+    processor: float
+    said: str
+
+
 class Attached(NamedTuple):
     """Medians in seconds: attach and detach alone, and with source and deadlock in between."""
 
     alone: float
     diagnosed: float
+    processor_alone: float
+    processor_diagnosed: float
 
     @property
     def ratio(self) -> float:
         return self.diagnosed / self.alone
+
+    @property
+    def processor_ratio(self) -> float:
+        """What the clock would say if nobody else wanted the machine."""
+        return self.processor_diagnosed / self.processor_alone
 
 
 class Session(NamedTuple):
@@ -84,8 +100,9 @@ def crowd(threads: int, rest: str) -> Iterator[int]:
             process.kill()
 
 
-def gdb_run(arguments: Sequence[str], variables: "dict[str, str]") -> "tuple[float, str]":
-    """Seconds that a whole gdb took, and what it said."""
+def gdb_run(arguments: Sequence[str], variables: "dict[str, str]") -> Run:
+    """A whole gdb, from its start to its end."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     done = subprocess.run(
         [harness.gdb_program(), "-nx", "-batch", *arguments],
@@ -96,31 +113,39 @@ def gdb_run(arguments: Sequence[str], variables: "dict[str, str]") -> "tuple[flo
         errors="replace",
         check=False,
     )
-    return time.perf_counter() - began, done.stdout + done.stderr
+    seconds = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Run(seconds, processor, done.stdout + done.stderr)
 
 
 def alternate(
     one: Sequence[str], other: Sequence[str], rounds: int, variables: "dict[str, str]"
-) -> "tuple[float, float]":
+) -> Attached:
     """Medians of two gdb runs that take turns, after one of the other that is not counted."""
     gdb_run(other, variables)
     ones, others = [], []
     for _ in range(rounds):
-        ones.append(gdb_run(one, variables)[0])
-        others.append(gdb_run(other, variables)[0])
-    return statistics.median(ones), statistics.median(others)
+        ones.append(gdb_run(one, variables))
+        others.append(gdb_run(other, variables))
+    return Attached(
+        statistics.median(run.seconds for run in ones),
+        statistics.median(run.seconds for run in others),
+        statistics.median(run.processor for run in ones),
+        statistics.median(run.processor for run in others),
+    )
 
 
 def attached(pid: int, rounds: int, variables: "dict[str, str]") -> Attached:
     alone = ["-p", str(pid), "-ex", "detach"]
     diagnosed = ["-p", str(pid), "-ex", SOURCE, "-ex", "deadlock", "-ex", "detach"]
-    return Attached(*alternate(alone, diagnosed, rounds, variables))
+    return alternate(alone, diagnosed, rounds, variables)
 
 
 def sourcing(rounds: int, variables: "dict[str, str]") -> float:
     """What `source` adds to a gdb that starts and ends, in seconds."""
-    without, with_it = alternate([], ["-ex", SOURCE], rounds, variables)
-    return with_it - without
+    found = alternate([], ["-ex", SOURCE], rounds, variables)
+    return found.diagnosed - found.alone
 
 
 def _timed(
@@ -128,7 +153,7 @@ def _timed(
 ) -> "dict[str, list[float]]":
     asked = {"BENCH_COMMANDS": json.dumps(commands), "BENCH_ROUNDS": str(rounds)}
     arguments = [*target, "-ex", SOURCE, "-x", str(BENCH / "session.py")]
-    _, said = gdb_run(arguments, {**variables, **asked})
+    said = gdb_run(arguments, {**variables, **asked}).said
     lines = [line for line in said.splitlines() if line.startswith("bench ")]
     if not lines:
         raise harness.HarnessError(f"gdb gave no times:\n{said[-2000:]}")

@@ -145,7 +145,7 @@ def test_sourcing(compiled, tmp_path, results):
 
 
 def document(results: Results) -> str:
-    _, version = measuring.gdb_run(["--version"], dict(os.environ))
+    version = measuring.gdb_run(["--version"], dict(os.environ)).said
     lines = [
         "# Benchmarks",
         "",
@@ -161,16 +161,18 @@ def document(results: Results) -> str:
         "",
         f"Attach, `source`, `deadlock`, detach: at most {MOST_ATTACHED} times attach and detach "
         f"alone. `deadlock` in a session: at most {MOST_OF_BACKTRACE} times what one would type "
-        "instead, `thread apply all bt`; the first one in a session imports, too.",
+        "instead, `thread apply all bt`; the first one in a session imports, too. Of a machine "
+        "that has other work, processor time tells more than the clock.",
         "",
-        "| threads | the rest | attach, detach | with deadlock | ratio | first deadlock "
-        "| next ones | all backtraces | ratio |",
-        "|" + "--:|:--|" + "--:|" * 7,
+        "| threads | the rest | attach, detach | with deadlock | ratio | of processor time "
+        "| first deadlock | next ones | all backtraces | ratio |",
+        "|" + "--:|:--|" + "--:|" * 8,
     ]
     for (threads, rest), attached in results.attached.items():
         row = [f"{threads:,}", WORDS[rest]]
         row += [f"{attached.alone:.3f}", f"{attached.diagnosed:.3f}"]
         row.append(mark(attached.ratio, MOST_ATTACHED))
+        row.append(mark(attached.processor_ratio, MOST_ATTACHED))
         session = results.sessions.get((threads, rest))
         if session is not None:
             row += [f"{session.first:.3f}", f"{session.deadlock:.4f}", f"{session.backtrace:.3f}"]
