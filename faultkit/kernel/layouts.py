@@ -157,7 +157,7 @@ NEEDED: tuple[Group, ...] = (
     *_members("epitem", "event.events", "ffd.fd", "ffd.file", "rbn"),
     *_members("eventpoll", "rbr"),
     # waits/futex.py
-    *_members("futex_q", "key.both.ptr", "list.prio", "lock_ptr", "pi_state", "task"),
+    *_members("futex_q", "key.both.offset", "key.both.ptr", "lock_ptr", "pi_state", "task"),
     *_members("futex_pi_state", "owner", "pi_mutex"),
     # waits/rcu.py
     *_members("rcu_state", "gp_seq"),

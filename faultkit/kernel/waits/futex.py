@@ -1,9 +1,10 @@
 """Futexes (kernel/futex/): by the words in user memory where the dump has them, as for a live
 process; else by what the kernel itself knows, which is the owner of a priority-inheriting one."""
 
+from collections.abc import Iterator
 from typing import Optional
 
-from faultkit.kernel.objects import Layout, first_offset, is_kernel_pointer, need
+from faultkit.kernel.objects import Layout, first_offset, need
 from faultkit.kernel.programs import Programs, programs_of
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.waits._owner import held_by
@@ -45,7 +46,8 @@ def recognise(sleeper: Sleeper) -> Optional[Wait]:
     address = wait.lock.address
     if wait.lock.kind == "futex" and address is not None and not _has_word(programs, wait, address):
         return _by_kernel(sleeper, wait)
-    if (wait.holders or wait.fault or wait.needs == HELD) and _is_woken(sleeper):
+    is_claimed = bool(wait.holders or wait.fault or wait.needs == HELD)
+    if is_claimed and _is_woken(sleeper, call.args[0]):
         return wait.but(
             needs=OUTSIDE,
             holders=(),
@@ -66,38 +68,39 @@ def _has_word(programs: Programs, wait: Wait, address: int) -> bool:
         return False
 
 
-def _queue(sleeper: Sleeper) -> int:
-    """The struct futex_q on the task's stack, 0 if none is found: its `task` is this one, and
-    it names the address space, or the file, that the futex is in."""
+def _queues(sleeper: Sleeper, address: int) -> Iterator[tuple[int, int]]:
+    """(address, lock_ptr) of what may be the struct futex_q on the task's stack: its `task` is
+    this one, its key is that of a futex at `address`.  Earlier calls may have left some, too."""
     kernel = sleeper.kernel
-    layout = Layout(kernel, "futex_q", "task", "key.both.ptr", "list.prio")
+    layout = Layout(kernel, "futex_q", "key.both.ptr", "key.both.offset", "lock_ptr")
     for queue in sleeper.waiter_structs("futex_q"):
         try:
-            _, where, priority = layout.read(queue)
+            where, offset, lock = layout.read(queue)
         except FaultkitError:
             continue
-        if is_kernel_pointer(where) and priority <= 140:
-            return queue
-    return 0
+        # the low bits tell how to read the key (include/linux/futex.h, FUT_OFF_INODE)
+        if where and offset & ~3 == address & 0xFFC:
+            yield queue, lock
 
 
-def _is_woken(sleeper: Sleeper) -> bool:
+def _is_woken(sleeper: Sleeper, address: int) -> bool:
     """Whether somebody has taken it off its queue (kernel/futex/, __futex_wake_mark)."""
     try:
-        queue = _queue(sleeper)
-        at = need(sleeper.kernel, "futex_q", "lock_ptr")
-        return bool(queue) and sleeper.kernel.u64(queue + at) == 0
+        locks = [lock for _, lock in _queues(sleeper, address)]
     except FaultkitError:
         return False
+    return bool(locks) and not any(locks)
 
 
 def _by_kernel(sleeper: Sleeper, wait: Wait) -> Wait:
     """The wait without the futex's word: the kernel records who owns a PI futex."""
     kernel = sleeper.kernel
     try:
-        queue = _queue(sleeper)
-        state = kernel.u64(queue + need(kernel, "futex_q", "pi_state")) if queue else 0
-        if state:
+        state_at = need(kernel, "futex_q", "pi_state")
+        for queue, lock_ptr in _queues(sleeper, wait.lock.address or 0):
+            state = kernel.u64(queue + state_at) if lock_ptr else 0
+            if not state:
+                continue
             owner = kernel.u64(state + need(kernel, "futex_pi_state", "owner"))
             mutex_at = need(kernel, "futex_pi_state", "pi_mutex")
             owner_at = first_offset(
