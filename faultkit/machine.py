@@ -73,6 +73,11 @@ class Machine(ABC):
     def readiness(self, pid: int, fd: int, writing: bool) -> "Readiness":
         """Whether a read from, or a write to, the pipe or socket would go on now."""
 
+    def polled(self, task: Task) -> Optional[Sequence[tuple[int, int]]]:
+        """The (descriptor, events) pairs that the task's poll() or select() waits for, where the
+        system tells them; else None."""
+        return None
+
     @abstractmethod
     def descriptors(self) -> Descriptors:
         """Everybody's descriptors, as they are now."""

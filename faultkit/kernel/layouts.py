@@ -156,6 +156,10 @@ NEEDED: tuple[Group, ...] = (
     # machine.py: epoll
     *_members("epitem", "event.events", "ffd.fd", "ffd.file", "rbn"),
     *_members("eventpoll", "rbr"),
+    # polls.py
+    *_members("poll_wqueues", "inline_entries", "inline_index", "pt._qproc", "table"),
+    *_members("poll_table_entry", "filp", "key", "wait.private"),
+    *_members("poll_table_page", "entries", "entry", "next"),
     # waits/futex.py
     *_members("futex_q", "key.both.offset", "key.both.ptr", "lock_ptr", "pi_state", "task"),
     *_members("futex_pi_state", "owner", "pi_mutex"),

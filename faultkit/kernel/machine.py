@@ -8,6 +8,7 @@ from faultkit.kernel.filelocks import FileLocks
 from faultkit.kernel.files import S_IFIFO, S_IFSOCK, Files, Inode, OpenFile, processes
 from faultkit.kernel.kinship import Kinship
 from faultkit.kernel.objects import Layout, UnknownLayout, need
+from faultkit.kernel.polls import polled_files
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.sockets import Sockets
 from faultkit.kernel.sysv import SystemV
@@ -195,6 +196,18 @@ class DumpMachine(Machine):
             return UNKNOWN
         used = (head - tail) % (1 << bits)
         return Readiness(used < most or not readers if writing else used > 0 or not writers)
+
+    def polled(self, task: Task) -> Optional[Sequence[tuple[int, int]]]:
+        found = polled_files(self._sleeper(task))
+        if found is None:
+            return None
+        try:
+            numbers = {file: fd for fd, file in self.files.descriptors(task).items()}
+        except FaultkitError:
+            return None
+        if not all(file in numbers for file in found):
+            return None  # closed meanwhile: what it watches has no number any more
+        return [(numbers[file], events) for file, events in found.items()]
 
     def descriptors(self) -> DumpDescriptors:
         return self._descriptors

@@ -146,12 +146,16 @@ def _has_timeout(blocked: Blocked) -> bool:
 
 def _interests(blocked: Blocked) -> Optional[list[Interest]]:
     """What the call waits for; None if that can't be told."""
-    nr = blocked.call.nr
+    nr, machine = blocked.call.nr, blocked.machine
+    if nr in (POLL, PPOLL, SELECT, PSELECT6) and machine is not None:
+        polled = machine.polled(blocked.task)
+        if polled is not None:
+            return [Interest(fd, *_directions(events)) for fd, events in polled]
     if nr in (POLL, PPOLL):
         return _from_pollfds(blocked)
     if nr in (SELECT, PSELECT6):
         return _from_fd_sets(blocked)
-    return _from_epoll(blocked, blocked.machine) if blocked.machine is not None else None
+    return _from_epoll(blocked, machine) if machine is not None else None
 
 
 def _from_pollfds(blocked: Blocked) -> Optional[list[Interest]]:

@@ -1,0 +1,61 @@
+"""What poll() and select() wait for (fs/select.c): the entries of the struct poll_wqueues on the
+task's stack, one for each wait queue that it is on."""
+
+from collections.abc import Iterator
+from typing import Optional
+
+from faultkit.kernel.objects import Layout, is_kernel_pointer, need
+from faultkit.kernel.sleeper import Sleeper
+from faultkit.target import FaultkitError, ReadError
+
+MOST_INLINE = 64  # N_INLINE_POLL_ENTRIES is about 9
+MOST_PAGES = 4096
+PAGE = 4096
+
+
+def polled_files(sleeper: Sleeper) -> Optional[dict[int, int]]:
+    """The events by the struct file; None if the task is in no such call, or waits for none."""
+    for queues in sleeper.waiter_structs("poll_wqueues", "polling_task"):
+        try:
+            found = _files(sleeper, queues)
+        except FaultkitError:
+            continue
+        if found:
+            return found
+    return None
+
+
+def _files(sleeper: Sleeper, queues: int) -> Optional[dict[int, int]]:
+    kernel = sleeper.kernel
+    proof, count = Layout(kernel, "poll_wqueues", "pt._qproc", "inline_index").read(queues)
+    # it is NULL once the first round is over; before, the task would not sleep
+    if proof not in (0, kernel.symbol("__pollwait")) or count > MOST_INLINE:
+        return None
+    entry = Layout(kernel, "poll_table_entry", "filp", "key", "wait.private")
+    size = kernel.size("poll_table_entry") or 64
+    found: dict[int, int] = {}
+    first = queues + need(kernel, "poll_wqueues", "inline_entries")
+    places = [first + size * index for index in range(count)]
+    places += _in_pages(sleeper, queues, size)
+    for place in places:
+        file, events, owner = entry.read(place)
+        if not is_kernel_pointer(file) or owner != queues:
+            return None
+        found[file] = found.get(file, 0) | events
+    return found
+
+
+def _in_pages(sleeper: Sleeper, queues: int, size: int) -> Iterator[int]:
+    """The entries that did not fit in; each page says where its next one would be."""
+    kernel = sleeper.kernel
+    layout = Layout(kernel, "poll_table_page", "next", "entry")
+    first = need(kernel, "poll_table_page", "entries")
+    page = kernel.u64(queues + need(kernel, "poll_wqueues", "table"))
+    for _ in range(MOST_PAGES):
+        if not page:
+            return
+        following, end = layout.read(page)
+        if not page < end <= page + PAGE:
+            raise ReadError(page, PAGE)
+        yield from range(page + first, end, size)
+        page = following
