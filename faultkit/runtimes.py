@@ -121,9 +121,9 @@ def _has_go_note(process: Process, mapping: Mapping, header: bytes) -> bool:
 
 def _file_of(process: Process, mapping: Mapping) -> str:
     """A path at which the mapped file can be opened: through the process's own root, where it
-    lives."""
+    lives; "" if it is another machine's."""
     if not process.live:
-        return mapping.path
+        return mapping.path if process.here else ""
     return f"/proc/{process.pid}/root{mapping.path}"
 
 

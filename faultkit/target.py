@@ -90,6 +90,7 @@ class Process(ABC):
     kind: str = "process"  # or "core"
     live: bool = True  # /proc of this machine speaks of this process
     stopped: bool = False  # nothing moves while we look
+    here: bool = True  # its mappings' paths name files of this machine
     _held: tuple[int, bytes] = (0, b"")  # a piece of memory, and its address
 
     def close(self) -> None:  # noqa: B027 - most keep nothing

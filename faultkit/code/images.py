@@ -48,9 +48,12 @@ class Image:
     `bias` is what loading added to the file's own addresses; [start, end) spans its segments.
     """
 
-    def __init__(self, read: Read, mappings: Sequence[Mapping], pid: Optional[int]) -> None:
+    def __init__(
+        self, read: Read, mappings: Sequence[Mapping], pid: Optional[int], here: bool = True
+    ) -> None:
         """`mappings` are those of one file in address order, the first at file offset 0 (more
         than one load of the file may be among them: `end` tells what belongs to this one).
+        `here`: their path is this machine's; else only a build-id shows that a file is it.
 
         Raises FormatError when there is no x86-64 image, ReadError when neither memory nor
         file tells.
@@ -58,6 +61,7 @@ class Image:
         first = mappings[0]
         self.read = read
         self.pid = pid
+        self.here = here
         self.mapped_path = first.path
         self.deleted = first.path.endswith(_DELETED)
         self.path = first.path[: -len(_DELETED)] if self.deleted else first.path
@@ -77,7 +81,7 @@ class Image:
             self.in_memory = True
         except ReadError:  # cores may lack pages that the file still has
             self.in_memory = False
-            file = None if self.deleted else open_elf(self.path)
+            file = open_elf(self.path) if here and not self.deleted else None
             if file is None:
                 raise
             self._file, self._file_tried = file, True
@@ -176,7 +180,8 @@ class Image:
         loaded = build_id(self.notes)
         if loaded is not None:
             return file.build_id == loaded
-        return file.segments == self.segments and file.header.entry == self.header.entry
+        same = file.segments == self.segments and file.header.entry == self.header.entry
+        return self.here and same
 
     @property
     def dynamic(self) -> dict[int, int]:
@@ -227,10 +232,18 @@ class Image:
 class Images:
     """All images of a process, found lazily from its mappings."""
 
-    def __init__(self, read: Read, mappings: Sequence[Mapping], pid: Optional[int] = None) -> None:
-        """`pid` only for a live process of this machine: then files are taken from /proc."""
+    def __init__(
+        self,
+        read: Read,
+        mappings: Sequence[Mapping],
+        pid: Optional[int] = None,
+        here: bool = True,
+    ) -> None:
+        """`pid` only for a live process of this machine: then files are taken from /proc; `here`
+        as for Process."""
         self.read = read
         self.pid = pid
+        self.here = here
         self._runs: list[list[Mapping]] = []  # consecutive mappings of one file
         for mapping in sorted(mappings, key=lambda m: m.start):
             path = mapping.path
@@ -282,7 +295,7 @@ class Images:
                 if mapping.offset or (images and images[-1].contains(mapping.start)):
                     continue
                 try:
-                    image = Image(self.read, run[number:], self.pid)
+                    image = Image(self.read, run[number:], self.pid, self.here)
                 except (FormatError, ReadError):
                     continue
                 if image.executable:  # a file mapped only as data is not loaded

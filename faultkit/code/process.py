@@ -25,10 +25,17 @@ class Code:
     No method raises for what is in the target: None or an empty result says "not known".
     """
 
-    def __init__(self, read: Read, mappings: Sequence[Mapping], pid: Optional[int] = None) -> None:
-        """`pid` only where /proc/PID of this machine is the process (not for a core)."""
+    def __init__(
+        self,
+        read: Read,
+        mappings: Sequence[Mapping],
+        pid: Optional[int] = None,
+        here: bool = True,
+    ) -> None:
+        """`pid` only where /proc/PID of this machine is the process (not for a core); `here` as
+        for Process."""
         self.read = read
-        self.images = Images(read, mappings, pid)
+        self.images = Images(read, mappings, pid, here)
         self._functions: dict[int, tuple[Instruction, ...]] = {}
 
     def symbol(self, address: int) -> Optional[Symbol]:

@@ -51,9 +51,8 @@ class Code:
 
     def __init__(self, process: Process) -> None:
         self.process = process
-        self.images = Images(
-            process.read, process.mappings(), process.pid if process.live else None
-        )
+        pid = process.pid if process.live else None
+        self.images = Images(process.read, process.mappings(), pid, process.here)
         self.begin()
         self._functions: dict[int, Function] = {}
         self._names: dict[int, Optional[str]] = {}

@@ -46,11 +46,25 @@ def back_trace(system: System, task: Task) -> tuple[Frame, ...]:
     try:
         frames = system.kernel.frames(task)
     except FaultkitError:
-        return ()
-    return tuple(
-        _with_line(system, frame) if number < MOST_LINES else frame
-        for number, frame in enumerate(frames)
+        frames = ()
+    own = [frame for frame in frames if is_kernel_pointer(frame.address)]
+    return (
+        *(
+            _with_line(system, frame) if number < MOST_LINES else frame
+            for number, frame in enumerate(own)
+        ),
+        *(frame._replace(index=len(own) + frame.index) for frame in _program_frames(system, task)),
     )
+
+
+def _program_frames(system: System, task: Task) -> tuple[Frame, ...]:
+    """The task's frames in its program, if any of them has a name: addresses alone say nothing."""
+    process = programs_of(system).process_of(task)
+    try:
+        frames = process.frames(task) if process is not None else ()
+    except FaultkitError:
+        return ()
+    return frames if any(frame.symbol for frame in frames) else ()
 
 
 def _with_line(system: System, frame: Frame) -> Frame:

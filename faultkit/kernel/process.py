@@ -1,14 +1,17 @@
 """One program of a kernel's dump as a Process: its threads, memory and mappings."""
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from faultkit.kernel.files import Files
 from faultkit.kernel.mm import mappings
 from faultkit.kernel.objects import need
 from faultkit.kernel.system import PT_REGS, System, UserRegisters
-from faultkit.model import Task
+from faultkit.model import Frame, SourceLine, Task
 from faultkit.target import RUNNING, FaultkitError, Mapping, Process, ReadError, Syscall
+
+if TYPE_CHECKING:
+    from faultkit.code.process import Code
 
 PAGE = 4096
 MOST_PAGES = 1024  # that are remembered
@@ -23,6 +26,7 @@ class DumpProcess(Process):
     kind = "vmcore"
     live = False
     stopped = True
+    here = False
 
     def __init__(self, files: Files, pid: int, tasks: Sequence[Task]) -> None:
         self._files = files
@@ -32,6 +36,8 @@ class DumpProcess(Process):
         self._with_memory = self._find_memory()
         self._pages: dict[int, Optional[bytes]] = {}
         self._mappings: Optional[list[Mapping]] = None
+        self._code: Optional[Code] = None
+        self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
 
     @property
     def name(self) -> str:
@@ -102,6 +108,33 @@ class DumpProcess(Process):
             except FaultkitError:
                 self._mappings = []
         return self._mappings
+
+    @property
+    def code(self) -> "Code":
+        """Its code, as far as its pages are in the dump; symbols of files of this machine that
+        have the same build-id."""
+        if self._code is None:
+            from faultkit.code.process import Code
+
+            self._code = Code(self.read, self.mappings(), here=False)
+        return self._code
+
+    def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
+        found = self.code.symbol(address)
+        return (found.name, found.offset, found.size) if found is not None else None
+
+    def line(self, address: int) -> Optional[SourceLine]:
+        lines = self.code.lines(address)
+        return lines[-1] if lines else None
+
+    def frames(self, task: Task, limit: int = 64) -> tuple[Frame, ...]:
+        """The back trace in user space, from where the task entered the kernel."""
+        known = self._frames.get((task.tid, limit))
+        if known is None:
+            registers = self.registers(task)
+            known = self.code.frames(registers, limit) if registers else ()
+            self._frames[task.tid, limit] = known
+        return known
 
     def registers(self, task: Task) -> dict[str, int]:
         """Those that a task in the kernel will come back with, but for what a call changes."""
