@@ -14,9 +14,14 @@ def _asked() -> Iterator[tuple[str, str, str]]:
     """(where, type, member) of every literal that the code can't do without."""
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            if not isinstance(node, ast.Call):
                 continue
             where = f"{path.name}:{node.lineno}"
+            if isinstance(node.func, ast.Attribute) and node.func.attr == "layout":
+                for member in _members(node.args[1:]):
+                    yield where, node.args[0].value, member
+            if not isinstance(node.func, ast.Name):
+                continue
             if node.func.id in READERS and len(node.args) > 2:
                 words = [arg.value for arg in node.args[-2:] if isinstance(arg, ast.Constant)]
                 if len(words) == 2 and all(isinstance(word, str) for word in words):

@@ -157,7 +157,7 @@ class Files:
         """((major, minor), magic, type) of a super_block."""
         found = self._super_blocks.get(address)
         if found is None:
-            layout = Layout(self.kernel, "super_block", "s_dev", "s_magic", "s_type")
+            layout = self.system.layout("super_block", "s_dev", "s_magic", "s_type")
             device, magic, kind = layout.read(address)
             name = self.kernel.u64(kind + need(self.kernel, "file_system_type", "name"))
             # include/linux/kdev_t.h: 20 bits of minor
@@ -205,7 +205,7 @@ class Files:
         kernel = self.kernel
         root_at = need(kernel, "vfsmount", "mnt_root")
         parent_at = need(kernel, "dentry", "d_parent")
-        outer = Layout(kernel, "mount", "mnt_parent", "mnt_mountpoint")
+        outer = self.system.layout("mount", "mnt_parent", "mnt_mountpoint")
         within = need(kernel, "mount", "mnt")
         for _ in range(MOST_PARTS):
             if dentry == kernel.u64(mount + root_at):

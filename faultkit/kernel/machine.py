@@ -7,7 +7,7 @@ from typing import Optional
 from faultkit.kernel.filelocks import FileLocks
 from faultkit.kernel.files import S_IFIFO, S_IFSOCK, Files, Inode, OpenFile, processes
 from faultkit.kernel.kinship import Kinship
-from faultkit.kernel.objects import Layout, UnknownLayout, need
+from faultkit.kernel.objects import UnknownLayout, need
 from faultkit.kernel.polls import polled_files
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.sockets import Sockets
@@ -143,7 +143,7 @@ class DumpMachine(Machine):
         kernel = self.kernel
         found = []
         try:
-            layout = Layout(kernel, "epitem", "ffd.file", "ffd.fd", "event.events")
+            layout = self.files.system.layout("epitem", "ffd.file", "ffd.fd", "event.events")
             node_at = need(kernel, "epitem", "rbn")
             root = need(kernel, "eventpoll", "rbr") + need(kernel, "rb_root_cached", "rb_root")
             for node in rb_nodes(kernel, kernel.u64(file.private + root), MOST_WATCHED):
@@ -186,10 +186,9 @@ class DumpMachine(Machine):
     def _pipe_readiness(self, inode: Inode, writing: bool) -> Readiness:
         """As pipe_poll in fs/pipe.c tells."""
         try:
-            layout = Layout(
-                self.kernel, "pipe_inode_info",
-                "head", "tail", "max_usage", "readers", "writers",
-            )  # fmt: skip
+            layout = self.files.system.layout(
+                "pipe_inode_info", "head", "tail", "max_usage", "readers", "writers"
+            )
             head, tail, most, readers, writers = layout.read(inode.pipe)
             bits = 8 * (self.kernel.size("pipe_inode_info", "head") or 4)
         except FaultkitError:

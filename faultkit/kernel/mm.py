@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from faultkit.kernel.files import Files, device_name
-from faultkit.kernel.objects import Layout, need
+from faultkit.kernel.objects import need
 from faultkit.kernel.trees import MOST_NODES, maple_entries, rb_nodes
 from faultkit.target import FaultkitError, Mapping
 
@@ -14,9 +14,10 @@ VM_READ, VM_WRITE, VM_EXEC, VM_MAYSHARE = 1, 2, 4, 0x80  # include/linux/mm.h
 def mappings(files: Files, mm: int) -> list[Mapping]:
     """The mappings of an mm_struct in address order, as far as they can be read.
     Raises UnknownLayout."""
-    kernel = files.kernel
-    vma = _vma(files)
-    marks = Layout(kernel, "mm_struct", "start_brk", "start_stack", ("context.vdso", None))
+    vma = files.system.layout(
+        "vm_area_struct", "vm_start", "vm_end", "vm_flags", "vm_pgoff", "vm_file", "vm_mm"
+    )
+    marks = files.system.layout("mm_struct", "start_brk", "start_stack", ("context.vdso", None))
     try:
         heap, stack, vdso = marks.read(mm)
     except FaultkitError:
@@ -41,15 +42,6 @@ def mappings(files: Files, mm: int) -> list[Mapping]:
             Mapping(start, end, place * PAGE if file else 0, path, _perms(flags), device, inode)
         )
     return sorted(found)
-
-
-def _vma(files: Files) -> Layout:
-    known: Layout = files.system.cache.get("vma") or Layout(
-        files.kernel, "vm_area_struct",
-        "vm_start", "vm_end", "vm_flags", "vm_pgoff", "vm_file", "vm_mm",
-    )  # fmt: skip
-    files.system.cache["vma"] = known
-    return known
 
 
 def _vmas(files: Files, mm: int) -> Iterator[int]:

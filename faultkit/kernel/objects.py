@@ -102,6 +102,9 @@ def text(kernel: Kernel, address: int, limit: int = 256) -> str:
     raise ReadError(address, 1)
 
 
+Members = Union[str, tuple[Optional[str], ...]]  # one member, or its alternatives
+
+
 class Layout:
     """Some members of one struct, read in one go.
 
@@ -110,9 +113,7 @@ class Layout:
     Raises UnknownLayout where a member is missing.
     """
 
-    def __init__(
-        self, kernel: Kernel, type_name: str, *members: Union[str, tuple[Optional[str], ...]]
-    ) -> None:
+    def __init__(self, kernel: Kernel, type_name: str, *members: Members) -> None:
         self._kernel = kernel
         places = [self._place(type_name, member) for member in members]
         self._start = min((start for start, size in places if size), default=0)
@@ -122,9 +123,7 @@ class Layout:
             for start, size in places
         ]
 
-    def _place(
-        self, type_name: str, member: Union[str, tuple[Optional[str], ...]]
-    ) -> tuple[int, int]:
+    def _place(self, type_name: str, member: Members) -> tuple[int, int]:
         """(offset, size) of a member, (0, 0) if it may be missing and is."""
         names = (member,) if isinstance(member, str) else member
         for name in names:

@@ -4,7 +4,7 @@ task's stack, one for each wait queue that it is on."""
 from collections.abc import Iterator
 from typing import Optional
 
-from faultkit.kernel.objects import Layout, is_kernel_pointer, need
+from faultkit.kernel.objects import is_kernel_pointer, need
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.target import FaultkitError, ReadError
 
@@ -27,11 +27,12 @@ def polled_files(sleeper: Sleeper) -> Optional[dict[int, int]]:
 
 def _files(sleeper: Sleeper, queues: int) -> Optional[dict[int, int]]:
     kernel = sleeper.kernel
-    proof, count = Layout(kernel, "poll_wqueues", "pt._qproc", "inline_index").read(queues)
+    system = sleeper.system
+    proof, count = system.layout("poll_wqueues", "pt._qproc", "inline_index").read(queues)
     # it is NULL once the first round is over; before, the task would not sleep
     if proof not in (0, kernel.symbol("__pollwait")) or count > MOST_INLINE:
         return None
-    entry = Layout(kernel, "poll_table_entry", "filp", "key", "wait.private")
+    entry = system.layout("poll_table_entry", "filp", "key", "wait.private")
     size = kernel.size("poll_table_entry") or 64
     found: dict[int, int] = {}
     first = queues + need(kernel, "poll_wqueues", "inline_entries")
@@ -48,7 +49,7 @@ def _files(sleeper: Sleeper, queues: int) -> Optional[dict[int, int]]:
 def _in_pages(sleeper: Sleeper, queues: int, size: int) -> Iterator[int]:
     """The entries that did not fit in; each page says where its next one would be."""
     kernel = sleeper.kernel
-    layout = Layout(kernel, "poll_table_page", "next", "entry")
+    layout = sleeper.system.layout("poll_table_page", "next", "entry")
     first = need(kernel, "poll_table_page", "entries")
     page = kernel.u64(queues + need(kernel, "poll_wqueues", "table"))
     for _ in range(MOST_PAGES):

@@ -5,7 +5,15 @@ from functools import cached_property
 from typing import Any, NamedTuple, Optional
 
 from faultkit.kernel import states
-from faultkit.kernel.objects import UnknownLayout, first_offset, need, pointer, unsigned
+from faultkit.kernel.objects import (
+    Layout,
+    Members,
+    UnknownLayout,
+    first_offset,
+    need,
+    pointer,
+    unsigned,
+)
 from faultkit.kernel.target import Kernel, Symbol
 from faultkit.model import Task
 from faultkit.target import FaultkitError, ReadError
@@ -52,9 +60,17 @@ class System:
         self.by_tid = {task.tid: task for task in self.tasks if task.tid}
         self.running = dict(kernel.running())
         self._on_cpu = set(self.running.values())
+        self._layouts: dict[tuple[Members, ...], Layout] = {}
         self._names: dict[int, str] = {}
         self._symbols: dict[int, Optional[Symbol]] = {}
         self._states: dict[int, int] = {}
+
+    def layout(self, type_name: str, *members: Members) -> Layout:
+        """A Layout, made once.  Raises UnknownLayout."""
+        key = (type_name, *members)
+        if key not in self._layouts:
+            self._layouts[key] = Layout(self.kernel, type_name, *members)
+        return self._layouts[key]
 
     def limit(self, text: str) -> None:
         """Note, once, something that could not be seen."""

@@ -4,7 +4,7 @@ process; else by what the kernel itself knows, which is the owner of a priority-
 from collections.abc import Iterator
 from typing import Optional
 
-from faultkit.kernel.objects import Layout, first_offset, need
+from faultkit.kernel.objects import first_offset, need
 from faultkit.kernel.programs import Programs, programs_of
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.waits._owner import held_by
@@ -71,8 +71,7 @@ def _has_word(programs: Programs, wait: Wait, address: int) -> bool:
 def _queues(sleeper: Sleeper, address: int) -> Iterator[tuple[int, int]]:
     """(address, lock_ptr) of what may be the struct futex_q on the task's stack: its `task` is
     this one, its key is that of a futex at `address`.  Earlier calls may have left some, too."""
-    kernel = sleeper.kernel
-    layout = Layout(kernel, "futex_q", "key.both.ptr", "key.both.offset", "lock_ptr")
+    layout = sleeper.system.layout("futex_q", "key.both.ptr", "key.both.offset", "lock_ptr")
     for queue in sleeper.waiter_structs("futex_q"):
         try:
             where, offset, lock = layout.read(queue)
