@@ -95,6 +95,7 @@ class DumpMachine(Machine):
         self.files = files
         self.kernel = files.kernel
         self.kinship = kinship
+        self.asleep: Optional[Sleeper] = None  # the one asked about last: its stack was read
         self._file_locks = FileLocks(files)
         self._all_sockets = Sockets(files)
         self._system_v = SystemV(self.kernel, kinship)
@@ -113,7 +114,9 @@ class DumpMachine(Machine):
         return self.files.inode(file.inode) if file is not None else None
 
     def _sleeper(self, task: Task) -> Sleeper:
-        return Sleeper(self.files.system, task, 0)
+        if self.asleep is None or self.asleep.task != task:
+            self.asleep = Sleeper(self.files.system, task, 0)
+        return self.asleep
 
     # descriptors
 

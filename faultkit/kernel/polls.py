@@ -28,16 +28,19 @@ def polled_files(sleeper: Sleeper) -> Optional[dict[int, int]]:
 def _files(sleeper: Sleeper, queues: int) -> Optional[dict[int, int]]:
     kernel = sleeper.kernel
     system = sleeper.system
-    proof, count = system.layout("poll_wqueues", "pt._qproc", "inline_index").read(queues)
+    layout = system.layout("poll_wqueues", "pt._qproc", "inline_index", "table")
+    proof, count, table = layout.read(queues)
     # it is NULL once the first round is over; before, the task would not sleep
-    if proof not in (0, kernel.symbol("__pollwait")) or count > MOST_INLINE:
+    if proof not in (0, kernel.symbol("__pollwait")) or not 0 < count <= MOST_INLINE:
+        return None
+    if table and not is_kernel_pointer(table):
         return None
     entry = system.layout("poll_table_entry", "filp", "key", "wait.private")
     size = kernel.size("poll_table_entry") or 64
     found: dict[int, int] = {}
     first = queues + need(kernel, "poll_wqueues", "inline_entries")
     places = [first + size * index for index in range(count)]
-    places += _in_pages(sleeper, queues, size)
+    places += _in_pages(sleeper, table, size)
     for place in places:
         file, events, owner = entry.read(place)
         if not is_kernel_pointer(file) or owner != queues:
@@ -46,12 +49,10 @@ def _files(sleeper: Sleeper, queues: int) -> Optional[dict[int, int]]:
     return found
 
 
-def _in_pages(sleeper: Sleeper, queues: int, size: int) -> Iterator[int]:
+def _in_pages(sleeper: Sleeper, page: int, size: int) -> Iterator[int]:
     """The entries that did not fit in; each page says where its next one would be."""
-    kernel = sleeper.kernel
     layout = sleeper.system.layout("poll_table_page", "next", "entry")
-    first = need(kernel, "poll_table_page", "entries")
-    page = kernel.u64(queues + need(kernel, "poll_wqueues", "table"))
+    first = need(sleeper.kernel, "poll_table_page", "entries")
     for _ in range(MOST_PAGES):
         if not page:
             return

@@ -42,6 +42,7 @@ class Programs(Snapshot):
         if call is None or process is None:
             return None
         self._take_in(process)
+        self.world.machine.asleep = sleeper
         return self._recognise(process, task, call)
 
     def _take_in(self, process: DumpProcess) -> None:

@@ -147,6 +147,9 @@ def _has_timeout(blocked: Blocked) -> bool:
 def _interests(blocked: Blocked) -> Optional[list[Interest]]:
     """What the call waits for; None if that can't be told."""
     nr, machine = blocked.call.nr, blocked.machine
+    count = blocked.call.args[{POLL: 1, PPOLL: 1, SELECT: 0, PSELECT6: 0}.get(nr, 1)]
+    if nr in (POLL, PPOLL, SELECT, PSELECT6) and not count & 0xFFFFFFFF:
+        return []
     if nr in (POLL, PPOLL, SELECT, PSELECT6) and machine is not None:
         polled = machine.polled(blocked.task)
         if polled is not None:
