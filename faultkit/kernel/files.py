@@ -13,7 +13,7 @@ from faultkit.target import FaultkitError
 MOST_FDS = 1 << 16  # of one process
 MOST_PARTS = 128  # of a path
 
-S_IFMT, S_IFSOCK, S_IFREG, S_IFIFO = 0o170000, 0o140000, 0o100000, 0o010000
+S_IFMT, S_IFSOCK, S_IFCHR, S_IFIFO = 0o170000, 0o140000, 0o020000, 0o010000
 FMODE_READ, FMODE_WRITE = 1, 2  # include/linux/fs.h
 
 # include/uapi/linux/magic.h, and fs/pipe.c

@@ -1,11 +1,11 @@
 """A kernel's dump as a Machine: everything is read from the kernel's own structures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Optional
 
 from faultkit.kernel.filelocks import FileLocks
-from faultkit.kernel.files import S_IFIFO, S_IFSOCK, Files, Inode, OpenFile, processes
+from faultkit.kernel.files import S_IFCHR, S_IFIFO, S_IFSOCK, Files, Inode, OpenFile, processes
 from faultkit.kernel.kinship import Kinship
 from faultkit.kernel.objects import UnknownLayout, need
 from faultkit.kernel.polls import polled_files
@@ -75,6 +75,15 @@ class DumpDescriptors:
             for pid, fd, _ in self._of.get(address, ())
             if (info := self._machine.fdinfo(pid, fd)) is not None
         ]
+
+    def devices(self) -> Iterator[tuple[int, OpenFile]]:
+        """Who has which character device open."""
+        files = self._machine.files
+        for address, found in self._of.items():
+            inode = files.inode(address)
+            if inode is not None and inode.kind == S_IFCHR:
+                for pid, _, file in found:
+                    yield pid, file
 
     def sockets(self) -> Sequence[int]:
         """The addresses of all sockets' inodes."""

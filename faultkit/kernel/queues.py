@@ -230,3 +230,19 @@ def recorded_blockers(sleeper: Sleeper, kind: QueueType) -> list[int]:
         if is_kernel_pointer(lock) and value & 7 in marks and lock not in found:
             found.append(lock)
     return found
+
+
+def own_wait_queues(sleeper: Sleeper) -> Iterator[int]:
+    """The wait_queue_heads on which the sleeper's entry, on its stack, is the only one: those of
+    objects that are made for one waiter each (a file lock, a FUSE request)."""
+    kernel = sleeper.kernel
+    links = need(kernel, "wait_queue_entry", "entry")
+    head_at = need(kernel, "wait_queue_head", "head")
+    for entry in sleeper.waiter_structs("wait_queue_entry", "private"):
+        node = entry + links
+        try:
+            head, previous = kernel.words(node, 2)
+            if head == previous != node and kernel.words(head, 2) == (node, node):
+                yield head - head_at
+        except ReadError:
+            continue
