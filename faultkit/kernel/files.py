@@ -113,9 +113,7 @@ class Files:
 
     def _read_table(self, files: int) -> Iterator[tuple[int, int]]:
         kernel = self.kernel
-        most, array = self._table.read(
-            kernel.u64(files + need(kernel, "files_struct", "fdt"))
-        )
+        most, array = self._table.read(kernel.u64(files + need(kernel, "files_struct", "fdt")))
         most = min(most, MOST_FDS)
         for start in range(0, most, 512):  # a page: the rest of a table may be missing
             words = kernel.words(array + 8 * start, min(512, most - start))

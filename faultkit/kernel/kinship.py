@@ -124,9 +124,7 @@ class Kinship:
         """The children of a process, or of one of its threads, in the order of their birth,
         zombies too."""
         tasks = [
-            task
-            for task in processes(self.system).get(pid, ())
-            if tid is None or task.tid == tid
+            task for task in processes(self.system).get(pid, ()) if tid is None or task.tid == tid
         ]
         found = []
         try:

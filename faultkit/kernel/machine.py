@@ -181,9 +181,7 @@ class DumpMachine(Machine):
         inode = self._inode(task.pid, fd)
         return inode is not None and inode.kind == S_IFIFO
 
-    def same_description(
-        self, pid: int, fd: int, other_pid: int, other_fd: int
-    ) -> Optional[bool]:
+    def same_description(self, pid: int, fd: int, other_pid: int, other_fd: int) -> Optional[bool]:
         one, other = self._open(pid, fd), self._open(other_pid, other_fd)
         return None if one is None or other is None else one.address == other.address
 
@@ -320,5 +318,3 @@ class DumpMachine(Machine):
             return not FIFO_OPEN.isdisjoint(self._sleeper(task).functions)
         except FaultkitError:
             return False
-
-

@@ -8,6 +8,8 @@ from faultkit.model import OUTSIDE, Lock, Wait
 from faultkit.places import is_lock_function
 from faultkit.target import FaultkitError
 
+MOST_TIMERS = 1000  # that end within the same moment
+
 
 def ends_by_timer(sleeper: Sleeper) -> bool:
     """Whether a timer that is pending will wake the task: one that lies on its own stack, as
@@ -31,7 +33,20 @@ def _has_timer(sleeper: Sleeper) -> bool:
     for at in sleeper.on_stack(wakes):
         entry = at - function_at + entry_at
         pprev = kernel.u64(entry + 8)
-        if pprev and kernel.u64(pprev) == entry:
+        if pprev and kernel.u64(pprev) == entry and not _is_circular(sleeper, entry):
+            return True
+    return False
+
+
+def _is_circular(sleeper: Sleeper, entry: int) -> bool:
+    """Whether the links lead back: then they are a list_head's, of the waiter struct that now lies
+    where a timer was; hlists, as timers are kept in, end."""
+    node = entry
+    for _ in range(MOST_TIMERS):
+        node = sleeper.kernel.u64(node)
+        if not node:
+            return False
+        if node == entry:
             return True
     return False
 

@@ -102,9 +102,7 @@ def _by_kernel(sleeper: Sleeper, wait: Wait) -> Wait:
                 continue
             owner = kernel.u64(state + need(kernel, "futex_pi_state", "owner"))
             mutex_at = need(kernel, "futex_pi_state", "pi_mutex")
-            owner_at = first_offset(
-                kernel, ("rt_mutex_base", "owner"), ("rt_mutex", "owner")
-            )
+            owner_at = first_offset(kernel, ("rt_mutex_base", "owner"), ("rt_mutex", "owner"))
             mutex_owner = kernel.u64(state + mutex_at + (owner_at or 0)) & ~PI_MUTEX_FLAGS
             if owner and owner == mutex_owner:
                 lock = Lock("pthread_mutex", wait.lock.address, key=wait.lock.key)

@@ -16,9 +16,9 @@ PRIORITY = 11
 
 QUEUE = QueueType("rw_semaphore", "rwsem_waiter", blockers=(2, 3))
 
-# The owner's low bits: RWSEM_READER_OWNED, RWSEM_NONSPINNABLE (since 5.3, 94a9717b3c40 and
-# 7d43f1ce9dd0); on 5.10 and newer nothing else.
-READER_OWNED, OWNER_FLAGS = 1, 3
+# The owner's low bits: RWSEM_READER_OWNED, and one for non-spinnable, which were two until
+# 617f3ef95177 ("locking/rwsem: Remove reader optimistic spinning", 5.11).
+READER_OWNED, OWNER_FLAGS = 1, 7
 
 # The count: one writer, waiters, handoff, five bits never used, and readers from bit 8 on.
 WRITER_LOCKED, RESERVED, READER_SHIFT, READ_FAIL = 1, 0xF8, 8, 1 << 63
@@ -115,7 +115,7 @@ def _impossible(count: int, owner: int) -> Optional[str]:
     readers = (count & ~READ_FAIL) >> READER_SHIFT
     if count & RESERVED or readers > MOST_READERS:
         return f"its count {count:#x} has bits that are never set"
-    if owner & ~OWNER_FLAGS and (not is_kernel_pointer(owner & ~OWNER_FLAGS) or owner & 4):
+    if owner & ~OWNER_FLAGS and not is_kernel_pointer(owner & ~OWNER_FLAGS):
         return f"its owner field {owner:#x} is no address of a task"
     return None
 
