@@ -7,6 +7,7 @@ from typing import Optional
 
 from crash_ext import backtrace
 from crash_ext.bridge import Bridge, BridgeError
+from crash_ext.dumpfile import Dump, look
 from crash_ext.types import Types
 from faultkit.kernel.target import Kernel, Symbol
 from faultkit.model import Frame, SourceLine, Task
@@ -33,6 +34,7 @@ class CrashKernel(Kernel):
         self._bounds: dict[int, Optional[tuple[int, int]]] = {}
         self._types = Types(bridge)
         self._per_cpu: dict[int, int] = {}
+        self._dump: Optional[Dump] = None
         self._tasks: Optional[list[Task]] = None
         self._registers: Optional[dict[int, dict[str, int]]] = None
         self.release = self._release()
@@ -83,7 +85,8 @@ class CrashKernel(Kernel):
         try:
             return self.bridge.read_physical(physical, size)
         except (BridgeError, OverflowError, ValueError):
-            raise UserPageError(address, size, LEFT_OUT) from None
+            reason = None if self.dump.user_pages else LEFT_OUT
+            raise UserPageError(address, size, reason) from None
 
     # Symbols and types
 
@@ -246,16 +249,20 @@ class CrashKernel(Kernel):
         match = re.match(r"[0-9a-f]+(?:\s+\S+){5}\s+(\S+)$", lines[1])
         return match[1] if match else None
 
+    @property
+    def dump(self) -> Dump:
+        """How much of memory the dump holds; all of it on a live system."""
+        if self._dump is None:
+            self._dump = Dump() if self.live else look(self.bridge)
+        return self._dump
+
     def limits(self) -> Sequence[str]:
         from crash_ext.limits import limits
 
         return limits(self)
 
 
-LEFT_OUT = (
-    "the dump leaves user pages out; "
-    "capture with a dump level that keeps them (makedumpfile -d 23 or less)"
-)
+LEFT_OUT = "the dump leaves user pages out; capture it with makedumpfile -d 23, which keeps them"
 SWAPPED_OUT = "the page was swapped out"
 
 
