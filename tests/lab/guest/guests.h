@@ -1,0 +1,2 @@
+/* Every userspace fault there is. */
+#define GUEST_FAULTS(F)

@@ -1,0 +1,202 @@
+"""Debian's kernels, each with its debug info, the modules the lab loads, and its headers."""
+
+import functools
+import lzma
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .debian import Apt
+from .store import LabError, lab_directory, once
+
+# What initramfs images hold, besides what these depend on; a kernel may have one built in.
+MODULES = ("qemu_fw_cfg", "fuse", "ext4", "brd", "crc32c_generic")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kernel: the suites it is taken from, and its version as far as it has to match.
+
+    `root` is the Debian release whose compiler builds modules for it; its crash reads the dumps.
+    """
+
+    suites: tuple[str, ...]
+    version: str
+    root: str = "trixie"
+
+
+SOURCES = {
+    "5.10": Source(("bullseye", "bullseye-security"), r"5\.10\."),
+    "6.1": Source(("bookworm", "bookworm-updates", "bookworm-security"), r"6\.1\."),
+    "6.12": Source(("trixie", "trixie-updates", "trixie-security"), r"6\.12\."),
+    "7": Source(("sid",), r"7\.", root="sid"),
+}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel in the lab's directory."""
+
+    name: str
+    directory: Path
+
+    @property
+    def abi(self) -> str:
+        return self.directory.name
+
+    @property
+    def root(self) -> str:
+        return SOURCES[self.name].root
+
+    @property
+    def vmlinux(self) -> Path:
+        """The kernel with its debug info."""
+        return self.directory / "vmlinux"
+
+    @property
+    def image(self) -> Path:
+        """The kernel that boots."""
+        return self.directory / "vmlinuz"
+
+    @property
+    def headers(self) -> Path:
+        """What modules are built against."""
+        return self.directory / "headers" / "usr" / "src" / f"linux-headers-{self.abi}"
+
+    @property
+    def debug(self) -> Path:
+        """Debug info of the modules, as NAME.ko.debug."""
+        return self.directory / "debug"
+
+    def modules(self, *names: str) -> list[Path]:
+        """The modules and what they depend on, in the order of loading; built-in ones left out."""
+        order: list[Path] = []
+        for name in names:
+            path = self.directory / "modules" / f"{name}.ko"
+            if path.exists():
+                order += self.modules(*depends(path)) + [path]
+        return list(dict.fromkeys(order))
+
+
+def depends(module: Path) -> list[str]:
+    """The modules that a module says it needs."""
+    found = re.search(rb"\0depends=([^\0]*)\0", module.read_bytes())
+    return found[1].decode().replace("-", "_").split(",") if found and found[1] else []
+
+
+def _version(abi: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", abi))
+
+
+@functools.cache
+def kernel(name: str) -> Kernel:
+    """The newest kernel of that name that can be had; fetched unless it is there.
+
+    Once fetched, it stays: delete its directory in lab/kernels to get a newer one.  LabError with
+    what was tried if none can be had.
+    """
+    if name not in SOURCES:
+        raise LabError(f"no kernel {name}; there are: {', '.join(SOURCES)}")
+    source = SOURCES[name]
+    base = lab_directory() / "kernels"
+    here = [path for path in base.glob("[0-9]*") if re.match(source.version, path.name)]
+    for path in sorted(here, key=lambda path: _version(path.name), reverse=True):
+        return Kernel(name, path)
+    apt = Apt(source.suites)
+    # The fourth part keeps out flavours such as cloud and rt.
+    pattern = rf"linux-image-{source.version}[0-9.]+(-[0-9]+|\+[a-z0-9.~+]+)-amd64-dbg"
+    abis = [found[len("linux-image-") : -len("-dbg")] for found in apt.names(pattern)]
+    problems: list[str] = []
+    for abi in sorted(abis, key=_version, reverse=True)[:4]:
+        try:
+            return Kernel(name, once(base / abi, functools.partial(_fetch, apt, abi)))
+        except LabError as error:  # old ABIs vanish from mirrors
+            problems.append(str(error))
+    raise LabError(
+        f"no {name} kernel can be had from {', '.join(source.suites)}: "
+        + ("; ".join(problems) or "the package lists name none")
+    )
+
+
+def _fetch(apt: Apt, abi: str, directory: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix=".debs.", dir=directory.parent) as name:
+        debs = Path(name)
+        image = f"linux-image-{abi}"
+        parts = [found for found in apt.depends(image) if re.match("linux-(binary|modules)-", found)]
+        _headers(apt, abi, debs, directory / "headers")
+        unpacked = debs / "image"
+        for package in [image, *parts]:
+            _unpack(apt.download(package, debs), unpacked)
+        shutil.move(_only(unpacked, "vmlinuz*"), directory / "vmlinuz")
+        wanted = _modules(unpacked, directory / "modules")
+        patterns = ["*/vmlinux*", *(f"*/{module}.ko*" for module in wanted)]
+        _unpack(apt.download(f"{image}-dbg", debs), debs / "debug", patterns)
+        shutil.move(_only(debs / "debug", "vmlinux*"), directory / "vmlinux")
+        (directory / "debug").mkdir()
+        for path in (debs / "debug").rglob("*.ko*"):
+            if path.is_file() and not path.is_symlink():
+                shutil.move(path, directory / "debug" / f"{_module_name(path)}.ko.debug")
+
+
+def _headers(apt: Apt, abi: str, debs: Path, directory: Path) -> None:
+    package = f"linux-headers-{abi}"
+    parts = [found for found in apt.depends(package) if re.match("linux-(headers|kbuild)-", found)]
+    for part in [package, *parts]:
+        _unpack(apt.download(part, debs), directory)
+    # The Makefile names the common headers' place in an installed system.
+    makefile = directory / "usr" / "src" / package / "Makefile"
+    common = re.search(r"/usr/src/([^/\s]+)/Makefile", makefile.read_text())
+    if common is None:
+        raise LabError(f"{package}: its Makefile names no common headers")
+    makefile.write_text(f"include $(dir $(lastword $(MAKEFILE_LIST)))../{common[1]}/Makefile\n")
+
+
+def _unpack(deb: Path, directory: Path, patterns: Iterable[str] = ()) -> None:
+    """Unpack a package, or the files in it that match, and delete it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tar = ["tar", "-x", "-C", str(directory)]
+    if patterns:
+        tar += ["--wildcards", "--no-anchored", *patterns]
+    with subprocess.Popen(
+        ["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE
+    ) as opened:
+        done = subprocess.run(tar, stdin=opened.stdout, capture_output=True, text=True)
+    missing = done.returncode and "Not found in archive" not in done.stderr
+    if missing or opened.returncode:
+        raise LabError(f"{deb.name} can't be unpacked: {done.stderr.strip()[-200:]}")
+    deb.unlink()
+
+
+def _only(directory: Path, pattern: str) -> Path:
+    found = [path for path in directory.rglob(pattern) if path.is_file() and not path.is_symlink()]
+    if len(found) != 1:
+        raise LabError(f"{len(found)} files {pattern} in the package, where one was expected")
+    return found[0]
+
+
+def _module_name(path: Path) -> str:
+    return path.name.split(".")[0].replace("-", "_")
+
+
+def _modules(unpacked: Path, directory: Path) -> list[str]:
+    """Put MODULES and what they need, uncompressed, into `directory`; their names."""
+    directory.mkdir()
+    paths = {_module_name(path): path for path in unpacked.rglob("*.ko*")}
+    names: list[str] = []
+
+    def take(wanted: Iterable[str]) -> Iterator[str]:
+        for name in wanted:
+            if name in paths and name not in names:
+                names.append(name)
+                data = paths[name].read_bytes()
+                if paths[name].suffix == ".xz":
+                    data = lzma.decompress(data)
+                (directory / f"{name}.ko").write_bytes(data)
+                yield paths[name].name.split(".")[0]
+                yield from take(depends(directory / f"{name}.ko"))
+
+    return list(take(MODULES))

@@ -1,0 +1,64 @@
+"""What the lab keeps between runs: directories made once, whole or not at all.
+
+Everything lies in `${FAULTKIT_CACHE:-~/.cache/faultkit}/lab`.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Callable
+
+
+class LabError(Exception):
+    """The lab can't do its part; the text says why, and what to do."""
+
+
+def lab_directory() -> Path:
+    """Where the lab keeps what it has made."""
+    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faultkit"
+    return Path(os.environ.get("FAULTKIT_CACHE") or fallback).absolute() / "lab"
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time has `path`, which need not exist; the others wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.parent / f".{path.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def once(path: Path, make: Callable[[Path], None]) -> Path:
+    """`path`, a directory that `make` fills unless it is there already.
+
+    It is made aside and renamed when it is whole; what `make` raises leaves nothing behind.
+    """
+    if path.is_dir():
+        return path
+    with locked(path):
+        if not path.is_dir():
+            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            try:
+                aside.chmod(0o755)
+                make(aside)
+                aside.rename(path)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+    return path
+
+
+def digest(parts: Iterable[object]) -> str:
+    """16 hex digits that stand for the parts: the text of paths' files, the `repr` of others."""
+    state = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            state.update(part.name.encode() + b"\0" + part.read_bytes())
+        else:
+            state.update(repr(part).encode())
+        state.update(b"\0")
+    return state.hexdigest()[:16]
