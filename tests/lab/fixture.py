@@ -93,6 +93,7 @@ def _initramfs(kernel: Kernel, directory: Path) -> None:
         shutil.copy(busybox, root / "bin" / "busybox")
         shutil.copy(directory / "guest", root / "bin" / "guest")
         subprocess.run(["strip", "--strip-debug", root / "bin" / "guest"], check=True)
+        _ext4_image(root / "ext4.image")
         modules = kernel.modules(*MODULES)
         for path in modules:
             shutil.copy(path, root / "modules")
@@ -107,3 +108,12 @@ def _initramfs(kernel: Kernel, directory: Path) -> None:
                 ["cpio", "--quiet", "-o", "-H", "newc", "--owner=0:0"],
                 cwd=root, input=files.encode(), stdout=image, check=True,
             )
+
+
+def _ext4_image(path: Path) -> None:
+    with open(path, "wb") as image:
+        image.truncate(4 << 20)
+    mkfs = shutil.which("mkfs.ext4", path="/usr/sbin:/sbin:/usr/bin")
+    if mkfs is None:
+        raise LabError("no mkfs.ext4 here; run: apt-get install e2fsprogs")
+    subprocess.run([mkfs, "-q", "-F", "-b", "1024", path], check=True)

@@ -33,6 +33,9 @@ struct task_struct *actor(const char *name, int (*body)(void *), void *argument)
 /* The same on one CPU. */
 struct task_struct *actor_on(unsigned int cpu, const char *name, int (*body)(void *), void *argument);
 
+/* Makes /dev/faultlab; 0, or an error. */
+int device_init(void);
+
 /* So many tasks that are not actors will say where they are, too: kworkers, or user tasks. */
 void expect_others(unsigned int count);
 

@@ -49,6 +49,8 @@
 	F(folio_lock)		\
 	F(buffer_lock)		\
 	F(folio_mutex)		\
+	/* device.c */		\
+	F(device_kthread)	\
 	/* quiet.c */		\
 	F(quiet_contention)	\
 	F(quiet_slow_holder)	\

@@ -250,5 +250,11 @@ static const struct kernel_param_ops start_ops = { .set = start_all };
 module_param_cb(start, &start_ops, NULL, 0200);
 MODULE_PARM_DESC(start, "faults to start, separated by commas");
 
+static int __init faultlab_init(void)
+{
+	return device_init();
+}
+
+module_init(faultlab_init);
 MODULE_DESCRIPTION("Faults for dumps");
 MODULE_LICENSE("GPL");
