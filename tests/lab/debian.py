@@ -34,7 +34,8 @@ def _run(command: Sequence[str], cwd: Optional[Path] = None) -> str:
 def sites() -> dict[str, str]:
     """This machine's mirrors: of the archive ("Debian") and of its security updates."""
     found: dict[str, str] = {}
-    lines = _run(["apt-get", "indextargets", "--format", "$(LABEL)\t$(SITE)", "Created-By: Packages"])
+    form = "$(LABEL)\t$(SITE)"
+    lines = _run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"])
     for line in lines.splitlines():
         label, site = line.split("\t")
         if label in ("Debian", "Debian-Security"):

@@ -1,4 +1,4 @@
-"""The faults, compiled for a kernel: the module faultlab, the program guest, and their initramfs."""
+"""The faults, compiled for a kernel: the module faultlab, the program guest, the initramfs."""
 
 import shutil
 import subprocess

@@ -126,7 +126,7 @@ def _fetch(apt: Apt, abi: str, directory: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".debs.", dir=directory.parent) as name:
         debs = Path(name)
         image = f"linux-image-{abi}"
-        parts = [found for found in apt.depends(image) if re.match("linux-(binary|modules)-", found)]
+        parts = [part for part in apt.depends(image) if re.match("linux-(binary|modules)-", part)]
         _headers(apt, abi, debs, directory / "headers")
         unpacked = debs / "image"
         for package in [image, *parts]:

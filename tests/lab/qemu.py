@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .store import LabError, lab_directory, locked
+from .store import LabError, attempt, lab_directory
 
 READY = "faultlab: ready"
 FAILED = ("faultlab: failed", "faultlab: not ready")
@@ -23,8 +23,12 @@ MACHINES = 2  # that run at a time
 @contextlib.contextmanager
 def _slot() -> Iterator[None]:
     """One of the places for a running machine."""
-    # A place is chosen by chance, not by looking for a free one: two locks, two queues.
-    with locked(lab_directory() / f"machine-{time.monotonic_ns() % MACHINES}"):
+    with contextlib.ExitStack() as stack:
+        while not any(
+            stack.enter_context(attempt(lab_directory() / f"machine-{number}"))
+            for number in range(MACHINES)
+        ):
+            time.sleep(0.2)
         yield
 
 
@@ -60,13 +64,14 @@ def dump(
     *,
     cpus: int,
     memory: int,
+    cpu: str = "",
     panics: bool = False,
     elf: bool = False,
 ) -> None:
     """Boot, wait until the guest is ready (or panicked), write `directory`/vmcore and console.
 
-    `memory` is in MiB.  `elf`: an ELF dump instead of kdump's format.  LabError with the end of
-    the console if the guest does not get there.
+    `memory` is in MiB; `cpu` is added to QEMU's -cpu.  `elf`: an ELF dump instead of kdump's
+    format.  LabError with the end of the console if the guest does not get there.
     """
     if shutil.which("qemu-system-x86_64") is None:
         raise LabError("no qemu-system-x86_64 here; run: apt-get install qemu-system-x86")
@@ -77,7 +82,7 @@ def dump(
         command = [
             "qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot",
             "-m", str(memory), "-smp", str(cpus), "-accel", "tcg,thread=multi",
-            "-cpu", "max,la57=off", "-device", "vmcoreinfo",
+            "-cpu", ",".join(["max", "la57=off", cpu]).strip(","), "-device", "vmcoreinfo",
             "-kernel", str(kernel), "-initrd", str(initramfs),
             "-append", f"console=ttyS0 loglevel=5 {append}",
             "-serial", f"file:{console}", "-qmp", f"unix:{control},server=on,wait=off",

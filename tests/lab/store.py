@@ -33,6 +33,19 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def attempt(path: Path) -> Iterator[bool]:
+    """Whether nobody else had `path` locked; then it is ours meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.parent / f".{path.name}.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 def once(path: Path, make: Callable[[Path], None]) -> Path:
     """`path`, a directory that `make` fills unless it is there already.
 

@@ -1,0 +1,124 @@
+"""Dumps: made once for a kernel, a fixture and a boot, and kept."""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import qemu
+from .filtering import filtered, truncated
+from .fixture import Fixture, fixture
+from .kernels import Kernel, kernel
+from .scenarios.boots import BOOTS, find
+from .scenarios.model import Boot, Fault
+from .store import LabError, digest, lab_directory, once
+
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Dump:
+    """A dump, and what it is read with."""
+
+    boot: Boot
+    fixture: Fixture
+    directory: Path
+
+    @property
+    def kernel(self) -> Kernel:
+        return self.fixture.kernel
+
+    @property
+    def vmlinux(self) -> Path:
+        return self.kernel.vmlinux
+
+    @property
+    def vmcore(self) -> Path:
+        return self.directory / "vmcore"
+
+    @property
+    def module(self) -> Path:
+        """faultlab.ko, for crash's `mod -s faultlab FILE`."""
+        return self.fixture.module
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        return self.boot.on(self.kernel.name)
+
+    @property
+    def console(self) -> str:
+        """What the guest printed."""
+        return (self.directory / "console").read_text(errors="replace")
+
+    @property
+    def crash(self) -> list[str]:
+        """The command line of a crash that can open it, but for options and commands."""
+        options = ["--no_modules"] if self.kernel.name.startswith("7") else []
+        run = HERE.parent / "roots" / "run"
+        return [str(run), self.kernel.root, "crash", *options, str(self.vmlinux), str(self.vmcore)]
+
+
+def dump(name: str, kernel_name: str = "6.1") -> Dump:
+    """The dump of a boot, or of a fault alone, made unless it is there; LabError."""
+    try:
+        boot = find(name)
+    except KeyError:
+        raise LabError(f"no boot or fault {name!r}; there are: {', '.join(BOOTS)}") from None
+    if not boot.on(kernel_name):
+        raise LabError(f"{name} can't be played on {kernel_name}")
+    made = fixture(kernel(kernel_name))
+    code = [HERE / "qemu.py", HERE / "filtering.py"]
+    how = (boot.command_line(kernel_name), boot.cpus, boot.memory, boot.cpu, boot.panics, boot.form)
+    key = digest([made.directory.name, how, *code])
+    path = lab_directory() / "dumps" / f"{name}-{made.kernel.abi}-{key}"
+    return Dump(boot, made, once(path, lambda aside: _make(boot, made, aside)))
+
+
+def _make(boot: Boot, made: Fixture, directory: Path) -> None:
+    qemu.dump(
+        made.kernel.image,
+        made.initramfs,
+        boot.command_line(made.kernel.name),
+        directory,
+        cpus=boot.cpus,
+        memory=boot.memory,
+        cpu=boot.cpu,
+        panics=boot.panics,
+        elf=boot.form != "whole",
+    )
+    vmcore = directory / "vmcore"
+    vmcore.chmod(0o644)
+    if boot.form != "whole":
+        filtered(vmcore)
+    if boot.form == "truncated":
+        _truncate(Dump(boot, made, directory))
+
+
+def _truncate(whole: Dump) -> None:
+    """Cut off so much that crash only just opens it: page tables and the like lie at the end."""
+    full = whole.directory / "full"
+    whole.vmcore.rename(full)
+    for kept in (0.97, 0.98, 0.99, 0.995, 0.998):
+        shutil.copy(full, whole.vmcore)
+        truncated(whole.vmcore, kept)
+        if "[kthreadd]" in run_crash(whole, "ps"):
+            full.unlink()
+            return
+    raise LabError("crash opens no part of the dump")
+
+
+def run_crash(made: Dump, *commands: str, seconds: int = 300) -> str:
+    """What crash prints for these commands, the module's debug info loaded."""
+    lines = [f"mod -s faultlab {made.module}", *commands, "q"]
+    done = subprocess.run(
+        [*made.crash, "-s", "--no_scroll"],
+        input="\n".join(lines) + "\n",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=seconds,
+    )
+    return done.stdout
+
+

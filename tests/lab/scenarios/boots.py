@@ -1,0 +1,69 @@
+"""Which faults share a machine."""
+
+from dataclasses import replace
+
+from . import sleeping, spinning, users
+from .model import Boot, Expect, Fault, cycle
+
+_SPIN = "isolcpus=1-5"
+# Without it a kernel that sees a hypervisor does not queue for spinlocks.
+_REAL = "hypervisor=off"
+
+_CROWDED = Fault(
+    "mutex_victims",
+    ("vx-*", "vic-*"),
+    (cycle(("vx-a", "vx-b"), "kmutex", "kmutex", victims=48, confidence="proven"),),
+    kernel=("mutex_victims",),
+)
+# What a filtered dump still shows; the C library's locks are in user pages, which are gone.
+_FILTERED = (
+    *sleeping.MUTEX,
+    *(fault for fault in users.FILES if fault.name in ("flock_abba", "ofd_abba")),
+    *(
+        replace(fault, unsure=True, notes="its word is in a user page")
+        for fault in users.FUTEXES
+        if fault.name in ("user_mutex", "user_mutex_shared")
+    ),
+)
+# Of an incomplete dump nothing can be demanded, but that no cycle is made up.
+_TRUNCATED = tuple(
+    replace(fault, unsure=True, allowed=(*fault.allowed, Expect("chain")))
+    for fault in sleeping.MUTEX
+)
+
+BOOTS = {
+    boot.name: boot
+    for boot in (
+        Boot("sleeping", sleeping.ALL),
+        Boot("users", users.ALL),
+        Boot("quiet", sleeping.QUIET),
+        Boot("spin-crossed", spinning.CROSSED, cpus=6, cpu=_REAL, append=_SPIN),
+        Boot("spin-others", spinning.OTHERS, cpus=6, cpu=_REAL, append=_SPIN),
+        Boot("spin-queued", spinning.QUEUED, cpus=6, cpu=_REAL, append=_SPIN),
+        Boot("spin-crossed-virtual", spinning.CROSSED, cpus=6, append=_SPIN),
+        Boot("spin-others-virtual", spinning.OTHERS, cpus=6, append=_SPIN),
+        Boot(
+            "spin-panic",
+            spinning.CROSSED[1:],
+            cpus=6,
+            cpu=_REAL,
+            append=f"{_SPIN} softlockup_panic=1 watchdog_thresh=3",
+            panics=True,
+        ),
+        Boot("crowd-1000", (_CROWDED,), memory=512, count=48, crowd=850),
+        Boot("crowd-4000", (_CROWDED,), memory=1024, count=48, crowd=3850),
+        Boot("filtered", _FILTERED, append="nokaslr", form="filtered"),
+        Boot("truncated", _TRUNCATED, append="nokaslr", form="truncated"),
+    )
+}
+
+
+def find(name: str) -> Boot:
+    """The boot of that name, or one for the fault of that name alone; KeyError."""
+    if name in BOOTS:
+        return BOOTS[name]
+    for boot in BOOTS.values():
+        for fault in boot.faults:
+            if fault.name == name:
+                return replace(boot, name=name, faults=(fault,))
+    raise KeyError(name)
