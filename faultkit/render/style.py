@@ -1,11 +1,25 @@
 """Colour and tables, by pygments and tabulate; without them the same text, plainer."""
 
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Optional
 
 GAP = "  "  # between columns
 FEW = 8  # rows that need no tabulate, whose import takes longer than the diagnosis of a process
+
+
+def how_to_install(package: str) -> str:
+    """The command that installs a package for this Python: pip's, or the distribution's where
+    that keeps pip out (PEP 668)."""
+    import sysconfig
+
+    mark = os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
+    if not os.path.exists(mark):
+        return f"python3 -m pip install {package}"
+    if os.path.exists("/etc/debian_version"):
+        return f"apt-get install python3-{package}"
+    return f"install your distribution's python3-{package}"
 
 
 class Style:

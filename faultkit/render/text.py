@@ -9,7 +9,7 @@ from typing import Optional
 from faultkit.model import Finding, Frame, Lock, Report, Task, Wait
 from faultkit.places import Place, waiting_call
 from faultkit.render.escape import clean
-from faultkit.render.style import Style, printed_length
+from faultkit.render.style import Style, how_to_install, printed_length
 
 MOST_VICTIMS = 12  # named in the text; JSON has them all
 MOST_MEMBERS = 64
@@ -55,7 +55,7 @@ class _Text:
         for limit in report.limits:
             self._wrapped("LIMIT: ", clean(limit, 2000))
         for package in self._style.missing:
-            self._line(f"PLAIN: {package} is not installed; python3 -m pip install {package}")
+            self._line(f"PLAIN: {package} is not installed; {how_to_install(package)}")
         self._wrapped("SUMMARY: ", clean(report.summary, 2000))
         return "\n".join(self._lines) + "\n"
 
