@@ -31,6 +31,7 @@ _KERNEL_FUNCTIONS = (
     r"percpu_(down_\w+|rwsem_\w+)|(do_)?wait_for_comm?on|wait_for_completion\w*|"
     r"(raw_)?(spin|read|write)_lock\w*|(native_|pv_)?queued_\w+lock\w*)(\.\w+)*$"
 )
+_SPINS = re.compile(r"_*(native_|pv_)?queued_(spin|read|write)_lock_slowpath")
 
 
 class Place(NamedTuple):
@@ -61,8 +62,10 @@ def waiting_call(frames: Sequence[Frame]) -> Optional[Place]:
 
 
 def _waiting_kernel_call(frames: Sequence[Frame]) -> Place:
-    """The innermost place outside of the scheduler and the locks' own code."""
-    for frame in frames:
+    """The innermost place outside of the scheduler and the locks' own code; what interrupts a CPU
+    that spins for a lock is not it."""
+    spins = [frame.index for frame in frames if _SPINS.match(frame.symbol or "")]
+    for frame in frames[spins[0] :] if spins else frames:
         lines = [source for source in frame.inlines if source.file and source.line]
         for source in lines:
             if not re.search(_KERNEL_SOURCES, source.file or "") and not is_lock_function(

@@ -39,8 +39,9 @@ Operand = Union[str, int, Memory]  # a register's 64-bit name, an immediate, or 
 class Instruction(NamedTuple):
     """One decoded instruction.
 
-    `kind` is call, jmp, jcc, ret, lea, mov, push, pop, leave, add, sub, and, xor, cmpxchg, xchg,
-    xadd, syscall, nop, trap or other.  `width` is the operand size in bytes.  `writes` has bit n
+    `kind` is call, jmp, jcc, ret, lea, mov, push, pop, leave, add, sub, and, xor, cmp, test,
+    cmpxchg, xchg, xadd, syscall, nop, trap or other.  `width` is the operand size in bytes.
+    `writes` has bit n
     set when REGISTERS[n] may be written (a call's callee is not counted).  `target` is the
     address of a direct call or jump; an indirect one has its operand in `source`.
     """
@@ -88,7 +89,7 @@ _0F_IMM8 = _set(0x0F, range(0x70, 0x74), 0xA4, 0xAC, 0xBA, 0xC2, 0xC4, 0xC5, 0xC
 _VECTOR = _set(range(0x10, 0x18), range(0x28, 0x2C), 0x2E, 0x2F, range(0x51, 0x78), 0x7C, 0x7D,
                0x7F, 0xC2, 0xC4, 0xC6, range(0xD0, 0xD7), range(0xD8, 0x100))  # fmt: skip
 
-_ALU = ("add", "other", "other", "other", "and", "sub", "xor", "compare")
+_ALU = ("add", "other", "other", "other", "and", "sub", "xor", "cmp")
 _SEGMENTS = {0x64: "fs", 0x65: "gs"}
 
 
@@ -349,9 +350,7 @@ def _meaning(
             else (reg, operand, 1 << register) if form < 4
             else ("rax", immediate, RAX)
         )  # fmt: skip
-        if kind == "compare":
-            kind, writes = "other", 0
-        return make(kind, destination, source, writes)
+        return make(kind, destination, source, 0 if kind == "cmp" else writes)
     if 0x50 <= opcode <= 0x57:
         return make("push", None, REGISTERS[low], RSP)
     if 0x58 <= opcode <= 0x5F:
@@ -364,9 +363,9 @@ def _meaning(
         return make("jcc", target=end + immediate)
     if opcode in (0x80, 0x81, 0x83):
         kind = _ALU[register & 7]
-        if kind == "compare":
-            return make("other", operand, immediate)
-        return make(kind, operand, immediate, direct)
+        return make(kind, operand, immediate, 0 if kind == "cmp" else direct)
+    if opcode in (0x84, 0x85):
+        return make("test", operand, reg)
     if opcode in (0x86, 0x87):
         return make("xchg", operand, reg, 1 << register | direct)
     if opcode in (0x88, 0x89):
@@ -421,7 +420,11 @@ def _meaning(
         return make("jmp", target=end + immediate & 0xFFFFFFFFFFFFFFFF)
     if opcode in (0xF6, 0xF7):
         operation = register & 7
-        writes = 0 if operation < 2 else direct if operation < 4 else RAX | RDX
+        if operation < 2:
+            if opcode == 0xF6:
+                width = 1
+            return make("test", operand, immediate)
+        writes = direct if operation < 4 else RAX | RDX
         if opcode == 0xF6 and operation in (2, 3) and mod == 3:
             writes = 1 << _byte_register(base, rex)
         return make("other", operand, None, writes)

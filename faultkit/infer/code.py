@@ -47,7 +47,13 @@ class Inlined(NamedTuple):
 
 
 class Code:
-    """The code of one process, decoded once."""
+    """The code of one process, decoded once.
+
+    `pairs_locks` tells that a function which takes locks gives back its own, where it can't be
+    told which.
+    """
+
+    pairs_locks = False
 
     def __init__(self, process: Process) -> None:
         self.process = process

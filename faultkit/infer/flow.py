@@ -5,11 +5,13 @@ is not taken (what the loop changes is unknown from its start on).  That is an a
 enough for an inference with evidence; it is never called proof.
 """
 
-from typing import NamedTuple, Optional
+from collections.abc import Mapping
+from typing import Optional
 
 from faultkit.code.x86 import REGISTERS, Instruction, Memory
 from faultkit.infer.blocks import Block, Changes, Graph
 from faultkit.infer.code import MAX_DEPTH, Code, Function
+from faultkit.infer.conditions import compared, is_taken
 from faultkit.infer.functions import (
     ACQUIRE,
     EVENT,
@@ -22,8 +24,8 @@ from faultkit.infer.functions import (
     Role,
     plain_name,
 )
+from faultkit.infer.path import OPAQUE, Event, Path, Summary
 from faultkit.infer.values import (
-    State,
     Unknown,
     Value,
     in_frame,
@@ -37,123 +39,13 @@ LOCK_UN = 8  # include/uapi/asm-generic/fcntl.h
 F_SETLKS = frozenset((6, 7, 37, 38))  # F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW
 
 
-class Held(NamedTuple):
-    """A lock that a path took by calling `function` at `site`.  `sure` if every way here took
-    it; `released` are later releases of what may or may not be the same lock; `insisted` if an
-    attempt was followed by a call that waits, as in a fast path with its slow path."""
-
-    sure: bool
-    site: int
-    function: str
-    released: tuple[Value, ...] = ()
-    insisted: bool = False
-
-
-class Event(NamedTuple):
-    """A call that ends somebody's wait: a post, a signal, an arrival."""
-
-    site: int
-    lock: Value
-    function: str
-
-
-class Summary(NamedTuple):
-    """What calling a function amounts to, in terms of its arguments."""
-
-    held: tuple[tuple[Value, Held], ...] = ()
-    released: tuple[Value, ...] = ()
-    events: tuple[Event, ...] = ()
-    stores: tuple[tuple[Value, Value, int], ...] = ()
-    returns: Optional[Value] = None
-    opaque: bool = False
-
-
-OPAQUE = Summary(opaque=True)
-
-
-class Path(State):
-    """A state, and the locks that the way to it took and gave back."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held: dict[Value, Held] = {}
-        self.released: tuple[Value, ...] = ()
-        self.given_back: frozenset[Value] = frozenset()  # taken here, and released here
-        self.tried: Optional[Value] = None  # by the last call, whose result is to be tested
-        self.tried_nonzero = False  # that result is not zero if it succeeded
-        self.failed: frozenset[Value] = frozenset()  # locks that an attempt here did not get
-
-    def copy(self) -> "Path":
-        """An independent copy."""
-        other = Path.__new__(Path)
-        other.copy_values(self)
-        other.held = dict(self.held)
-        other.released = self.released
-        other.tried = self.tried
-        other.tried_nonzero = self.tried_nonzero
-        other.failed = self.failed
-        other.given_back = self.given_back
-        return other
-
-    def merge(self, other: "Path", address: int) -> None:
-        """This path joined by `other` at `address`."""
-        self.merge_values(other, address)
-        merged = {}
-        for lock in {**self.held, **other.held}:
-            mine, theirs = self.held.get(lock), other.held.get(lock)
-            either = mine or theirs
-            assert either is not None
-            sure = mine is not None and theirs is not None and (
-                (mine.sure and theirs.sure)
-                or (mine.sure and mine.insisted)
-                or (theirs.sure and theirs.insisted)
-            )
-            released = (mine.released if mine else ()) + (theirs.released if theirs else ())
-            merged[lock] = either._replace(sure=sure, released=tuple(dict.fromkeys(released)))
-        self.held = merged
-        self.released = tuple(dict.fromkeys(self.released + other.released))
-        self.tried = None
-        self.failed |= other.failed
-        self.given_back |= other.given_back
-
-    def doubt(self) -> None:
-        """Nothing that was taken is sure any more."""
-        self.held = {lock: held._replace(sure=False) for lock, held in self.held.items()}
-
-    def doubt_arguments(self) -> None:
-        """A function that nobody can look into gets what is in the argument registers."""
-        for name in ("rdi", "rsi", "rdx", "rcx", "r8", "r9"):
-            held = self.held.get(self.registers[name])
-            if held is not None:
-                self.held[self.registers[name]] = held._replace(sure=False)
-
-    def acquire(self, lock: Value, site: int, function: str, sure: bool = True) -> None:
-        """A call took `lock`."""
-        before = self.held.get(lock)
-        if before is not None and before.sure:
-            return
-        insisted = sure and before is not None
-        self.held[lock] = Held(sure, site, function, insisted=insisted)
-
-    def release(self, lock: Optional[Value]) -> None:
-        """A call gave `lock` back; None if it can't be told which."""
-        if lock is None:
-            self.doubt()
-            return
-        if self.held.pop(lock, None) is None:
-            self.released = tuple(dict.fromkeys((*self.released, lock)))
-        else:
-            self.given_back |= {lock}
-        for other, held in self.held.items():
-            if len(held.released) < 32:
-                self.held[other] = held._replace(released=(*held.released, lock))
-
-
 class Walk:
-    """What following one function gave."""
+    """What following one function gave; `narrow` says that only the ways which known registers
+    allow were followed."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, narrow: bool = False) -> None:
         self.graph = graph
+        self.narrow = narrow
         self.at_stop: Optional[Path] = None
         self.site = 0  # of the instruction where it is stopped
         self.live: Optional[Instruction] = None  # the call or system call that it is stopped in
@@ -161,6 +53,7 @@ class Walk:
         self.events: list[Event] = []
         self.takes: list[tuple[int, Value]] = []  # (site, lock) of acquisitions
         self.atomics: list[Value] = []
+        self.took = False  # locks, itself or in functions that it calls
         self.names: set[str] = set()  # of the functions called
         self.opaque: list[int] = []  # sites of calls to nobody knows what
 
@@ -194,14 +87,25 @@ class Tracer:
                 self._walks[start, stop] = walk
         return walk
 
-    def walk(self, function: Function, stop: Optional[int] = None, depth: int = 0) -> Walk:
-        """Follow `function`; `stop` is a pc in it, or the return address of the live call."""
-        walk = Walk(Graph(function))
+    def walk(
+        self,
+        function: Function,
+        stop: Optional[int] = None,
+        depth: int = 0,
+        entry: Optional[Mapping[str, int]] = None,
+    ) -> Walk:
+        """Follow `function`; `stop` is a pc in it, or the return address of the live call.  With
+        `entry`, the registers that are known on entry, only the ways that these allow."""
+        walk = Walk(Graph(function), entry is not None)
         arriving: dict[int, Path] = {}
         for block in walk.graph.ordered:
             path = arriving.pop(block.start, None)
             if path is None:
+                if block.position and walk.narrow:
+                    continue  # no way leads here
                 path = Path()
+                for name, known in (entry or {}).items():
+                    path.registers[name] = number(known)
                 if block.position:
                     path.registers = {name: unknown(block.start, name) for name in REGISTERS}
             if block.loop is not None:
@@ -216,6 +120,8 @@ class Tracer:
             last = block.body[-1]
             for target in block.follows:
                 # jumps to a known target have delivered their state already
+                if path.ended:
+                    break
                 if target.start == last.end or (last.kind == "jmp" and last.target is None):
                     _arrive(arriving, target, path, block)
         return walk
@@ -236,10 +142,12 @@ class Tracer:
         if kind == "call":
             self._call(instruction, path, walk, depth)
         elif kind == "jcc":
+            certain = self._certain(instruction, path) if walk.narrow else None
             taken = path.copy()
             self._branch(instruction, path, taken)
-            if inside and instruction.target != instruction.end:
+            if inside and instruction.target != instruction.end and certain is not False:
                 _jump(arriving, graph, instruction, taken)
+                path.ended = certain is True
         elif kind == "jmp":
             if inside:
                 if instruction.target != instruction.end:
@@ -255,7 +163,28 @@ class Tracer:
             inline = self.code.inline_role(instruction, path, self.family)
             if inline is not None:
                 self._apply(inline.role, inline.lock, instruction.address, inline.name, path, walk)
+            if kind in ("cmp", "test"):
+                left = path.value(instruction.destination, instruction.width)
+                path.flags = compared(
+                    instruction, left, path.value(instruction.source, instruction.width)
+                )
+            elif kind not in ("mov", "lea", "push", "pop", "nop", "leave"):
+                path.flags = None
             path.step(instruction)
+
+    def _certain(self, instruction: Instruction, path: Path) -> Optional[bool]:
+        """Whether a conditional jump is taken for sure, or for sure not."""
+        if path.flags is None:
+            return None
+        condition = self._condition(instruction)
+        return None if condition is None else is_taken(path.flags, condition)
+
+    def _condition(self, instruction: Instruction) -> Optional[int]:
+        """The condition of a jump, None for those that depend on rcx."""
+        code = self.code.process.read(instruction.address, min(instruction.size, 2))
+        if code[0] == 0x0F:
+            return code[1] & 15
+        return code[0] & 15 if code[0] & 0xF0 == 0x70 else None
 
     def _branch(self, instruction: Instruction, falling: Path, taken: Path) -> None:
         """The branch after an attempt tells which way succeeded, as a rule zero (je)."""
@@ -263,8 +192,7 @@ class Tracer:
         falling.tried = taken.tried = None
         if lock is None or lock not in falling.held:
             return
-        code = self.code.process.read(instruction.address, min(instruction.size, 2))
-        condition = code[1] & 15 if code[0] == 0x0F else code[0] & 15
+        condition = self._condition(instruction)
         if condition not in (4, 5):
             return
         zero, other = (taken, falling) if condition == 4 else (falling, taken)
@@ -316,6 +244,7 @@ class Tracer:
         if name is not None and len(walk.names) < 256:
             walk.names.add(name)
         path.tried = None
+        path.flags = None
         role = self.role(instruction, depth)
         site = instruction.address
         if role is None and self.family == RUST and path.registers["rdi"] in path.failed:
@@ -345,8 +274,11 @@ class Tracer:
         if summary.returns is not None:
             returns = substitute(summary.returns, path)
         label = name or (f"the function at {target:#x}" if target else "a function")
+        walk.took = walk.took or summary.took
         for value in summary.released:
             there = substitute(value, path)
+            if there is None and (summary.took and self.code.pairs_locks):
+                continue
             if there is not None or self.family != RUST or _passes_held(path):
                 path.release(there)
         for event in summary.events:
@@ -368,6 +300,7 @@ class Tracer:
     ) -> None:
         if role.what in (ACQUIRE, TRY):
             walk.takes.append((site, lock))
+            walk.took = True
         if role.what == ACQUIRE:
             path.acquire(lock, site, label)
         elif role.what == TRY:
@@ -439,14 +372,19 @@ def _summarise(walk: Walk) -> Summary:
     path = walk.at_return
     events = tuple(walk.events[:16])
     if path is None:
-        return Summary(events=events)
+        return Summary(events=events, took=walk.took)
     stores = tuple(
         (address, value, width)
         for address, (value, width) in path.memory.items()
         if not in_frame(address)
     )
     return Summary(
-        tuple(path.held.items()), path.released, events, stores[:16], path.registers["rax"]
+        tuple(path.held.items()),
+        path.released,
+        events,
+        stores[:16],
+        path.registers["rax"],
+        took=walk.took,
     )
 
 

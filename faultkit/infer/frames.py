@@ -9,7 +9,8 @@ from typing import Callable, NamedTuple, Optional
 
 from faultkit.code.x86 import Instruction
 from faultkit.infer.code import Code
-from faultkit.infer.flow import Event, Held, Path, Tracer, Walk
+from faultkit.infer.flow import Tracer, Walk
+from faultkit.infer.path import Event, Held, Path
 from faultkit.infer.values import (
     CFA,
     MASK,
@@ -44,6 +45,8 @@ class LiveFrame:
         self.frame = frame
         self.walk = walk
         self.at = at
+        self.caller = caller
+        self.arguments = dict(arguments)
         self.entry = arguments
         self._resolving: set[Unknown] = set()
         if caller is not None and caller.registers:
@@ -130,6 +133,20 @@ class LiveFrame:
                 continue
             doubtful = any(there is None or _from_slot(value) for value, there in released)
             yield address, held._replace(sure=held.sure and not doubtful)
+
+    def narrowed(self, tracer: Tracer) -> "LiveFrame":
+        """The same frame by those ways through its code only that its arguments allow; itself
+        where these are not known, or contradict where it stands."""
+        start = self.frame.function_start
+        if not self.arguments or start is None:
+            return self
+        function = tracer.code.function(start, self.frame.address)
+        walk = tracer.walk(function, self.frame.address, entry=self.arguments)
+        if walk.at_stop is None:
+            return self
+        return LiveFrame(
+            self.process, self.frame, walk, walk.at_stop, self.caller, dict(self.arguments)
+        )
 
     def later(self) -> Iterator[tuple[Optional[int], Event]]:
         """The events in this frame's code that are still to come; without those on a lock that it

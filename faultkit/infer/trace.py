@@ -10,6 +10,7 @@ from faultkit.infer.flow import LOCKED, Tracer
 from faultkit.infer.frames import LiveFrame, call_sites, live_frames
 from faultkit.infer.functions import ACQUIRE, MUTEX, RUST, TRY, WAIT, Role, role_of
 from faultkit.infer.lock import Target
+from faultkit.infer.path import Held
 from faultkit.model import Frame, Task, Wait
 from faultkit.target import FaultkitError, Process, ReadError
 from faultkit.world import World
@@ -125,9 +126,7 @@ class Trace:
                 taken = []
             if any(live.resolve(lock) in target.addresses for lock in live.at.given_back):
                 gave_back = True
-            for address, held in live.held():
-                if address is None or address not in target.addresses:
-                    continue
+            for held in self._held(live, target):
                 verb = "does a" if held.function == LOCKED else "calls"
                 sure = "no release between" if held.sure else "though maybe not on every path"
                 taken.append(
@@ -144,6 +143,15 @@ class Trace:
             if self._enters_lock_function(live):
                 break  # what lies inside is the lock's own code
         return taken, gave_back
+
+    def _held(self, live: LiveFrame, target: Target) -> list[Held]:
+        """How the frame's code took the lock; where that depends on its arguments, and these are
+        known, by the ways that they allow."""
+        held = [how for address, how in live.held() if address in target.addresses]
+        if all(how.sure for how in held):
+            return held
+        narrowed = live.narrowed(self.tracer)
+        return [how for address, how in narrowed.held() if address in target.addresses]
 
     def holding(self, target: Target) -> list[Holding]:
         """The lock's acquisitions by the frames' code that nothing gave back since."""

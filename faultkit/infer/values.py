@@ -203,7 +203,7 @@ class State:
             self._assign(destination, result, width, where)
             return
         for operand in (destination, source) if kind == "xchg" else (destination,):
-            if isinstance(operand, Memory) and kind not in ("lea", "nop", "jmp"):
+            if isinstance(operand, Memory) and kind not in ("lea", "nop", "jmp", "cmp", "test"):
                 self.store(self.address(operand), unknown(where, "memory"), width)
         if instruction.writes:
             for index, name in enumerate(REGISTERS):

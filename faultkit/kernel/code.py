@@ -28,6 +28,8 @@ _RIP_RELATIVE = frozenset(bytes((register << 3 | 5,)) for register in range(8)) 
 class KernelCode(Code):
     """The code of a kernel and its modules, decoded once."""
 
+    pairs_locks = True  # most of its functions have short critical sections of their own
+
     def __init__(self, space: KernelSpace) -> None:
         super().__init__(space)
         self.space = space

@@ -51,8 +51,11 @@ def _frames(system: System, task: Task) -> tuple[Frame, ...]:
             registers = dict(frame.registers or stopped or {})
         bounds = system.kernel.function_bounds(frame.address - (number > 0 and stopped is None))
         start = bounds[0] if bounds is not None else None
+        # what a function that does not return goes back to may lie in the next one
+        symbol = system.symbol_at(start) if start is not None else None
         result.append(
             frame._replace(
+                symbol=symbol.name if symbol is not None else frame.symbol,
                 function_start=start,
                 registers={name: value for name, value in registers.items() if name != "rsp"},
             )

@@ -16,6 +16,7 @@ from faultkit.infer.holders import Case, Findings, conclude, judge_by_code, on_s
 from faultkit.infer.lock import Target
 from faultkit.infer.trace import Trace
 from faultkit.kernel.code import KernelCode
+from faultkit.kernel.details import name_address
 from faultkit.kernel.functions import FAMILIES
 from faultkit.kernel.snapshot import KernelSnapshot
 from faultkit.kernel.space import KernelSpace
@@ -23,6 +24,7 @@ from faultkit.kernel.system import System
 from faultkit.model import EVENT, HELD, Frame, Task, Wait
 from faultkit.target import FaultkitError
 
+SPINNING = frozenset(("spinlock", "rwlock_t"))  # kinds that a task may not sleep with
 MOST_LOCKS = 64  # that are looked into
 MOST_CANDIDATES = 64  # that are unwound for one lock
 MOST_ASKED = 20_000  # whose stacks are searched for functions
@@ -46,7 +48,9 @@ def fill_holders(snapshot: KernelSnapshot) -> None:
                 f"the holders of {len(groups) - MOST_LOCKS} more locks were not looked for"
             )
             return
-        resolved = search.resolve(group[0], {wait.task for wait in group})
+        first = group[0]
+        resolved = search.resolve(first, {wait.task for wait in group})
+        signs = resolved.evidence[len(first.evidence) :]
         for wait in group:
             snapshot.waits[wait.task] = wait.but(
                 holders=resolved.holders,
@@ -55,13 +59,34 @@ def fill_holders(snapshot: KernelSnapshot) -> None:
                 others=resolved.others,
                 suspects=resolved.suspects,
                 confidence=resolved.confidence if resolved.holders else wait.confidence,
-                evidence=resolved.evidence if resolved.holders else wait.evidence,
+                evidence=wait.evidence + signs,
                 missing=resolved.missing,
             )
+        if resolved.holders and first.lock.kind in SPINNING:
+            _tell_of_owners(snapshot, resolved, len(group))
     if search.code.exhausted:
         snapshot.system.limit(
             "the code of the tasks that may hold locks was too much to be read to its end"
         )
+
+
+def _tell_of_owners(snapshot: KernelSnapshot, wait: Wait, waiters: int) -> None:
+    """What those do who hold a lock that CPUs spin for: sleeping is wrong in itself; running may
+    be all right."""
+    system = snapshot.system
+    address = wait.lock.address or 0
+    name = name_address(system, address) or hex(address)
+    for holder in wait.holders[:4]:
+        of = snapshot.waits.get(holder)
+        if of is not None and holder in snapshot.sleepers:
+            text = f"it sleeps while it holds the {wait.lock.kind} {name}, which nothing may do"
+            snapshot.waits[holder] = of.but(evidence=(*of.evidence, text))
+        elif of is None:
+            spin = "CPU spins" if waiters == 1 else "CPUs spin"
+            system.note(
+                f"{waiters} {spin} for {wait.lock.kind} {name}, which task {holder.tid} on CPU "
+                f"{holder.cpu} holds, and runs: if it does not get on, its stack tells why"
+            )
 
 
 def _is_open(wait: Wait) -> bool:

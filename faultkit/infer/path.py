@@ -1,0 +1,127 @@
+"""What one way through a function's code knows: values, and locks taken and given back."""
+
+from typing import NamedTuple, Optional
+
+from faultkit.infer.conditions import Compared
+from faultkit.infer.values import State, Value
+
+
+class Held(NamedTuple):
+    """A lock that a path took by calling `function` at `site`.  `sure` if every way here took
+    it; `released` are later releases of what may or may not be the same lock; `insisted` if an
+    attempt was followed by a call that waits, as in a fast path with its slow path."""
+
+    sure: bool
+    site: int
+    function: str
+    released: tuple[Value, ...] = ()
+    insisted: bool = False
+
+
+class Event(NamedTuple):
+    """A call that ends somebody's wait: a post, a signal, an arrival."""
+
+    site: int
+    lock: Value
+    function: str
+
+
+class Summary(NamedTuple):
+    """What calling a function amounts to, in terms of its arguments."""
+
+    held: tuple[tuple[Value, Held], ...] = ()
+    released: tuple[Value, ...] = ()
+    events: tuple[Event, ...] = ()
+    stores: tuple[tuple[Value, Value, int], ...] = ()
+    returns: Optional[Value] = None
+    opaque: bool = False
+    took: bool = False  # it took locks, so that what it gave back may well be its own
+
+
+OPAQUE = Summary(opaque=True)
+
+
+class Path(State):
+    """A state, and the locks that the way to it took and gave back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: dict[Value, Held] = {}
+        self.released: tuple[Value, ...] = ()
+        self.given_back: frozenset[Value] = frozenset()  # taken here, and released here
+        self.tried: Optional[Value] = None  # by the last call, whose result is to be tested
+        self.tried_nonzero = False  # that result is not zero if it succeeded
+        self.failed: frozenset[Value] = frozenset()  # locks that an attempt here did not get
+        self.flags: Optional[Compared] = None
+        self.ended = False  # by a jump that is always taken
+
+    def copy(self) -> "Path":
+        """An independent copy."""
+        other = Path.__new__(Path)
+        other.copy_values(self)
+        other.held = dict(self.held)
+        other.released = self.released
+        other.tried = self.tried
+        other.tried_nonzero = self.tried_nonzero
+        other.failed = self.failed
+        other.given_back = self.given_back
+        other.flags = self.flags
+        other.ended = False
+        return other
+
+    def merge(self, other: "Path", address: int) -> None:
+        """This path joined by `other` at `address`."""
+        self.merge_values(other, address)
+        merged = {}
+        for lock in {**self.held, **other.held}:
+            mine, theirs = self.held.get(lock), other.held.get(lock)
+            either = mine or theirs
+            assert either is not None
+            sure = mine is not None and theirs is not None and (
+                (mine.sure and theirs.sure)
+                or (mine.sure and mine.insisted)
+                or (theirs.sure and theirs.insisted)
+            )
+            released = (mine.released if mine else ()) + (theirs.released if theirs else ())
+            merged[lock] = either._replace(sure=sure, released=tuple(dict.fromkeys(released)))
+        self.held = merged
+        self.released = tuple(dict.fromkeys(self.released + other.released))
+        self.tried = None
+        self.failed |= other.failed
+        self.given_back |= other.given_back
+        self.flags = None
+
+    def doubt(self) -> None:
+        """Nothing that was taken is sure any more."""
+        self.held = {lock: held._replace(sure=False) for lock, held in self.held.items()}
+
+    def doubt_arguments(self) -> None:
+        """A function that nobody can look into gets what is in the argument registers."""
+        for name in ("rdi", "rsi", "rdx", "rcx", "r8", "r9"):
+            held = self.held.get(self.registers[name])
+            if held is not None:
+                self.held[self.registers[name]] = held._replace(sure=False)
+
+    def acquire(self, lock: Value, site: int, function: str, sure: bool = True) -> None:
+        """A call took `lock`."""
+        before = self.held.get(lock)
+        if before is not None and before.sure:
+            return
+        insisted = sure and before is not None
+        self.held[lock] = Held(sure, site, function, insisted=insisted)
+
+    def release(self, lock: Optional[Value]) -> None:
+        """A call gave `lock` back; None if it can't be told which."""
+        if lock is None:
+            self.doubt()
+            return
+        taken = self.held.pop(lock, None)
+        if taken is None:
+            self.released = tuple(dict.fromkeys((*self.released, lock)))
+        else:
+            self.given_back |= {lock}
+            if taken.sure:
+                return  # a pair of its own
+        for other, held in self.held.items():
+            if len(held.released) < 32:
+                self.held[other] = held._replace(released=(*held.released, lock))
