@@ -79,7 +79,7 @@ def _tell_of_owners(snapshot: KernelSnapshot, wait: Wait, waiters: int) -> None:
     for holder in wait.holders[:4]:
         of = snapshot.waits.get(holder)
         if of is not None and holder in snapshot.sleepers:
-            text = f"by its code it sleeps with the {wait.lock.kind} {name} held, which is forbidden"
+            text = f"by its code it sleeps with {wait.lock.kind} {name} held, which is forbidden"
             snapshot.waits[holder] = of.but(evidence=(*of.evidence, text))
         elif of is None:
             spin = "CPU spins" if waiters == 1 else "CPUs spin"
