@@ -147,8 +147,59 @@ class Finding(NamedTuple):
     evidence: tuple[str, ...] = ()
 
 
+class Behind(NamedTuple):
+    """One link of what a blocked task waits for: "task", "device", "server", "file-system",
+    "cgroup"... `detail` tells its state in words; `about` is what leads to the next link, and
+    no part of a report."""
+
+    kind: str
+    name: str
+    detail: str = ""
+    task: Optional[Task] = None
+    about: Any = None
+
+
+class Resource(NamedTuple):
+    """What a blocked task works on."""
+
+    path: Optional[str] = None
+    file_system: Optional[str] = None
+    mount_point: Optional[str] = None
+    device: Optional[str] = None
+    server: Optional[str] = None
+    lock: Optional[str] = None
+
+
+class BlockedGroup(NamedTuple):
+    """Tasks that are blocked for one and the same reason, the longest first.
+
+    `function` is the kernel function that they wait in; `longest_seconds`, `at_least` that, is
+    None where nothing tells since when; `show_frames` whether the text shows the first one's
+    stack too; `behind` is the chain of those who have to act, nearest first, and `next`
+    what to look at.
+    """
+
+    cause: str
+    function: Optional[str]
+    tasks: tuple[Task, ...]
+    explanation: str
+    longest_seconds: Optional[float] = None
+    system_calls: tuple[str, ...] = ()
+    resource: Resource = Resource()
+    behind: tuple[Behind, ...] = ()
+    next: str = ""
+    confidence: str = PROVEN
+    evidence: tuple[str, ...] = ()
+    frames: tuple[Frame, ...] = ()
+    at_least: bool = False
+    show_frames: bool = False
+    type: str = "blocked-group"
+
+
 class Report:
     """An analyzer's whole answer; see docs/architecture.md for its JSON form.
+
+    `findings` are deadlock's, `groups` are dstate's.
 
     `counts` says how many tasks there are and how many waits are resolved; `paused_seconds` is
     how long the target has been stopped, None where nothing was.
@@ -172,6 +223,7 @@ class Report:
         self.summary = summary
         self.findings = list(findings)
         self.limits = list(limits)
+        self.groups: list[BlockedGroup] = []
         self.notes: list[str] = []
         self.stacks: list[tuple[Task, tuple[Frame, ...]]] = []
         self.counts = counts or {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Optional
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NoReturn, Optional
 
 if TYPE_CHECKING:  # imported where it is used: most commands are typed without arguments
     import argparse
@@ -49,16 +49,111 @@ def parse_deadlock(words: Sequence[str]) -> DeadlockArguments:
     """The arguments of `deadlock`.  Raises FaultkitError on words that it does not know."""
     if not words:
         return DeadlockArguments()
+    given = _parse("deadlock", add_deadlock_arguments, words)
+    return DeadlockArguments(**{**given, "pids": tuple(dict.fromkeys(given["pids"]))})
+
+
+def _parse(
+    command: str, add_arguments: Callable[[argparse.ArgumentParser], None], words: Sequence[str]
+) -> dict[str, Any]:
+    """The arguments of a command by name.  Raises FaultkitError on words it does not know."""
     import argparse
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
             raise FaultkitError(message, f"see `help {self.prog}`")
 
-    parser = Parser(prog="deadlock", add_help=False)
-    add_deadlock_arguments(parser)
-    given = vars(parser.parse_args(list(words)))
-    return DeadlockArguments(**{**given, "pids": tuple(dict.fromkeys(given["pids"]))})
+    parser = Parser(prog=command, add_help=False)
+    add_arguments(parser)
+    return vars(parser.parse_args(list(words)))
+
+
+DSTATE_OPTIONS = (
+    "--all", "--from", "--min-age", "--stacks", "--watch", "--json", "--output",
+)  # fmt: skip
+
+
+class DstateArguments(NamedTuple):
+    """What `dstate` was asked: process ids, or the whole machine, or a file; and where its answer
+    goes.  `min_age` is in seconds, None for the command's own default."""
+
+    pids: tuple[int, ...] = ()
+    all: bool = False
+    file: Optional[str] = None
+    min_age: Optional[float] = None
+    stacks: bool = False
+    watch: bool = False
+    json: Optional[str] = None
+    output: Optional[str] = None
+
+    @property
+    def dot(self) -> Optional[str]:
+        """No graph is drawn of blocked tasks."""
+        return None
+
+    @property
+    def svg(self) -> Optional[str]:
+        """No graph is drawn of blocked tasks."""
+        return None
+
+
+def add_dstate_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `dstate`, for a host's parser or for the console script's."""
+    parser.add_argument("pids", metavar="PID", nargs="*", type=_pid, help="process to examine")
+    parser.add_argument("--all", action="store_true", help="every process of this machine")
+    parser.add_argument(
+        "--from",
+        dest="file",
+        metavar="FILE",
+        help="a kernel log with sysrq-w or sysrq-t output, or hung-task reports; - is the input",
+    )
+    parser.add_argument(
+        "--min-age",
+        metavar="SECONDS",
+        type=_seconds,
+        help="report what has been blocked for so long (default: 1)",
+    )
+    parser.add_argument(
+        "--stacks", action="store_true", help="show a kernel stack of every group"
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="look every second until interrupted; show what moves"
+    )
+    parser.add_argument("--json", metavar="FILE", help="report for machines; - is the output")
+    parser.add_argument("--output", metavar="FILE", help="write the report to FILE")
+
+
+def parse_dstate(words: Sequence[str]) -> DstateArguments:
+    """The arguments of `dstate`.  Raises FaultkitError on words that it does not know."""
+    if not words:
+        return DstateArguments()
+    return dstate_arguments(_parse("dstate", add_dstate_arguments, words))
+
+
+def dstate_arguments(given: dict[str, Any]) -> DstateArguments:
+    """The arguments as parsed.  Raises FaultkitError where they contradict each other."""
+    fields = {name: given[name] for name in DstateArguments._fields}
+    wanted = DstateArguments(**{**fields, "pids": tuple(dict.fromkeys(fields["pids"]))})
+    if wanted.pids and wanted.all:
+        raise FaultkitError("process ids and --all contradict each other", "leave one out")
+    if wanted.file is not None and (wanted.pids or wanted.all or wanted.watch):
+        raise FaultkitError(
+            "--from reads a file, in which no process, --all or --watch has a meaning",
+            "leave them out",
+        )
+    return wanted
+
+
+def _seconds(text: str) -> float:
+    import argparse
+
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"`{text}` is no number of seconds")
+    return value
 
 
 def _pid(text: str) -> int:

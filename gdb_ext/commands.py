@@ -3,6 +3,8 @@
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Optional
 
 import gdb
@@ -15,9 +17,7 @@ WIDEST = 100
 
 def deadlock(argument: str) -> None:
     """Run `deadlock` with the words typed after it.  Raises gdb.GdbError for the user."""
-    collecting = gc.isenabled()
-    gc.disable()  # while so much is made that lasts, it would look at all of gdb's again and again
-    try:
+    with _told("deadlock"):
         from faultkit.analyzers.deadlock import Options, analyze
         from faultkit.options import parse_deadlock
         from faultkit.procfs.process import ProcProcess
@@ -35,18 +35,49 @@ def deadlock(argument: str) -> None:
                 report.paused_seconds = processes[0].paused_seconds()
                 report.notes += processes[0].notes()
         deliver(report, arguments, gdb.write, width(), colored())
+
+
+def dstate(argument: str) -> None:
+    """Run `dstate` with the words typed after it.  Raises gdb.GdbError for the user."""
+    with _told("dstate"):
+        from faultkit.dstate import examine
+        from faultkit.options import parse_dstate
+        from faultkit.render import deliver
+
+        arguments = parse_dstate(gdb.string_to_argv(argument or ""))
+        if not (arguments.pids or arguments.all or arguments.file):
+            from gdb_ext.target import live_inferior
+
+            pid = live_inferior()
+            arguments = arguments._replace(pids=(pid,) if pid else ())
+        if arguments.watch:
+            from faultkit.render.dstate_watch import show_changes
+
+            report = show_changes(arguments, host(), gdb.write, gdb.flush)
+        else:
+            report = examine(arguments, host())
+        deliver(report, arguments, gdb.write, width(), colored())
+
+
+@contextmanager
+def _told(command: str) -> Iterator[None]:
+    """Runs a command: what goes wrong is one line for the user."""
+    collecting = gc.isenabled()
+    gc.disable()  # while so much is made that lasts, it would look at all of gdb's again and again
+    try:
+        yield
     except FaultkitError as error:
-        raise gdb.GdbError("deadlock: " + _one_line(error)) from None
+        raise gdb.GdbError(f"{command}: {_one_line(error)}") from None
     except KeyboardInterrupt:  # Ctrl-C, or "q" at the pager's prompt; gdb's own word for it
         raise gdb.GdbError("Quit") from None
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         said = FaultkitError(f"{named}{error.strerror or error}")
-        raise gdb.GdbError("deadlock: " + _one_line(said)) from None
+        raise gdb.GdbError(f"{command}: {_one_line(said)}") from None
     except gdb.error as error:
-        raise gdb.GdbError(f"deadlock: gdb failed: {_one_line(error)}") from None
+        raise gdb.GdbError(f"{command}: gdb failed: {_one_line(error)}") from None
     except Exception as error:
-        raise gdb.GdbError("deadlock: " + _unforeseen(error)) from None
+        raise gdb.GdbError(f"{command}: {_unforeseen(error)}") from None
     finally:
         if collecting:
             gc.enable()
@@ -72,7 +103,7 @@ def _unforeseen(error: Exception) -> str:
 
 def complete(command: str, text: str, word: Optional[str]) -> list[str]:
     """Completions: options, the values of --stacks, files after those that take one, pids."""
-    from faultkit.options import DEADLOCK_OPTIONS, STACKS
+    from faultkit.options import DEADLOCK_OPTIONS, DSTATE_OPTIONS, STACKS
 
     words = text.split()
     last = words.pop() if words and not text[-1].isspace() else ""
@@ -80,14 +111,14 @@ def complete(command: str, text: str, word: Optional[str]) -> list[str]:
     # gdb's own word starts after the last "-" or "/"; at first it only asks how words end (None)
     cut = len(last) - len(word or "")
     choices: list[str] = []
-    if before == "--stacks":
+    if before == "--stacks" and command == "deadlock":
         choices = list(STACKS)
-    elif before in ("--json", "--dot", "--svg", "--output"):
+    elif before in ("--json", "--dot", "--svg", "--output", "--from"):
         choices = _files_like(last)
     elif last.isdigit():
         choices = [pid for pid in os.listdir("/proc") if pid.isdigit()]
     else:
-        choices = list(DEADLOCK_OPTIONS)
+        choices = list(DSTATE_OPTIONS if command == "dstate" else DEADLOCK_OPTIONS)
     return [choice[cut:] for choice in choices if choice.startswith(last)]
 
 

@@ -122,6 +122,37 @@ thread in D state does no harm.
         return commands.complete("deadlock", text, word)
 
 
+class _Dstate(gdb.Command):
+    """Say why tasks sit in D state, and who or what would wake them.
+
+Usage: dstate [PID...] [--all] [--from FILE] [--min-age SECONDS] [--stacks]
+              [--watch] [--json FILE] [--output FILE]
+
+Without PID the inferior is examined, without an inferior the whole machine.
+It reads /proc: nothing is attached, nothing is paused.
+
+  --all             every process of this machine
+  --from FILE       a kernel log: sysrq-w, sysrq-t, hung-task reports
+  --min-age SECONDS what has been blocked for so long (default: 1)
+  --stacks          show a kernel stack of every group
+  --watch           look every second until interrupted; show what moves
+  --json FILE       the report for machines ("-": standard output, alone)
+  --output FILE     the report goes to FILE instead of the terminal"""
+
+    def __init__(self, name):
+        super().__init__(name, gdb.COMMAND_SUPPORT)
+
+    def invoke(self, argument, from_tty):
+        from gdb_ext import commands
+
+        commands.dstate(argument)
+
+    def complete(self, text, word):
+        from gdb_ext import commands
+
+        return commands.complete("dstate", text, word)
+
+
 def _is_free(name):
     """Whether no command of that very name exists but ours."""
     if name in getattr(gdb, "_faultkit_commands", ()):
@@ -136,7 +167,7 @@ def _define():
         _SetPrefix("show faultkit", "show faultkit color")
         _Color()
         gdb._faultkit_commands = set()
-    for name, command in (("deadlock", _Deadlock),):
+    for name, command in (("deadlock", _Deadlock), ("dstate", _Dstate)):
         command("faultkit " + name)
         if _is_free(name):
             command(name)

@@ -340,6 +340,20 @@ def _is_native(inferior: gdb.Inferior) -> bool:
     return connection is not None and connection.type == "native"
 
 
+def live_inferior() -> Optional[int]:
+    """The process id of the inferior, None if there is none.  Raises FaultkitError for cores, and
+    for what runs on another machine."""
+    inferior = gdb.selected_inferior()
+    if not inferior.pid or not inferior.threads():
+        return None
+    if (_is_native(inferior) or not core_file()) and _traced_by_us(inferior.pid):
+        return int(inferior.pid)
+    raise FaultkitError(
+        "the inferior is no live process of this machine, and only its kernel knows why it waits",
+        "dstate --all examines this machine, dstate --from FILE a kernel's log",
+    )
+
+
 def core_file() -> Optional[str]:
     """The path of the core file that is loaded, None if there is none."""
     try:

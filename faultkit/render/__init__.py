@@ -37,8 +37,7 @@ def deliver(
     """Write the report wherever it was asked for; the text goes to `write` unless `output` or
     `json` "-" took its place.  Raises OSError for a file that can't be written, FaultkitError
     for a missing graphviz; the text is shown all the same."""
-    from faultkit.render.text import render_text
-
+    render_text = _text_renderer(report.command)
     if to.json == "-":
         from faultkit.render.machine import render_json
 
@@ -61,6 +60,16 @@ def deliver(
             save(to.dot, graph)
         if to.svg:
             draw(graph, to.svg)
+
+
+def _text_renderer(command: str) -> Callable[[Report, int, bool], str]:
+    if command == "dstate":
+        from faultkit.render.dstate_text import render_dstate
+
+        return render_dstate
+    from faultkit.render.text import render_text
+
+    return render_text
 
 
 def save(path: str, text: str) -> None:

@@ -24,7 +24,7 @@ def report_object(report: Report) -> dict[str, Any]:
         "target": {key: _clean(value) for key, value in report.target.items()},
         "verdict": report.verdict,
         "summary": _clean(report.summary),
-        "findings": [_finding(finding) for finding in report.findings],
+        "findings": [_finding(finding) for finding in report.findings] + _groups(report),
         "limits": [_clean(limit) for limit in report.limits],
         "notes": [_clean(note) for note in report.notes],
         "counts": report.counts,
@@ -35,6 +35,14 @@ def report_object(report: Report) -> dict[str, Any]:
         "elapsed_seconds": round(report.elapsed_seconds, 6),
         "paused_seconds": report.paused_seconds,
     }
+
+
+def _groups(report: Report) -> list[dict[str, Any]]:
+    if not report.groups:
+        return []
+    from faultkit.render.dstate_json import group_object
+
+    return [group_object(group, _task, _frame, _clean) for group in report.groups]
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 import linecache
 import os
-import textwrap
 from collections.abc import Sequence
 from typing import Optional
 
 from faultkit.model import Finding, Frame, Lock, Report, Task, Wait
 from faultkit.places import Place, waiting_call
 from faultkit.render.escape import clean
-from faultkit.render.style import Style, how_to_install, printed_length
+from faultkit.render.page import Page
+from faultkit.render.style import Style, how_to_install
 
 MOST_VICTIMS = 12  # named in the text; JSON has them all
 MOST_MEMBERS = 64
@@ -28,12 +28,10 @@ def render_text(report: Report, width: int, color: bool) -> str:
     return _Text(report, width, Style(color)).render()
 
 
-class _Text:
+class _Text(Page):
     def __init__(self, report: Report, width: int, style: Style) -> None:
+        super().__init__(width, style)
         self._report = report
-        self._width = max(width, 60)
-        self._style = style
-        self._lines: list[str] = []
         self._locks: dict[tuple[object, ...], str] = {}
         members = (wait.task.pid for finding in report.findings for wait in finding.members)
         self._several_processes = len(set(members)) > 1
@@ -58,32 +56,6 @@ class _Text:
             self._line(f"PLAIN: {package} is not installed; {how_to_install(package)}")
         self._wrapped("SUMMARY: ", clean(report.summary, 2000))
         return "\n".join(self._lines) + "\n"
-
-    def _line(self, text: str) -> None:
-        """A line as it is, continued below, further in, where it is too long."""
-        if printed_length(text) <= self._width:
-            self._lines.append(text)
-            return
-        margin = " " * (len(text) - len(text.lstrip(" ")) + 4)
-        self._lines += textwrap.wrap(
-            text,
-            self._width + len(text) - printed_length(text),
-            subsequent_indent=margin,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-
-    def _wrapped(self, label: str, text: str, color: str = "") -> None:
-        """A labelled line, continued under its text where it is too long."""
-        lines = textwrap.wrap(
-            text,
-            self._width - len(label),
-            break_long_words=False,
-            break_on_hyphens=False,
-        ) or [""]
-        for number, line in enumerate(lines):
-            lead = label if number == 0 else " " * len(label)
-            self._lines.append(lead + self._style.paint(color, line))
 
     def _header(self) -> str:
         report = self._report

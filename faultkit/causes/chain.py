@@ -1,0 +1,298 @@
+"""From what a task waits for to the one that has to act: through mounts, devices, servers and
+other blocked tasks, to the end."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+from faultkit.causes.view import Blocked, Device, Mount, View
+from faultkit.model import Behind, Resource, Task
+
+LONGEST = 16  # links
+NETWORK = {  # file systems with a server elsewhere: its port, and what it is called
+    "nfs": (2049, "NFS server"),
+    "nfs4": (2049, "NFS server"),
+    "cifs": (445, "SMB server"),
+    "smb3": (445, "SMB server"),
+    "smb": (445, "SMB server"),
+    "ceph": (6789, "Ceph monitor"),
+    "9p": (564, "9P server"),
+    "afs": (7000, "AFS server"),
+    "lustre": (988, "Lustre server"),
+}
+_STATE_WORDS = {
+    "R": "running",
+    "S": "sleeping",
+    "D": "blocked in D state",
+    "T": "stopped by a signal",
+    "t": "stopped by its tracer",
+    "Z": "a zombie",
+    "X": "dead",
+    "I": "idle",
+    "P": "parked",
+}
+
+
+class Step(NamedTuple):
+    """What stands behind a link, nearest first, and what to look at."""
+
+    links: tuple[Behind, ...] = ()
+    advice: str = ""
+
+
+def follow(view: View, links: Sequence[Behind]) -> Step:
+    """The links with all that stands behind the last one; the advice of the last that has any."""
+    chain = list(links)
+    advice = ""
+    seen = {_identity(link) for link in chain if link.about is not None}
+    while chain and len(chain) < LONGEST:
+        step = _behind(view, chain[-1])
+        advice = step.advice or advice
+        new: list[Behind] = []
+        for link in step.links:
+            if _identity(link) in seen:
+                chain += new
+                return Step(
+                    tuple(chain),
+                    f"this comes round to {link.kind} {link.name} again: they may wait for each "
+                    f"other; {advice}",
+                )
+            new.append(link)
+        if not new:
+            break
+        seen.update(map(_identity, new))
+        chain += new
+    return Step(tuple(chain), advice)
+
+
+def _identity(link: Behind) -> tuple[object, ...]:
+    return (link.kind, link.task) if link.task is not None else (link.kind, link.name)
+
+
+def _behind(view: View, link: Behind) -> Step:
+    about = link.about
+    if isinstance(about, Mount):
+        return _behind_mount(view, about)
+    if isinstance(about, Device):
+        return _behind_device(view, about)
+    if isinstance(about, Blocked):
+        step = _behind_task(view, about)
+        if link.kind == "server" and not step.links:
+            return Step()  # what to do about a server is known already
+        return step
+    return Step()
+
+
+# Links, ready to be followed
+
+
+def resource_of(view: View, blocked: Blocked) -> Resource:
+    """The file, mount, device and server that the task's system call works on."""
+    file = view.file(blocked)
+    if file is None:
+        return Resource()
+    return mount_resource(file.mount)._replace(path=file.path)
+
+
+def mount_resource(mount: Optional[Mount]) -> Resource:
+    """The resource that a mount is."""
+    if mount is None:
+        return Resource()
+    server = server_of(mount)
+    return Resource(
+        None,
+        mount.type,
+        mount.point,
+        None if server or mount.source == "none" else mount.source,
+        server,
+    )
+
+
+def mount_link(mount: Mount) -> Behind:
+    """The mount as a link."""
+    server = server_of(mount)
+    detail = f"{mount.type} from {mount.source}" + (f", server {server}" if server else "")
+    return Behind("file-system", mount.point, detail, about=mount)
+
+
+def device_link(device: Device) -> Behind:
+    """The device as a link, with what its driver tells."""
+    told = list(device.trouble)
+    if device.in_flight is not None:
+        reads, writes = device.in_flight
+        told.append(f"{_count(reads, 'read')} and {_count(writes, 'write')} in flight")
+    return Behind("device", device.name, ", ".join(told), about=device)
+
+
+def task_link(view: View, task: Task) -> Behind:
+    """The task as a link, with its state."""
+    from faultkit.causes import waits_in
+
+    found = view.find(task.pid, task.tid)
+    if found is None:
+        gone = "gone" if view.live else ""
+        return Behind("task", f"{task.tid}", gone, task)
+    words = _STATE_WORDS.get(found.task.state or "", "in an unknown state")
+    function = waits_in(found.functions)
+    if function is not None:
+        words += f" in {function}"
+    return Behind("task", f"{task.tid}", words, found.task, found)
+
+
+def server_of(mount: Mount) -> Optional[str]:
+    """The server of a network file system, by the mount's options or its source."""
+    if mount.type not in NETWORK:
+        return None
+    address = mount.option("addr") or mount.option("ip")
+    if address:
+        return address
+    source = mount.source
+    if source.startswith("//"):
+        return source[2:].partition("/")[0]
+    if source.startswith("["):
+        return source[1:].partition("]")[0]
+    return source.partition(":")[0]
+
+
+# What stands behind each
+
+
+def _behind_mount(view: View, mount: Mount) -> Step:
+    if mount.type.partition(".")[0] in ("fuse", "fuseblk"):
+        return _behind_fuse(view, mount)
+    server = server_of(mount)
+    if server is not None:
+        return _behind_server(view, mount, server)
+    if mount.type == "overlay":
+        for name in ("upperdir", "lowerdir"):
+            path = (mount.option(name) or "").split(":")[0]
+            layer = view.mount_of(path) if path else None
+            if layer is not None and layer.type != "overlay":
+                return Step((mount_link(layer),))
+        return Step()
+    device = view.device(mount.device)
+    if device is None and mount.source.startswith("/dev/"):  # btrfs has a number of its own
+        device = view.device_named(mount.source.rpartition("/")[2])
+    if device is None:
+        return Step()
+    return Step((device_link(device),))
+
+
+def _behind_fuse(view: View, mount: Mount) -> Step:
+    connection = mount.device[1]
+    servers = view.fuse_servers(connection)
+    abort = f"echo 1 > /sys/fs/fuse/connections/{connection}/abort gives all its waiters an error"
+    waiting = view.fuse_waiting(connection)
+    if mount.type == "virtiofs":
+        return Step((Behind("server", "virtiofsd", "on the host of this virtual machine"),), abort)
+    if servers is None:
+        return Step((), f"find the process that has /dev/fuse open for {mount.point}; {abort}")
+    queued = _count(waiting, "request") + " without answer" if waiting is not None else ""
+    if not servers:
+        gone = Behind("server", f"FUSE connection {connection}", "no process serves it" )
+        return Step((gone,), abort)
+    best: Optional[Blocked] = None
+    for pid in servers:
+        for thread in view.threads(pid):
+            if best is None or _rank(thread) < _rank(best):
+                best = thread
+    if best is None:
+        return Step((), abort)
+    link = task_link(view, best.task)
+    link = link._replace(
+        kind="server", detail=", ".join(filter(None, (link.detail, queued))), about=best
+    )
+    pid = best.task.pid
+    if best.task.state == "T":
+        return Step((link,), f"process {pid} is stopped: kill -CONT {pid}, or {abort}")
+    if best.task.state == "t":
+        return Step((link,), f"process {pid} is held by a debugger: continue it, or {abort}")
+    return Step((link,), f"see why process {pid} does not answer: gdb -p {pid}; {abort}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _rank(thread: Blocked) -> int:
+    """Blocked and stopped threads first: they explain why nothing is answered."""
+    return {"D": 0, "T": 1, "t": 1}.get(thread.task.state or "", 2)
+
+
+def _behind_server(view: View, mount: Mount, server: str) -> Step:
+    port, what = NETWORK[mount.type]
+    told = list(view.rpc_tasks(server)[:3]) if mount.type.startswith("nfs") else []
+    mounted_port = mount.option("port")
+    if mounted_port and mounted_port.isdigit() and int(mounted_port):
+        port = int(mounted_port)
+    connection = view.connection_to(0, server, port)
+    if connection:
+        told.insert(0, connection)
+    log = view.log(f"server {server} not responding", f"server {server} timed out")
+    said = [f"kernel log: {log[-1]}"] if log else []
+    link = Behind("server", server, ", ".join([what, *told, *said]))
+    reach = f"rpcinfo -T tcp {server} nfs" if mount.type.startswith("nfs") else f"ping {server}"
+    return Step(
+        (link,),
+        f"see whether {server} answers ({reach}; port {port}); if it is gone for good: "
+        f"umount -f {mount.point}, then umount -l",
+    )
+
+
+def _behind_device(view: View, device: Device) -> Step:
+    if device.backing_file:
+        mount = view.mount_of(device.backing_file)
+        if mount is not None:
+            link = mount_link(mount)
+            file = Behind("file", device.backing_file, f"backs {device.name}")
+            return Step((file, link), f"{device.backing_file} does not answer")
+    if any("suspended" in words for words in device.trouble):
+        return Step((), f"device {device.name} is suspended: dmsetup resume {device.name}")
+    if device.served_by is not None:
+        served = view.find(device.served_by)
+        if served is not None:
+            link = task_link(view, served.task)
+            return Step((link._replace(kind="server"),), f"see why process {served.task.pid} stops")
+    for name in device.below:
+        below = view.device_named(name)
+        if below is not None and (any(below.in_flight or ()) or below.trouble):
+            return Step((device_link(below),))
+    if len(device.below) == 1:
+        below = view.device_named(device.below[0])
+        if below is not None:
+            return Step((device_link(below),))
+    log = view.log(f"dev {device.name},", f"{device.name}:", f"[{device.name}]")
+    said = f'; the kernel log says "{log[-1]}"' if log else ""
+    if device.trouble:
+        return Step((), f"device {device.name}: {', '.join(device.trouble)}{said}")
+    if device.in_flight is not None and not any(device.in_flight):
+        return Step((), f"device {device.name} has no request in flight: look above it{said}")
+    return Step(
+        (),
+        f"see why {device.name} does not complete its requests: dmesg, "
+        f"/sys/kernel/debug/block/{device.name}{said}",
+    )
+
+
+def _behind_task(view: View, blocked: Blocked) -> Step:
+    from faultkit.causes import explain, waits_in
+
+    task = blocked.task
+    who = f"process {task.pid}" if task.pid == task.tid else f"thread {task.tid}"
+    if task.name:
+        who += f' ("{task.name}")'
+    if task.state == "T":
+        return Step((), f"{who} is stopped: kill -CONT {task.pid}")
+    if task.state == "t":
+        tracer = view.tracer(task)
+        by = f" {tracer.tid}" if tracer is not None else ""
+        return Step((), f"{who} is stopped by its tracer{by}: see what that is at")
+    if task.state == "R":
+        return Step((), f"{who} runs: see what it does (top -H, perf top -t {task.tid})")
+    if task.state in (None, "Z", "X"):
+        return Step()
+    cause, explanation = explain(blocked, view)
+    if task.state != "D" and cause == "unknown":
+        function = waits_in(blocked.functions)
+        where = f" in {function}" if function else ""
+        return Step((), f"{who} sleeps{where}: look at it (gdb -p {task.pid})")
+    return Step(explanation.behind, explanation.next or f"{who}: {explanation.text}")

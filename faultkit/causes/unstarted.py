@@ -1,0 +1,17 @@
+"""Kernel threads that were created and not woken yet: in D state by design (kernel/kthread.c,
+kthread(): TASK_UNINTERRUPTIBLE until the first wake_up_process())."""
+
+from typing import Optional
+
+from faultkit.causes import Explanation
+from faultkit.causes.view import Blocked, View
+
+CAUSE = "unstarted-thread"
+FUNCTIONS: frozenset[str] = frozenset()
+CALLERS = frozenset(("kthread",))
+PRIORITY = 90
+
+
+def explain(blocked: Blocked, view: View) -> Optional[Explanation]:
+    """Harmless: nobody waits for it."""
+    return Explanation("is a kernel thread that has not been started yet", harmless=True)
