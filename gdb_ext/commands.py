@@ -53,6 +53,7 @@ def dstate(argument: str) -> None:
         if arguments.watch:
             from faultkit.render.dstate_watch import show_changes
 
+            gc.enable()  # it may run for days
             report = show_changes(arguments, host(), gdb.write, gdb.flush)
         else:
             report = examine(arguments, host())

@@ -13,6 +13,8 @@ from harness import CHECKOUT, COMMANDS, run_gdb
 from scenarios import ALL
 from terminal import PAGER, SOURCE, TROUBLE, Terminal, batch, commands, quiet
 
+from faultkit.options import DSTATE_OPTIONS
+
 SCENES = {scenario.name: scenario for scenario in ALL}
 # What gdb says when Ctrl-C comes just while it asks its own Python unwinders; it then goes on.
 GDB_SWALLOWED = "Python Exception <class 'KeyboardInterrupt'>"
@@ -231,6 +233,15 @@ def test_help():
     assert max(map(len, bare.splitlines())) <= 80
 
 
+def test_help_of_dstate():
+    bare, prefixed = batch("help dstate")[0], batch("help faultkit dstate")[0]
+    assert bare == prefixed
+    assert "Usage: dstate [PID...]" in bare
+    for option in DSTATE_OPTIONS:
+        assert option in bare
+    assert max(map(len, bare.splitlines())) <= 80
+
+
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
@@ -239,7 +250,9 @@ def test_help():
         ("deadlock --stacks n", ["deadlock --stacks none"]),
         ("deadlock 1 --js", ["deadlock 1 --json"]),
         ("deadlock --s", ["deadlock --stacks", "deadlock --svg"]),
-        ("faultkit ", ["faultkit deadlock"]),
+        ("faultkit ", ["faultkit deadlock", "faultkit dstate"]),
+        ("dstate --s", ["dstate --stacks"]),
+        ("dstate --stacks --m", ["dstate --stacks --min-age"]),
         ("faultkit deadlock --o", ["faultkit deadlock --output"]),
         ("set faultkit color ", [f"set faultkit color {word}" for word in ("auto", "off", "on")]),
         ("deadlock --nonsense", []),
