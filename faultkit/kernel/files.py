@@ -193,7 +193,7 @@ class Files:
             ending = ""
             try:
                 self._climb(mount, dentry, parts)
-                ending = " (deleted)" if self._is_unlinked(dentry) else ""
+                ending = " (deleted)" if self._is_unlinked(mount, dentry) else ""
             except FaultkitError:
                 parts.append("...")
             self._paths[key] = "/" + "/".join(reversed(parts)) + ending
@@ -221,9 +221,13 @@ class Files:
             dentry = parent
         parts.append("...")
 
-    def _is_unlinked(self, dentry: int) -> bool:
-        """Whether it is in no directory any more: not hashed (include/linux/dcache.h)."""
-        return not self.kernel.u64(dentry + need(self.kernel, "dentry", "d_hash") + 8)
+    def _is_unlinked(self, mount: int, dentry: int) -> bool:
+        """Whether it is in no directory any more: not hashed, and no root (include/linux/dcache.h,
+        d_unlinked)."""
+        kernel = self.kernel
+        if kernel.u64(mount + need(kernel, "vfsmount", "mnt_root")) == dentry:
+            return False
+        return not kernel.u64(dentry + need(kernel, "dentry", "d_hash") + 8)
 
     def _name(self, dentry: int) -> str:
         kernel = self.kernel
