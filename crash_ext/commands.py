@@ -22,6 +22,10 @@ class Session(ABC):
     def is_terminal(self) -> bool:
         """Whether what is printed goes to a terminal, without a pager between."""
 
+    def without(self, module: str) -> str:
+        """What to do about a module that this Python lacks."""
+        return f"install the package of python3 that has {module}"
+
 
 class Command(NamedTuple):
     """A command: what it does, and what `help` says of it.
@@ -186,6 +190,8 @@ def run(words: list[str], session: Session) -> None:
         _say(said, f"{named}{error.strerror or error}")
     except BridgeError as error:
         _say(said, f"crash failed: {error}")
+    except ModuleNotFoundError as error:
+        _say(said, f"this Python has no module {error.name}; {session.without(str(error.name))}")
     except Exception as error:
         _say(said, _unforeseen(error))
 

@@ -1,6 +1,7 @@
 """Reports as text, JSON and graphs: the only place that formats anything."""
 
 import os
+import time
 from typing import Callable, Protocol
 
 from faultkit.model import Report
@@ -79,16 +80,13 @@ def save(path: str, text: str) -> None:
         with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         return
-    import tempfile
-
     folder = os.path.dirname(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(prefix=".faultkit-", dir=folder)
+    # Not by tempfile, which the Python inside some debuggers lacks.
+    temporary = os.path.join(folder, f".faultkit-{os.getpid()}-{time.time_ns():x}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, os.path.realpath(path))
     except BaseException:
         os.unlink(temporary)

@@ -10,8 +10,12 @@ SCHEMA = "faultkit/1"
 
 def render_json(report: Report) -> str:
     """The report as one JSON object, indented."""
-    import json
+    try:
+        import json
+    except ImportError:
+        from faultkit.render.encode import encode
 
+        return encode(report_object(report))
     return json.dumps(report_object(report), indent=2, ensure_ascii=True)
 
 

@@ -1,0 +1,1 @@
+"""PyKdump's API: nothing of it is used."""
