@@ -10,7 +10,9 @@ from faultkit.kernel.waits import _completion
 from faultkit.model import EVENT, Lock, Task, Wait
 from faultkit.target import FaultkitError
 
-FUNCTIONS = frozenset(("coredump_task_exit", "exit_mm", "do_exit", "do_coredump"))
+FUNCTIONS = frozenset(
+    ("coredump_task_exit", "exit_mm", "do_exit", "do_coredump", "vfs_coredump", "coredump_wait")
+)
 PRIORITY = 33
 
 MOST_THREADS = 100_000

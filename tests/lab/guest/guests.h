@@ -27,5 +27,9 @@
 	F(fuse_silent)		\
 	F(fuse_flock)		\
 	F(frozen)		\
+	/* events.c */		\
+	F(mmap_lock)		\
+	F(vfork_flock)		\
+	F(core_dump)		\
 	/* crowd.c */		\
 	F(crowd)

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* /dev/faultlab: user tasks take kernel locks by writing "lock N", "unlock N" */
+/*
+ * /dev/faultlab: user tasks take kernel locks by writing "lock N", "unlock N";
+ * "space N" takes the lock of their address space, and then N
+ */
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
+#include <linux/mm.h>
 #include <linux/uaccess.h>
 
 #include "faultlab.h"
@@ -20,7 +24,10 @@ static ssize_t device_write(struct file *file, const char __user *buffer, size_t
 		mutex_lock(&lab_device_locks[number]);
 	else if (sscanf(command, "unlock %u", &number) == 1 && number < LOCKS)
 		mutex_unlock(&lab_device_locks[number]);
-	else
+	else if (sscanf(command, "space %u", &number) == 1 && number < LOCKS) {
+		mmap_write_lock(current->mm);
+		mutex_lock(&lab_device_locks[number]);
+	} else
 		return -EINVAL;
 	return size;
 }

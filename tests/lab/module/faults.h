@@ -55,4 +55,11 @@
 	F(quiet_contention)	\
 	F(quiet_slow_holder)	\
 	F(quiet_services)	\
-	F(quiet_crowd)
+	F(quiet_crowd) \
+	/* events.c */		\
+	F(kthread_park_mutex)	\
+	F(kthread_work)		\
+	F(held_back)		\
+	F(two_flushers)		\
+	F(usermode_helper)	\
+	F(grace_period)

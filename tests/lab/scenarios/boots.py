@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from . import sleeping, spinning, users
+from . import events, sleeping, spinning, users
 from .model import Boot, Expect, Fault, cycle
 
 _SPIN = "isolcpus=1-5"
@@ -35,6 +35,8 @@ BOOTS = {
     boot.name: boot
     for boot in (
         Boot("sleeping", sleeping.ALL),
+        Boot("events", events.ALL),
+        Boot("grace", events.GRACE, cpus=3),
         Boot("users", users.ALL),
         Boot("quiet", sleeping.QUIET),
         Boot("spin-crossed", spinning.CROSSED, cpus=6, cpu=_REAL, append=_SPIN),
