@@ -52,7 +52,7 @@ class Apt:
 
     def __init__(self, suites: Sequence[str]) -> None:
         self.suites = tuple(suites)
-        self.directory = lab_directory() / "apt" / self.suites[0]
+        self.directory = lab_directory() / "apt" / "+".join(self.suites)
         state = self.directory / "lists"
         self.options = [
             f"-oDir::Etc::sourcelist={self.directory}/sources.list",

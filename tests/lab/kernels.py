@@ -19,22 +19,28 @@ MODULES = ("qemu_fw_cfg", "fuse", "ext4", "brd", "crc32c_generic")
 
 @dataclass(frozen=True)
 class Source:
-    """A kernel: the suites it is taken from, and its version as far as it has to match.
-
-    `root` is the Debian release whose compiler builds modules for it; its crash reads the dumps.
-    """
+    """The suites that a kernel is taken from; `root` is the Debian release whose compiler builds
+    modules for it, and whose crash reads its dumps."""
 
     suites: tuple[str, ...]
-    version: str
     root: str = "trixie"
 
 
+# By the beginning of their versions.
 SOURCES = {
-    "5.10": Source(("bullseye", "bullseye-security"), r"5\.10\."),
-    "6.1": Source(("bookworm", "bookworm-updates", "bookworm-security"), r"6\.1\."),
-    "6.12": Source(("trixie", "trixie-updates", "trixie-security"), r"6\.12\."),
-    "7": Source(("sid",), r"7\.", root="sid"),
+    "5.10": Source(("bullseye", "bullseye-security")),
+    "6.1": Source(("bookworm", "bookworm-updates", "bookworm-security")),
+    "6.12": Source(("trixie", "trixie-updates", "trixie-security")),
+    "7": Source(("sid", "trixie-backports"), root="sid"),
 }
+
+
+def source(name: str) -> Source:
+    """Where the kernels of a version come from, as "6.1" or "7.2"; LabError if it is unknown."""
+    for known in SOURCES:
+        if f"{name}.".startswith(f"{known}."):
+            return SOURCES[known]
+    raise LabError(f"no kernel {name}; there are: {', '.join(SOURCES)}")
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class Kernel:
 
     @property
     def root(self) -> str:
-        return SOURCES[self.name].root
+        return source(self.name).root
 
     @property
     def vmlinux(self) -> Path:
@@ -94,21 +100,20 @@ def _version(abi: str) -> tuple[int, ...]:
 
 @functools.cache
 def kernel(name: str) -> Kernel:
-    """The newest kernel of that name that can be had; fetched unless it is there.
+    """The newest kernel of that version that can be had; fetched unless one is there.
 
     Once fetched, it stays: delete its directory in lab/kernels to get a newer one.  LabError with
     what was tried if none can be had.
     """
-    if name not in SOURCES:
-        raise LabError(f"no kernel {name}; there are: {', '.join(SOURCES)}")
-    source = SOURCES[name]
+    suites = source(name).suites
+    version = re.escape(f"{name}.")
     base = lab_directory() / "kernels"
-    here = [path for path in base.glob("[0-9]*") if re.match(source.version, path.name)]
+    here = [path for path in base.glob("[0-9]*") if re.match(version, path.name)]
     for path in sorted(here, key=lambda path: _version(path.name), reverse=True):
         return Kernel(name, path)
-    apt = Apt(source.suites)
-    # The fourth part keeps out flavours such as cloud and rt.
-    pattern = rf"linux-image-{source.version}[0-9.]+(-[0-9]+|\+[a-z0-9.~+]+)-amd64-dbg"
+    apt = Apt(suites)
+    # What stands between the version and the architecture keeps out flavours, as cloud and rt.
+    pattern = rf"linux-image-{version}[0-9.]+(-[0-9]+|\+[a-z0-9.~+]+)-amd64-dbg"
     abis = [found[len("linux-image-") : -len("-dbg")] for found in apt.names(pattern)]
     problems: list[str] = []
     for abi in sorted(abis, key=_version, reverse=True)[:4]:
@@ -117,7 +122,7 @@ def kernel(name: str) -> Kernel:
         except LabError as error:  # old ABIs vanish from mirrors
             problems.append(str(error))
     raise LabError(
-        f"no {name} kernel can be had from {', '.join(source.suites)}: "
+        f"no {name} kernel can be had from {', '.join(suites)}: "
         + ("; ".join(problems) or "the package lists name none")
     )
 
@@ -147,12 +152,15 @@ def _headers(apt: Apt, abi: str, debs: Path, directory: Path) -> None:
     parts = [found for found in apt.depends(package) if re.match("linux-(headers|kbuild)-", found)]
     for part in [package, *parts]:
         _unpack(apt.download(part, debs), directory)
-    # The Makefile names the common headers' place in an installed system.
+    # The Makefile names places in an installed system.
     makefile = directory / "usr" / "src" / package / "Makefile"
-    common = re.search(r"/usr/src/([^/\s]+)/Makefile", makefile.read_text())
-    if common is None:
-        raise LabError(f"{package}: its Makefile names no common headers")
-    makefile.write_text(f"include $(dir $(lastword $(MAKEFILE_LIST)))../{common[1]}/Makefile\n")
+    here = "$(abspath $(dir $(lastword $(MAKEFILE_LIST)))..)/"
+    makefile.write_text(
+        "".join(
+            line.replace("KBUILD_OUTPUT=", "KBUILD_OUTPUT:=").replace("/usr/src/", here)
+            for line in makefile.read_text().splitlines(keepends=True)
+        )
+    )
 
 
 def _unpack(deb: Path, directory: Path, patterns: Iterable[str] = ()) -> None:
