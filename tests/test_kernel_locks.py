@@ -233,6 +233,15 @@ def test_a_mutex_that_nobody_holds_lost_its_wake_up(altered: AlteredKernel) -> N
     assert _waits(altered)[task].fault == "lost-wakeup"
 
 
+def test_a_mutex_that_was_handed_to_a_waiter_is_no_self_deadlock(altered: AlteredKernel) -> None:
+    address, task = _mutex(altered)
+    waiter = _waits(altered)[task].task
+    altered.put(address + (altered.offset("mutex", "owner") or 0), (waiter.address or 0) | 5)
+    wait = _waits(altered)[task]
+    assert (wait.changing, wait.holders) == (True, ())
+    assert wait.fault in (None, "lost-wakeup")
+
+
 def _damages(seed: int, kernel: DrgnKernel, lock: int, stack: int) -> Iterator[tuple[int, int]]:
     chance = random.Random(seed)
     pool = (0, GARBAGE, lock, lock + 8, stack & ~7, 0xDEAD_0000_0000_0100, 1, (1 << 64) - 1)

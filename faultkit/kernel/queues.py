@@ -75,10 +75,19 @@ def queue_of(sleeper: Sleeper, waiter: int, kind: QueueType) -> Optional[Queue]:
     known: dict[int, Optional[Queue]] = sleeper.system.cache.setdefault(kind, {})
     if waiter not in known:
         queue = _look_up(sleeper, waiter, kind)
+        if queue is not None and _is_local(sleeper.system, queue.lock):
+            queue = None
         if queue is not None:
             known.update(dict.fromkeys(queue.waiters, queue))
         known.setdefault(waiter, None)
     return known[waiter]
+
+
+def _is_local(system: System, lock: int) -> bool:
+    """Whether what the waiters hang on lies on the stack of a task that runs: one that lets go of
+    a lock keeps a list of those that it wakes there."""
+    owner = system.stack_owner(lock)
+    return owner is not None and system.on_cpu(owner)
 
 
 def tasks_of(system: System, queue: Queue, kind: QueueType) -> list[Task]:

@@ -54,7 +54,11 @@ def _wait_for(sleeper: Sleeper, folio: int, bit: int, flags: int) -> Wait:
             evidence=(f"bit {bit} of its flags {flags:#x} is set",),
         )
     up_to_date = _bit(system, "PG_uptodate")
-    read = up_to_date is not None and not flags >> up_to_date & 1 and name is not None
+    read = (
+        up_to_date is not None
+        and not flags >> up_to_date & 1
+        and (name is not None or _is_swapped(system, folio, flags))
+    )
     return Wait(
         sleeper.task,
         Lock("folio", folio, name, key),
@@ -71,6 +75,15 @@ def _wait_for(sleeper: Sleeper, folio: int, bit: int, flags: int) -> Wait:
 
 def _bit(system: System, flag: str) -> Optional[int]:
     return system.kernel.enumerator(flag)
+
+
+def _is_swapped(system: System, folio: int, flags: int) -> bool:
+    """Whether it is a program's anonymous memory that is being read from swap."""
+    swap = _bit(system, "PG_swapcache")
+    mapping = first_offset(system.kernel, ("folio", "mapping"), ("page", "mapping"))
+    if swap is not None and flags >> swap & 1:
+        return True
+    return mapping is not None and bool(system.kernel.u64(folio + mapping) & 1)
 
 
 def _name(system: System, folio: int) -> Optional[str]:

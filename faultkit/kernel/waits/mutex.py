@@ -15,7 +15,7 @@ PRIORITY = 10
 QUEUE = QueueType("mutex", "mutex_waiter", blockers=(0,))
 
 # include/linux/mutex.h: MUTEX_FLAG_WAITERS, _HANDOFF, _PICKUP in the low bits of the owner
-FLAGS = 7
+FLAGS, PICKUP = 7, 4
 
 
 def recognise(sleeper: Sleeper) -> Optional[Wait]:
@@ -42,11 +42,8 @@ def _wait_for(sleeper: Sleeper, queue: Queue) -> Wait:
     wait = held_by(sleeper, lock, word & ~FLAGS, first, evidence=tuple(evidence))
     if queue.damage:
         return wait.but(holders=(), missing=None, fault="corrupt-lock", fault_detail=queue.damage)
-    if not word & ~FLAGS:
-        return Wait(
-            sleeper.task,
-            lock,
-            changing=True,
-            evidence=("its owner field names nobody: it is being handed on",),
-        )
+    if not word & ~FLAGS or (word & PICKUP and not wait.fault):
+        # with PICKUP it was given to a waiter, who is being woken and will find it
+        evidence.append("it is being handed on")
+        return Wait(sleeper.task, lock, changing=True, evidence=tuple(evidence))
     return wait

@@ -3,8 +3,9 @@ PREEMPT_RT, and PI futexes where nothing else is known of them."""
 
 from typing import Optional
 
-from faultkit.kernel.objects import first_offset, need, pointer
+from faultkit.kernel.objects import first_offset, is_kernel_pointer, need, pointer
 from faultkit.kernel.sleeper import Sleeper
+from faultkit.kernel.system import base_name
 from faultkit.kernel.waits._owner import held_by
 from faultkit.model import Lock, Wait
 
@@ -21,6 +22,15 @@ FUNCTIONS = frozenset(
         "rwbase_write_lock",
     )
 )
+# Those that rt_mutex_handle_deadlock() is inlined in, or itself.
+REFUSING = frozenset(
+    (
+        "rt_mutex_handle_deadlock",
+        "rt_mutex_slowlock",
+        "__rt_mutex_slowlock",
+        "__rt_mutex_slowlock_locked",
+    )
+)
 PRIORITY = 60  # after whoever knows what the rt_mutex is part of
 
 HAS_WAITERS = 1  # kernel/locking/rtmutex_common.h: RT_MUTEX_HAS_WAITERS, the owner's only flag
@@ -32,34 +42,59 @@ def recognise(sleeper: Sleeper) -> Optional[Wait]:
     kernel = sleeper.kernel
     waiter = pointer(kernel, sleeper.task.address or 0, "task_struct", "pi_blocked_on")
     if not waiter:
-        return None
+        return _refused(sleeper)
     if pointer(kernel, waiter, "rt_mutex_waiter", "task") != sleeper.task.address:
         return None
     address = pointer(kernel, waiter, "rt_mutex_waiter", "lock")
     if not _is_queued(sleeper, waiter, address):
         return None
+    return _wait_for(sleeper, address, "the task is in its tree of waiters")
+
+
+def _wait_for(sleeper: Sleeper, address: int, why: str) -> Wait:
     # rt_mutex_base since 830e6acc8a1c ("locking/rtmutex: Split out the inner parts of 'struct
     # rtmutex'", 5.15); it is the first member of an rt_mutex.
-    owner_at = first_offset(kernel, ("rt_mutex_base", "owner"), ("rt_mutex", "owner"))
-    word = kernel.u64(address + (owner_at or 0))
+    owner_at = first_offset(sleeper.kernel, ("rt_mutex_base", "owner"), ("rt_mutex", "owner"))
+    word = sleeper.kernel.u64(address + (owner_at or 0))
     lock = Lock("rt_mutex", address, key=("kernel", address))
-    evidence = (f"its owner field is {word:#x}, the task is in its tree of waiters",)
+    evidence = (f"its owner field is {word:#x}, {why}",)
     owner = word & ~HAS_WAITERS
     if not owner:
         return Wait(sleeper.task, lock, changing=True, evidence=evidence)
     return held_by(sleeper, lock, owner, evidence=evidence)
 
 
-def _is_queued(sleeper: Sleeper, waiter: int, lock: int) -> bool:
-    """Whether the waiter is in the lock's tree: its parents lead to the lock's root."""
+def _refused(sleeper: Sleeper) -> Optional[Wait]:
+    """A task that the kernel lets sleep for ever, no longer in the tree, as it has found that its
+    lock's owner waits for the task itself (rt_mutex_handle_deadlock, "rtmutex deadlock detected"
+    in the log): by its waiter struct, whose node is cleared."""
     kernel = sleeper.kernel
+    node = _node_at(sleeper)
+    if node is None or not any(
+        base_name(frame.symbol or "") in REFUSING for frame in sleeper.frames[:4]
+    ):
+        return None
+    for waiter in sleeper.waiter_structs("rt_mutex_waiter"):
+        address = pointer(kernel, waiter, "rt_mutex_waiter", "lock")
+        if kernel.u64(waiter + node) == waiter + node and is_kernel_pointer(address):
+            return _wait_for(sleeper, address, "the kernel found that this would be a deadlock")
+    return None
+
+
+def _node_at(sleeper: Sleeper) -> Optional[int]:
     # struct rt_waiter_node since f7853c34241 ("locking/rtmutex: Fix task->pi_waiters integrity",
     # 6.5, and in stable kernels)
-    node_at = first_offset(
-        kernel,
+    return first_offset(
+        sleeper.kernel,
         ("rt_mutex_waiter", "tree.entry"),
         ("rt_mutex_waiter", "tree_entry"),
     )
+
+
+def _is_queued(sleeper: Sleeper, waiter: int, lock: int) -> bool:
+    """Whether the waiter is in the lock's tree: its parents lead to the lock's root."""
+    kernel = sleeper.kernel
+    node_at = _node_at(sleeper)
     root_at = first_offset(
         kernel,
         ("rt_mutex_base", "waiters.rb_root.rb_node"),

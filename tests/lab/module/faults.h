@@ -27,6 +27,7 @@
 	F(semaphore_mutex)	\
 	F(semaphore_abba)	\
 	F(rt_mutex_abba)	\
+	F(rt_mutex_detected)	\
 	F(rt_mutex_mutex)	\
 	F(ww_mutex_abba)	\
 	F(ww_mutex_context)	\

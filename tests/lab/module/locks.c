@@ -26,6 +26,35 @@ CROSS(rt_mutex_abba, "rt",
       rt_mutex_lock(&lab_urgent), rt_mutex_lock(&lab_priority),
       rt_mutex_lock(&lab_priority), rt_mutex_lock(&lab_urgent))
 
+/* rd-b is more urgent than rd-a: the kernel sees that neither can get on, and lets rd-b sleep. */
+DEFINE_RT_MUTEX(lab_seen);
+DEFINE_RT_MUTEX(lab_refused);
+static atomic_t detected_place;
+
+static int detected_a(void *unused)
+{
+	rt_mutex_lock(&lab_seen);
+	meet(&detected_place, 2);
+	FOREVER(rt_mutex_lock(&lab_refused));
+	return 0;
+}
+
+static int detected_b(void *unused)
+{
+	rt_mutex_lock(&lab_refused);
+	meet(&detected_place, 2);
+	msleep(300);
+	sched_set_fifo(current);
+	FOREVER(rt_mutex_lock(&lab_seen));
+	return 0;
+}
+
+FAULT(rt_mutex_detected)
+{
+	actor("rd-a", detected_a, NULL);
+	actor("rd-b", detected_b, NULL);
+}
+
 DEFINE_RT_MUTEX(lab_boosted);
 DEFINE_MUTEX(lab_boosted_mutex);
 CROSS(rt_mutex_mutex, "rx",

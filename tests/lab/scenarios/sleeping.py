@@ -99,6 +99,7 @@ LOCKS = (
     pair("semaphore_mutex", "sm", "kmutex", "semaphore", confidence=""),
     pair("semaphore_abba", "se", "semaphore", confidence=""),
     pair("rt_mutex_abba", "rt", "rt_mutex"),
+    pair("rt_mutex_detected", "rd", "rt_mutex"),
     pair("rt_mutex_mutex", "rx", "kmutex", "rt_mutex"),
     pair("ww_mutex_abba", "ww", "ww_mutex"),
     pair("ww_mutex_context", "wc", "kmutex", "ww_mutex"),
