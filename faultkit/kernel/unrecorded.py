@@ -17,11 +17,12 @@ from faultkit.infer.lock import Target
 from faultkit.infer.trace import Trace
 from faultkit.kernel.code import KernelCode
 from faultkit.kernel.details import name_address
-from faultkit.kernel.functions import FAMILIES
+from faultkit.kernel.functions import FAMILIES, SPIN
 from faultkit.kernel.snapshot import KernelSnapshot
 from faultkit.kernel.space import KernelSpace
 from faultkit.kernel.system import System
 from faultkit.model import EVENT, HELD, Frame, Task, Wait
+from faultkit.places import is_lock_function
 from faultkit.target import FaultkitError
 
 SPINNING = frozenset(("spinlock", "rwlock_t"))  # kinds that a task may not sleep with
@@ -171,8 +172,7 @@ class Search:
         works = [
             number
             for number, frame in enumerate(frames)
-            if frame.function_start is not None
-            and self._works(frame.function_start, family)
+            if frame.function_start is not None and self._works(frame.function_start, family)
         ]
         if not works:
             return None
@@ -189,10 +189,12 @@ class Search:
         return Trace(tracer, frames, live) if live else None
 
     def _works(self, start: int, family: str) -> bool:
-        """Whether the function works with locks of the family, and not only to sleep."""
-        return (
-            self.code.touches(start, family) and self.system.function(start) not in _SLEEP_ONLY
-        )
+        """Whether the function works with locks of the family as their user: neither only to
+        sleep, nor as the lock's own slow path, which tries again and again to get what it waits
+        for (but does take spinlocks)."""
+        name = self.system.function(start)
+        own = name in _SLEEP_ONLY if family == SPIN else is_lock_function(name)
+        return not own and self.code.touches(start, family)
 
     def _choose(self, address: int, family: str) -> tuple[list[Task], int, int]:
         """The tasks to look at, those with a trace of the lock first; how many these are; and how
@@ -255,7 +257,8 @@ def _are_all(cases: list[Case], count: Optional[int]) -> bool:
 
 
 def _stack_pointer(system: System, task: Task) -> int:
-    offsets = system.kernel.offset("task_struct", "thread"), system.kernel.offset(
-        "thread_struct", "sp"
+    offsets = (
+        system.kernel.offset("task_struct", "thread"),
+        system.kernel.offset("thread_struct", "sp"),
     )
     return system.kernel.u64((task.address or 0) + (offsets[0] or 0) + (offsets[1] or 0))
