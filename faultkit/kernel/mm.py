@@ -11,9 +11,9 @@ PAGE = 4096
 VM_READ, VM_WRITE, VM_EXEC, VM_MAYSHARE = 1, 2, 4, 0x80  # include/linux/mm.h
 
 
-def mappings(files: Files, mm: int) -> list[Mapping]:
-    """The mappings of an mm_struct in address order, as far as they can be read.
-    Raises UnknownLayout."""
+def mappings(files: Files, mm: int, only_files: bool = False) -> list[Mapping]:
+    """The mappings of an mm_struct in address order, as far as they can be read; perhaps only
+    those of files.  Raises UnknownLayout."""
     vma = files.system.layout(
         "vm_area_struct", "vm_start", "vm_end", "vm_flags", "vm_pgoff", "vm_file", "vm_mm"
     )
@@ -23,8 +23,11 @@ def mappings(files: Files, mm: int) -> list[Mapping]:
     except FaultkitError:
         heap = stack = vdso = 0
     found = []
+    file_at = need(files.kernel, "vm_area_struct", "vm_file")
     for address in _vmas(files, mm):
         try:
+            if only_files and not files.kernel.u64(address + file_at):
+                continue
             start, end, flags, place, file, owner = vma.read(address)
         except FaultkitError:
             continue

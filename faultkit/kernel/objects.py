@@ -1,7 +1,7 @@
 """Reading the kernel's C objects: members, lists and strings, all bounded, none trusted."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Optional, Union
 
 from faultkit.kernel.target import Kernel
@@ -134,9 +134,12 @@ class Layout:
             return 0, 0
         raise UnknownLayout(type_name, str(names[0]))
 
-    def read(self, address: int) -> tuple[int, ...]:
-        """The members of the object at `address`, as unsigned integers.  Raises ReadError."""
-        data = self._kernel.read(address + self._start, self._size)
+    def read(
+        self, address: int, read: Optional[Callable[[int, int], bytes]] = None
+    ) -> tuple[int, ...]:
+        """The members of the object at `address`, as unsigned integers; `read` instead of the
+        kernel's own, if given.  Raises ReadError."""
+        data = (read or self._kernel.read)(address + self._start, self._size)
         convert = int.from_bytes
         return tuple([convert(data[start:end], "little") for start, end in self._places])
 

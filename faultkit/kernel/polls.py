@@ -29,7 +29,7 @@ def _files(sleeper: Sleeper, queues: int) -> Optional[dict[int, int]]:
     kernel = sleeper.kernel
     system = sleeper.system
     layout = system.layout("poll_wqueues", "pt._qproc", "inline_index", "table")
-    proof, count, table = layout.read(queues)
+    proof, count, table = layout.read(queues, sleeper.peek)
     # it is NULL once the first round is over; before, the task would not sleep
     if proof not in (0, kernel.symbol("__pollwait")) or not 0 < count <= MOST_INLINE:
         return None
@@ -42,7 +42,7 @@ def _files(sleeper: Sleeper, queues: int) -> Optional[dict[int, int]]:
     places = [first + size * index for index in range(count)]
     places += _in_pages(sleeper, table, size)
     for place in places:
-        file, events, owner = entry.read(place)
+        file, events, owner = entry.read(place, sleeper.peek)
         if not is_kernel_pointer(file) or owner != queues:
             return None
         found[file] = found.get(file, 0) | events

@@ -36,6 +36,7 @@ class DumpProcess(Process):
         self._with_memory = self._find_memory()
         self._pages: dict[int, Optional[bytes]] = {}
         self._mappings: Optional[list[Mapping]] = None
+        self._of_files: Optional[list[Mapping]] = None
         self._code: Optional[Code] = None
         self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
 
@@ -108,6 +109,15 @@ class DumpProcess(Process):
             except FaultkitError:
                 self._mappings = []
         return self._mappings
+
+    def files(self) -> Sequence[Mapping]:
+        if self._of_files is None:
+            try:
+                found = mappings(self._files, self.mm, only_files=True) if self.mm else []
+            except FaultkitError:
+                found = []
+            self._of_files = [mapping for mapping in found if mapping.path.startswith("/")]
+        return self._of_files
 
     @property
     def code(self) -> "Code":

@@ -1,5 +1,6 @@
 """A sleeping task as the wait providers see it: its stack, and the functions on it."""
 
+import struct
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Optional
@@ -10,6 +11,7 @@ from faultkit.kernel.target import Kernel
 from faultkit.model import Frame, Task
 from faultkit.target import FaultkitError, ReadError
 
+WINDOW = 4096  # bytes above the stack pointer that are read at once
 NEAR = 1536  # bytes above the stack pointer in which the functions that sleep keep their frames
 
 
@@ -41,14 +43,27 @@ class Sleeper:
         return base, base + self.system.thread_size
 
     @cached_property
+    def window(self) -> bytes:
+        """The stack from the stack pointer up, to its end if that is near; b"" where the pointer
+        is garbage.  Raises ReadError."""
+        start, end = self.stack
+        if not start <= self.sp < end or self.sp & 7:
+            return b""
+        return self.kernel.read(self.sp, min(WINDOW, end - self.sp))
+
+    @cached_property
     def words(self) -> tuple[int, ...]:
         """The stack from the stack pointer up, as far as sleeping functions reach: words[i] is
         at sp + 8 * i.  () where the pointer is garbage.  Raises ReadError."""
-        start, end = self.stack
-        if not start <= self.sp < end or self.sp & 7:
-            return ()
-        count = min(NEAR, end - self.sp) // 8
-        return self.kernel.words(self.sp, count)
+        count = min(NEAR, len(self.window)) // 8
+        return struct.unpack_from(f"<{count}Q", self.window)
+
+    def peek(self, address: int, size: int) -> bytes:
+        """As Kernel.read, without asking the host again for what is in the window."""
+        at = address - self.sp
+        if at >= 0 and at + size <= len(self.window):
+            return self.window[at : at + size]
+        return self.kernel.read(address, size)
 
     @cached_property
     def functions(self) -> tuple[str, ...]:
@@ -76,7 +91,7 @@ class Sleeper:
     def call(self) -> Optional[UserRegisters]:
         """The system call that the task is in; None for kernel threads."""
         try:
-            return self.system.user_registers(self.stack[0])
+            return self.system.user_registers(self.stack[0], self.peek)
         except FaultkitError:
             return None
 

@@ -1,6 +1,7 @@
 """A kernel's tasks, indexed, with what providers ask about them again and again."""
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, NamedTuple, Optional
 
@@ -23,10 +24,13 @@ _CLONES = (".constprop.", ".isra.", ".part.", ".cold", ".llvm.", ".lto_priv.")
 _MOST_NAMES = 200_000
 
 
+Read = Callable[[int, int], bytes]
+
 PT_REGS = (
     "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi",
     "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss",
 )  # fmt: skip
+_REGISTERS = struct.Struct(f"<{len(PT_REGS)}Q")
 _CS, _SS = PT_REGS.index("cs"), PT_REGS.index("ss")
 CODE_64, CODE_32, DATA = 0x33, 0x23, 0x2B  # arch/x86/include/asm/segment.h: __USER_CS...
 
@@ -219,24 +223,25 @@ class System:
         except FaultkitError:
             return False
 
-    def user_words(self, base: int) -> Optional[tuple[int, ...]]:
+    def user_words(self, base: int, read: Optional[Read] = None) -> Optional[tuple[int, ...]]:
         """The registers, in the order of PT_REGS, that the task with the kernel stack at `base`
-        entered the kernel with; None for kernel threads.  Raises ReadError.
+        entered the kernel with; None for kernel threads.  `read` instead of the kernel's own, if
+        given.  Raises ReadError.
 
         struct pt_regs ends the stack; with FRED (6.9, 65c9cc9e2c14) 16 bytes lie above it, so
         it is where the segments are a user's.
         """
         top = base + self.thread_size - 8 * len(PT_REGS)
         for padding in (0, 16):
-            words = self.kernel.words(top - padding, len(PT_REGS))
+            words = _REGISTERS.unpack((read or self.kernel.read)(top - padding, _REGISTERS.size))
             if words[_CS] & 0xFFFF in (CODE_64, CODE_32) and words[_SS] & 0xFFFF == DATA:
                 return words
         return None
 
-    def user_registers(self, base: int) -> Optional[UserRegisters]:
+    def user_registers(self, base: int, read: Optional[Read] = None) -> Optional[UserRegisters]:
         """The same, as what a system call makes of them; None also where they can't be read."""
         try:
-            words = self.user_words(base)
+            words = self.user_words(base, read)
         except FaultkitError:
             return None
         if words is None:

@@ -74,7 +74,7 @@ def _queues(sleeper: Sleeper, address: int) -> Iterator[tuple[int, int]]:
     layout = sleeper.system.layout("futex_q", "key.both.ptr", "key.both.offset", "lock_ptr")
     for queue in sleeper.waiter_structs("futex_q"):
         try:
-            where, offset, lock = layout.read(queue)
+            where, offset, lock = layout.read(queue, sleeper.peek)
         except FaultkitError:
             continue
         # the low bits tell how to read the key (include/linux/futex.h, FUT_OFF_INODE)
