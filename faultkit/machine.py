@@ -2,7 +2,7 @@
 sockets, IPC, kinship.  Of this machine by /proc, or of a kernel dump by its structures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Optional, Protocol
 
 from faultkit.model import Task
@@ -95,8 +95,12 @@ class Machine(ABC):
     # sockets
 
     @abstractmethod
-    def unix_sockets(self) -> "dict[int, UnixSocket]":
+    def unix_sockets(self) -> "Mapping[int, UnixSocket]":
         """The unix sockets by inode.  Raises OSError where they can't be listed."""
+
+    @abstractmethod
+    def tcp_socket(self, pid: int, inode: int) -> "Optional[TcpSocket]":
+        """One TCP socket of the process's network namespace; None if it is none."""
 
     @abstractmethod
     def tcp_sockets(self, pid: int) -> "Sequence[TcpSocket]":

@@ -8,7 +8,7 @@ from faultkit.kernel.objects import Layout, is_kernel_pointer, need, text
 from faultkit.kernel.system import System
 from faultkit.kernel.target import Kernel
 from faultkit.model import Task
-from faultkit.target import FaultkitError
+from faultkit.target import FaultkitError, ReadError
 
 MOST_FDS = 1 << 16  # of one process
 MOST_PARTS = 128  # of a path
@@ -17,7 +17,7 @@ S_IFMT, S_IFSOCK, S_IFCHR, S_IFIFO = 0o170000, 0o140000, 0o020000, 0o010000
 FMODE_READ, FMODE_WRITE = 1, 2  # include/linux/fs.h
 
 # include/uapi/linux/magic.h, and fs/pipe.c
-PIPE_MAGIC, ANON_INODE_MAGIC = 0x50495045, 0x09041934
+PIPE_MAGIC, SOCKET_MAGIC, ANON_INODE_MAGIC = 0x50495045, 0x534F434B, 0x09041934
 
 
 class OpenFile(NamedTuple):
@@ -63,6 +63,16 @@ class Inode(NamedTuple):
         return self.mode & S_IFMT
 
     @property
+    def is_pipe(self) -> bool:
+        """Whether it is an unnamed pipe."""
+        return self.kind == S_IFIFO and self.magic == PIPE_MAGIC
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether it belongs to a socket, and is not the path that one is bound to."""
+        return self.kind == S_IFSOCK and self.magic == SOCKET_MAGIC
+
+    @property
     def key(self) -> tuple[tuple[int, int], int]:
         """(device, number), as the kernel's lock tables name the file."""
         return self.device, self.number
@@ -77,8 +87,11 @@ class Files:
         self.kernel: Kernel = system.kernel
         self.unreadable: list[int] = []
         self._tables: dict[int, dict[int, int]] = {}  # by files_struct
+        self._inode_of: dict[int, int] = {}
         self._files: dict[int, Optional[OpenFile]] = {}
         self._inodes: dict[int, Optional[Inode]] = {}
+        self.by_key: dict[tuple[tuple[int, int], int], Inode] = {}  # those read so far
+        self.by_kind: dict[tuple[int, int], Inode] = {}  # pipes and sockets
         self._super_blocks: dict[int, tuple[tuple[int, int], int, str]] = {}
         self._paths: dict[tuple[int, int], Optional[str]] = {}
 
@@ -121,6 +134,16 @@ class Files:
                 if word and is_kernel_pointer(word):
                     yield number, word
 
+    def inode_of(self, file: int) -> int:
+        """The address of the inode of a struct file, 0 if it can't be read."""
+        if file not in self._inode_of:
+            try:
+                at = need(self.kernel, "file", "f_inode")
+                self._inode_of[file] = self.kernel.u64(file + at)
+            except ReadError:
+                self._inode_of[file] = 0
+        return self._inode_of[file]
+
     def file(self, address: int) -> Optional[OpenFile]:
         """The struct file at `address`."""
         if address not in self._files:
@@ -137,19 +160,15 @@ class Files:
                 *fields, super_block = self._inode.read(address)
                 mode, number, size, pipe, locks, mapping = fields
                 device, magic, kind = self._super_block(super_block)
-                self._inodes[address] = Inode(
+                inode = Inode(
                     address, mode, number, size, pipe, locks, mapping, device, magic, kind
                 )
+                self._inodes[address] = self.by_key[inode.key] = inode
+                if magic in (PIPE_MAGIC, SOCKET_MAGIC):
+                    self.by_kind[inode.kind, number] = inode
             except FaultkitError:
                 self._inodes[address] = None
         return self._inodes[address]
-
-    def seen(self, device: Optional[str], number: Optional[int]) -> Optional[Inode]:
-        """The inode with these numbers (`device` as in Mapping) among those read so far."""
-        for inode in self._inodes.values():
-            if inode is not None and (device_name(inode.device), inode.number) == (device, number):
-                return inode
-        return None
 
     def _super_block(self, address: int) -> tuple[tuple[int, int], int, str]:
         """((major, minor), magic, type) of a super_block."""
@@ -176,9 +195,9 @@ class Files:
         inode = self.inode(file.inode)
         if inode is None:
             return None
-        if inode.kind == S_IFIFO and inode.magic == PIPE_MAGIC:
+        if inode.is_pipe:
             return f"pipe:[{inode.number}]"
-        if inode.kind == S_IFSOCK:
+        if inode.is_socket:
             return f"socket:[{inode.number}]"
         if inode.magic == ANON_INODE_MAGIC:
             return f"anon_inode:{self._name(file.dentry)}"
@@ -238,6 +257,12 @@ class Files:
 def device_name(device: tuple[int, int]) -> str:
     """The device as /proc/PID/maps has it: "fd:01"."""
     return f"{device[0]:02x}:{device[1]:02x}"
+
+
+def device_of(name: str) -> tuple[int, int]:
+    """The device by that name."""
+    major, _, minor = name.partition(":")
+    return int(major, 16), int(minor, 16)
 
 
 def processes(system: System) -> dict[int, Sequence[Task]]:

@@ -1,6 +1,6 @@
 """A kernel's dump as a Machine: everything is read from the kernel's own structures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Optional
 
@@ -27,16 +27,14 @@ FIFO_OPEN = frozenset(("wait_for_partner", "fifo_open"))  # fs/pipe.c
 
 
 class DumpDescriptors:
-    """Every process's open pipes, sockets and files, by what they are of."""
+    """Every process's open files, by their inodes; what they are is read when asked for."""
 
     def __init__(self, machine: "DumpMachine") -> None:
         self._machine = machine
+        self._files = machine.files
         self.unreadable: list[int] = []
-        self._of: dict[int, list[tuple[int, int, OpenFile]]] = {}  # by inode address
-        self._sockets: dict[int, int] = {}  # their inodes by number
-        self._pipes: dict[int, int] = {}
-        self._inodes: dict[tuple[Device, int], int] = {}
-        files = machine.files
+        self._of: dict[int, list[tuple[int, int, int]]] = {}  # (pid, fd, file) by inode address
+        files = self._files
         for pid, tasks in processes(files.system).items():
             try:
                 table = files.descriptors(tasks[0])
@@ -46,52 +44,72 @@ class DumpDescriptors:
                 self.unreadable.append(pid)
                 continue
             for fd, address in table.items():
-                file = files.file(address)
-                inode = files.inode(file.inode) if file is not None else None
-                if file is None or inode is None:
-                    continue
-                self._of.setdefault(inode.address, []).append((pid, fd, file))
-                if inode.kind == S_IFSOCK:
-                    self._sockets[inode.number] = inode.address
-                elif inode.kind == S_IFIFO:
-                    self._pipes[inode.number] = inode.address
-                self._inodes[inode.key] = inode.address
+                self._of.setdefault(files.inode_of(address), []).append((pid, fd, address))
+
+    def _open_as(self, inode: Optional[Inode]) -> Sequence[tuple[int, int, int]]:
+        return self._of.get(inode.address, ()) if inode is not None else ()
 
     def of_pipe(self, inode: int) -> Sequence[End]:
         """Who has an end of the unnamed pipe open."""
-        found = self._of.get(self._pipes.get(inode, 0), ())
-        return [End(pid, file.reads, file.writes) for pid, _, file in found]
+        found = self._open_as(self._files.by_kind.get((S_IFIFO, inode)))
+        opened = [(pid, self._files.file(address)) for pid, _, address in found]
+        return [End(pid, file.reads, file.writes) for pid, file in opened if file is not None]
 
     def of_socket(self, inode: int) -> Sequence[tuple[int, int]]:
         """The (pid, fd) pairs that have the socket open."""
-        found = self._of.get(self._sockets.get(inode, 0), ())
+        found = self._open_as(self._files.by_kind.get((S_IFSOCK, inode)))
         return [(pid, fd) for pid, fd, _ in found]
 
     def of_file(self, inode: int, device: Device) -> Sequence[tuple[int, int, FdInfo]]:
         """The descriptors of a file with a path."""
-        address = self._inodes.get((device, inode), 0)
-        return [
-            (pid, fd, info)
-            for pid, fd, _ in self._of.get(address, ())
-            if (info := self._machine.fdinfo(pid, fd)) is not None
-        ]
+        found = self._open_as(self._files.by_key.get((device, inode)))
+        infos = [(pid, fd, self._machine.fdinfo(pid, fd)) for pid, fd, _ in found]
+        return [(pid, fd, info) for pid, fd, info in infos if info is not None]
+
+    def inodes(self) -> Iterator[Inode]:
+        """All inodes that anybody has open."""
+        for address in self._of:
+            inode = self._files.inode(address) if address else None
+            if inode is not None:
+                yield inode
+
+    def sockets(self) -> Iterator[Inode]:
+        """The inodes of all sockets."""
+        return (inode for inode in self.inodes() if inode.is_socket)
 
     def devices(self) -> Iterator[tuple[int, OpenFile]]:
         """Who has which character device open."""
-        files = self._machine.files
-        for address, found in self._of.items():
-            inode = files.inode(address)
-            if inode is not None and inode.kind == S_IFCHR:
-                for pid, _, file in found:
+        for inode in self.inodes():
+            for pid, _, address in self._open_as(inode) if inode.kind == S_IFCHR else ():
+                file = self._files.file(address)
+                if file is not None:
                     yield pid, file
 
-    def sockets(self) -> Sequence[int]:
-        """The addresses of all sockets' inodes."""
-        return list(self._sockets.values())
 
-    def inode(self, key: tuple[Device, int]) -> int:
-        """The address of the inode of an open file, 0 if there is none."""
-        return self._inodes.get(key, 0)
+class UnixSockets(Mapping[int, UnixSocket]):
+    """The unix sockets by inode number: those that have been come across at once, all of them
+    when they are listed."""
+
+    def __init__(self, machine: "DumpMachine") -> None:
+        self._machine = machine
+        self._known: dict[int, UnixSocket] = {}
+
+    def __getitem__(self, number: int) -> UnixSocket:
+        if number not in self._known:
+            inode = self._machine.files.by_kind.get((S_IFSOCK, number))
+            found = self._machine.unix_socket(inode) if inode is not None else None
+            if found is None:
+                raise KeyError(number)
+            self._known[number] = found
+        return self._known[number]
+
+    def __iter__(self) -> Iterator[int]:
+        for inode in self._machine.descriptors().sockets():
+            if inode.number in self:
+                yield inode.number
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class DumpMachine(Machine):
@@ -189,7 +207,7 @@ class DumpMachine(Machine):
         inode = self._inode(pid, fd)
         if inode is None:
             return UNKNOWN
-        if inode.kind == S_IFSOCK:
+        if inode.is_socket:
             return self._all_sockets.readiness(inode.address, writing)
         return self._pipe_readiness(inode, writing) if inode.kind == S_IFIFO else UNKNOWN
 
@@ -228,8 +246,7 @@ class DumpMachine(Machine):
     # file locks
 
     def locks(self, file: tuple[Device, int]) -> Sequence[FileLock]:
-        address = self._descriptors.inode(file)
-        inode = self.files.inode(address) if address else None
+        inode = self.files.by_key.get(file)
         return [held.lock for held in self._file_locks.of_inode(inode)] if inode else ()
 
     def lock_request(self, task: Task) -> Optional[FileLock]:
@@ -238,22 +255,26 @@ class DumpMachine(Machine):
 
     # sockets
 
-    def unix_sockets(self) -> dict[int, UnixSocket]:
+    def unix_sockets(self) -> Mapping[int, UnixSocket]:
         if self.kernel.offset("unix_sock", "peer") is None:
             raise OSError(0, "the debug information of the module unix is not loaded")
-        found = {}
-        for address in self._descriptors.sockets():
-            sock = self._all_sockets.of_inode(address)
-            unix = self._all_sockets.unix(sock) if sock is not None else None
-            if unix is not None:
-                found[unix.inode] = unix
-        return found
+        return UnixSockets(self)
+
+    def unix_socket(self, inode: Inode) -> Optional[UnixSocket]:
+        """The unix socket with that inode; None if it is another kind of socket."""
+        sock = self._all_sockets.of_inode(inode.address)
+        return self._all_sockets.unix(sock) if sock is not None else None
+
+    def tcp_socket(self, pid: int, inode: int) -> Optional[TcpSocket]:
+        found = self.files.by_kind.get((S_IFSOCK, inode))
+        sock = self._all_sockets.of_inode(found.address) if found is not None else None
+        return self._all_sockets.tcp(sock) if sock is not None else None
 
     def tcp_sockets(self, pid: int) -> Sequence[TcpSocket]:
         net = self.kinship.namespace_address(pid, "net_ns")
         found = []
-        for address in self._descriptors.sockets():
-            sock = self._all_sockets.of_inode(address)
+        for inode in self._descriptors.sockets():
+            sock = self._all_sockets.of_inode(inode.address)
             if sock is None or (net and sock.net and sock.net != net):
                 continue
             tcp = self._all_sockets.tcp(sock)

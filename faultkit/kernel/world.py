@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Optional
 
 from faultkit.kernel.ages import born_after_sleep
-from faultkit.kernel.files import Files, processes
+from faultkit.kernel.files import Files, device_of, processes
 from faultkit.kernel.kinship import Kinship
 from faultkit.kernel.machine import DumpMachine
 from faultkit.kernel.mm import mapped_by
@@ -74,7 +74,9 @@ class KernelWorld(World):
         return self.system.described(task)
 
     def _find_sharers(self, mapping: Mapping) -> Iterator[tuple[Process, Mapping]]:
-        inode = self.files.seen(mapping.device, mapping.inode) if mapping.inode else None
+        if not mapping.inode or not mapping.device:
+            return
+        inode = self.files.by_key.get((device_of(mapping.device), mapping.inode))
         if inode is None:
             return
         try:

@@ -17,6 +17,9 @@ FIFO_OPEN = (b"wait_for_partner", b"fifo_open")  # fs/pipe.c
 class ProcMachine(Machine):
     """What is asked of tables is read once; a new one is made for a second look."""
 
+    def __init__(self) -> None:
+        self._tcp: dict[str, tuple[list[sockets.TcpSocket], dict[int, sockets.TcpSocket]]] = {}
+
     def link(self, pid: int, fd: int) -> Optional[str]:
         return fds.link(pid, fd)
 
@@ -66,8 +69,22 @@ class ProcMachine(Machine):
     def unix_sockets(self) -> dict[int, sockets.UnixSocket]:
         return sockets.unix_sockets()
 
+    def tcp_socket(self, pid: int, inode: int) -> Optional[sockets.TcpSocket]:
+        return self._tcp_of(pid).get(inode) if inode else None
+
     def tcp_sockets(self, pid: int) -> Sequence[sockets.TcpSocket]:
-        return sockets.tcp_sockets(pid)
+        self._tcp_of(pid)
+        return self._tcp[self._network(pid)][0]
+
+    def _network(self, pid: int) -> str:
+        return status.namespace(pid, "net") or str(pid)
+
+    def _tcp_of(self, pid: int) -> dict[int, sockets.TcpSocket]:
+        name = self._network(pid)
+        if name not in self._tcp:
+            found = sockets.tcp_sockets(pid)
+            self._tcp[name] = found, {tcp.inode: tcp for tcp in found if tcp.inode}
+        return self._tcp[name][1]
 
     def semaphore(self, pid: int, semid: int, number: int) -> Optional[sysvipc.Semaphore]:
         return sysvipc.semaphore(semid, number)

@@ -2,7 +2,7 @@
 /proc/PID/net/tcp; everything else leads outside."""
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Optional, Union
 
 from faultkit.model import Lock, Wait
@@ -28,7 +28,7 @@ ONLY_SOCKETS = frozenset({45, 47, 299, 44, 46, 307, CONNECT})
 SYSCALLS = frozenset(READS) | frozenset(WRITES) | {CONNECT}
 PRIORITY = 60
 
-UnixTable = Union[dict[int, UnixSocket], str]
+UnixTable = Union[Mapping[int, UnixSocket], str]
 
 AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
 OTHER_NAMESPACE = (
@@ -61,13 +61,13 @@ def channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
     inode = link_inode(link) if link is not None and link.startswith("socket:") else None
     if inode is None:
         return None
-    tcp = _tcp_socket(blocked, inode)
-    if tcp is not None:
-        return _tcp_channel(blocked, tcp, writing).checked(blocked, fd, writing)
     table = _unix_table(blocked.world)
-    if isinstance(table, dict) and inode in table:
+    if not isinstance(table, str) and inode in table:
         found = _unix_channel(blocked, table, table[inode], writing)
         return found.checked(blocked, fd, writing)
+    tcp = blocked.world.machine.tcp_socket(blocked.task.pid, inode)
+    if tcp is not None:
+        return _tcp_channel(blocked, tcp, writing).checked(blocked, fd, writing)
     lock = Lock("socket", name=link, key=("socket", inode))
     if not blocked.world.machine.is_visible(blocked.task.pid, "net"):
         missing = OTHER_NAMESPACE.format(blocked.task.pid)
@@ -101,7 +101,7 @@ def _unix_table(world: World) -> UnixTable:
 
 
 def _unix_channel(
-    blocked: Blocked, table: dict[int, UnixSocket], own: UnixSocket, writing: bool
+    blocked: Blocked, table: Mapping[int, UnixSocket], own: UnixSocket, writing: bool
 ) -> Channel:
     peer = own.peer
     if own.state == sockets.LISTEN:
@@ -143,10 +143,9 @@ def _unix_name(one: UnixSocket, other: Optional[UnixSocket]) -> str:
 
 
 class TcpTable(NamedTuple):
-    """The TCP sockets of one network namespace, by inode and by (local, remote)."""
+    """The TCP sockets of one network namespace, and the same by (local, remote)."""
 
     all: list[TcpSocket]
-    by_inode: dict[int, TcpSocket]
     by_ends: dict[tuple[Endpoint, Endpoint], TcpSocket]
 
 
@@ -155,17 +154,9 @@ def _tcp_table(blocked: Blocked) -> TcpTable:
 
     def read() -> TcpTable:
         found = list(machine.tcp_sockets(pid))
-        return TcpTable(
-            found,
-            {tcp.inode: tcp for tcp in found if tcp.inode},
-            {(tcp.local, tcp.remote): tcp for tcp in found},
-        )
+        return TcpTable(found, {(tcp.local, tcp.remote): tcp for tcp in found})
 
     return once(blocked.world, ("tcp_socket", machine.namespace(pid, "net") or pid), read)
-
-
-def _tcp_socket(blocked: Blocked, inode: int) -> Optional[TcpSocket]:
-    return _tcp_table(blocked).by_inode.get(inode)
 
 
 def _tcp_channel(blocked: Blocked, own: TcpSocket, writing: bool) -> Channel:
@@ -173,8 +164,9 @@ def _tcp_channel(blocked: Blocked, own: TcpSocket, writing: bool) -> Channel:
     if own.state == sockets.LISTEN:
         lock = Lock("accept", name=endpoint_name(own.local), key=("socket", own.inode))
         return Channel(lock, outside=True, evidence=("a listening socket: anyone may connect",))
-    peer = _tcp_table(blocked).by_ends.get((own.remote, own.local))
-    if peer is None or not _is_local(own):
+    table = _tcp_table(blocked) if _is_local(own) else None
+    peer = table.by_ends.get((own.remote, own.local)) if table is not None else None
+    if peer is None:
         lock = Lock("tcp_socket", name=name, key=("socket", own.inode))
         return Channel(lock, outside=True, evidence=(f"the peer is {endpoint_name(own.remote)}",))
     in_flight = own.unsent and not peer.unread if writing else own.unread or peer.unsent
@@ -247,7 +239,7 @@ def _connecting(blocked: Blocked, fd: int) -> Optional[Channel]:
     (family,) = struct.unpack_from("<H", data)
     if family == AF_UNIX:
         return _connecting_unix(blocked, inode, data[2:])
-    tcp = _tcp_socket(blocked, inode)
+    tcp = blocked.world.machine.tcp_socket(blocked.task.pid, inode)
     if family not in (AF_INET, AF_INET6) or tcp is None:
         return Channel(Lock("connect", name=link, key=("socket", inode)), outside=True)
     name = f"connect to {endpoint_name(tcp.remote)}"
