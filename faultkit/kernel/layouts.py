@@ -151,7 +151,7 @@ NEEDED: tuple[Group, ...] = (
     *_members("kern_ipc_perm", "id", "key"),
     *_members("sem_array", "sem_nsems", "sem_perm", "sems"),
     *_members("sem", "pending_alter", "sempid", "semval"),
-    *_members("sem_queue", "nsops", "sleeper", "sops"),
+    *_members("sem_queue", "list", "nsops", "sleeper", "sops"),
     *_members("msg_queue", "q_lrpid", "q_lspid", "q_perm", "q_qnum"),
     # machine.py: epoll
     *_members("epitem", "event.events", "ffd.fd", "ffd.file", "rbn"),

@@ -93,13 +93,21 @@ class SystemV:
 
     def operations(self, sleeper: Sleeper) -> Optional[Sequence[tuple[int, int]]]:
         """What the semop() that a task sleeps in wants to do: struct sem_queue is on its stack
-        (ipc/sem.c, do_semtimedop)."""
-        kernel = self.kernel
+        (ipc/sem.c, do_semtimedop), queued, and has as many operations as the call was given."""
+        kernel, call = self.kernel, sleeper.call
+        given = call.args[2] & 0xFFFFFFFF if call is not None else 0
+        if not 0 < given <= MOST_OPERATIONS:
+            return None
+        links = need(kernel, "sem_queue", "list")
+        layout = sleeper.system.layout("sem_queue", "nsops", "sops")
         for queue in sleeper.waiter_structs("sem_queue", "sleeper"):
+            node = queue + links
             try:
-                count = unsigned(kernel, queue, "sem_queue", "nsops")
-                address = pointer(kernel, queue, "sem_queue", "sops")
-                if not 0 < count <= MOST_OPERATIONS or not is_kernel_pointer(address):
+                count, address = layout.read(queue, sleeper.peek)
+                if count != given or not is_kernel_pointer(address):
+                    continue
+                following, previous = kernel.words(node, 2)
+                if kernel.u64(following + 8) != node or kernel.u64(previous) != node:
                     continue
                 data = kernel.read(address, SEMBUF.size * count)
             except FaultkitError:
