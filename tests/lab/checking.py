@@ -60,7 +60,10 @@ def problems(report: dict[str, Any], fault: Fault) -> list[str]:
 
 
 def _is_about(finding: dict[str, Any], fault: Fault) -> bool:
-    return fault.owns(str(task.get("name")) for task in _tasks(finding))
+    """Whether the finding has one of the fault's tasks: kworkers count where nobody else is."""
+    names = {str(task.get("name")) for task in _tasks(finding)}
+    others = [name for name in names if not name.startswith("kworker/")]
+    return fault.owns(others or ["kworker"])
 
 
 def strangers(report: dict[str, Any], faults: tuple[Fault, ...]) -> list[str]:

@@ -147,6 +147,7 @@ PAGES = (
         ("pm-*",),
         (Expect("cycle", ("pm-a", "pm-b"), ("kmutex", "folio"), 0, confidence="inferred"),),
         kernel=("folio_mutex",),
+        allowed=(Expect("chain", root="pm-b"),),
         unsure=True,
         notes="its holder is not recorded: found only if the code is read",
     ),
