@@ -141,9 +141,14 @@ class Process(ABC):
     def mappings(self) -> Sequence[Mapping]:
         """Its mappings in address order; empty where unknown."""
 
+    def code_mappings(self) -> Sequence[Mapping]:
+        """The mappings of files, and whatever else can be executed, in address order: few, where
+        thousands are threads' stacks."""
+        return self.mappings()
+
     def files(self) -> Sequence[Mapping]:
-        """The mappings of files, in address order: few, where thousands are threads' stacks."""
-        return [mapping for mapping in self.mappings() if mapping.path.startswith("/")]
+        """The mappings of files, in address order."""
+        return [mapping for mapping in self.code_mappings() if mapping.path.startswith("/")]
 
     def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
         """(name, offset, size or None) of the symbol that covers `address`, or None."""

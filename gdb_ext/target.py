@@ -204,8 +204,8 @@ class GdbProcess(Process):
                 self._mappings = []
         return self._mappings
 
-    def files(self) -> Sequence[Mapping]:
-        return self._proc.files() if self._proc is not None else super().files()
+    def code_mappings(self) -> Sequence[Mapping]:
+        return self.mappings() if self._proc is None else self._proc.code_mappings()
 
     def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
         try:

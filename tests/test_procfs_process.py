@@ -76,6 +76,15 @@ def test_files_are_the_mappings_with_a_path(own):
     assert any("python" in mapping.path for mapping in files)
 
 
+def test_code_is_in_files_and_in_executable_memory(own):
+    with mmap.mmap(-1, PAGE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC):
+        process = ProcProcess(os.getpid())
+        code = process.code_mappings()
+        assert code == [m for m in process.mappings() if "/" in m.path or "x" in m.perms]
+        assert any(not mapping.path for mapping in code)
+        assert any(mapping.path == "[vdso]" for mapping in code)
+
+
 @pytest.mark.parametrize("cpu", sorted(os.sched_getaffinity(0)))
 def test_how_long_a_process_has_been_stopped(cpu):
     """On whichever CPU it stopped, and we are: the clocks of two may differ."""

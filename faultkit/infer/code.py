@@ -58,7 +58,7 @@ class Code:
     def __init__(self, process: Process) -> None:
         self.process = process
         pid = process.pid if process.live else None
-        self.images = Images(process.read, process.mappings(), pid, process.here)
+        self.images = Images(process.read, process.code_mappings(), pid, process.here)
         self.begin()
         self._functions: dict[int, Function] = {}
         self._names: dict[int, Optional[str]] = {}

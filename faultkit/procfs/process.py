@@ -102,7 +102,7 @@ class ProcProcess(Process):
         self._memory: Optional[int] = None
         self._maps: Optional[list[str]] = None  # the lines
         self._mappings: Optional[list[Mapping]] = None
-        self._files: Optional[list[Mapping]] = None
+        self._code_mappings: Optional[list[Mapping]] = None
         self._code: Optional[Code] = None
         self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
         if not os.path.isdir(f"/proc/{pid}/task"):
@@ -187,11 +187,11 @@ class ProcProcess(Process):
             self._mappings = parse_maps(self._lines_of_maps())
         return self._mappings
 
-    def files(self) -> Sequence[Mapping]:
-        if self._files is None:
-            lines = [line for line in self._lines_of_maps() if "/" in line]
-            self._files = [m for m in parse_maps(lines) if m.path.startswith("/")]
-        return self._files
+    def code_mappings(self) -> Sequence[Mapping]:
+        if self._code_mappings is None:
+            lines = [line for line in self._lines_of_maps() if "/" in line or "x" in line[:50]]
+            self._code_mappings = parse_maps(lines)
+        return self._code_mappings
 
     def _lines_of_maps(self) -> list[str]:
         if self._maps is None:
@@ -208,7 +208,7 @@ class ProcProcess(Process):
         if self._code is None:
             from faultkit.code.process import Code
 
-            self._code = Code(self.read, self.mappings(), self.pid)
+            self._code = Code(self.read, self.code_mappings(), self.pid)
         return self._code
 
     def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
