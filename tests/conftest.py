@@ -1,8 +1,18 @@
 """Which tests run: those marked `full` only with -m full (or the like) or FAULTKIT_FULL=1."""
 
 import os
+import re
+from pathlib import Path
 
 import pytest
+
+if "FAULTKIT_ROOT_SUITE" in os.environ:
+    # A root can't make roots and dumps, nor run the crash of another one.
+    collect_ignore = [
+        path.name
+        for path in Path(__file__).parent.glob("test_*.py")
+        if re.search(r"^from (lab|kernel_dumps|crash_session)\b", path.read_text(), re.MULTILINE)
+    ]
 
 
 def pytest_collection_modifyitems(config, items):

@@ -11,7 +11,7 @@ from .fixture import Fixture, fixture
 from .kernels import Kernel, kernel
 from .scenarios.boots import BOOTS, find
 from .scenarios.model import Boot, Fault
-from .store import LabError, digest, lab_directory, once
+from .store import LabError, digest, forget, lab_directory, once
 
 HERE = Path(__file__).resolve().parent
 
@@ -71,7 +71,9 @@ def dump(name: str, kernel_name: str = "6.1") -> Dump:
     how = (boot.command_line(kernel_name), boot.cpus, boot.memory, boot.cpu, boot.panics, boot.form)
     key = digest([made.directory.name, how, *code])
     path = lab_directory() / "dumps" / f"{name}-{made.kernel.abi}-{key}"
-    return Dump(boot, made, once(path, lambda aside: _make(boot, made, aside)))
+    once(path, lambda aside: _make(boot, made, aside))
+    forget(path, f"{name}-{made.kernel.abi}-*")
+    return Dump(boot, made, path)
 
 
 def _make(boot: Boot, made: Fixture, directory: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .kernels import Kernel
-from .store import LabError, digest, lab_directory, once
+from .store import LabError, digest, forget, lab_directory, once
 
 HERE = Path(__file__).resolve().parent
 ROOTS = HERE.parent / "roots"
@@ -47,7 +47,9 @@ def sources() -> list[Path]:
 def fixture(kernel: Kernel) -> Fixture:
     """The fixture for a kernel, built unless it is there."""
     path = lab_directory() / "fixtures" / f"{kernel.abi}-{digest(sources())}"
-    return Fixture(kernel, once(path, lambda aside: _build(kernel, aside)))
+    once(path, lambda aside: _build(kernel, aside))
+    forget(path, f"{kernel.abi}-*")
+    return Fixture(kernel, path)
 
 
 def in_root(suite: str, *command: object) -> str:

@@ -9,9 +9,12 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Callable
+
+FORGET_SECONDS = 3 * 24 * 3600
 
 
 class LabError(Exception):
@@ -51,10 +54,10 @@ def once(path: Path, make: Callable[[Path], None]) -> Path:
 
     It is made aside and renamed when it is whole; what `make` raises leaves nothing behind.
     """
-    if path.is_dir():
-        return path
     with locked(path):
-        if not path.is_dir():
+        if path.is_dir():
+            os.utime(path)
+        else:
             aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
             try:
                 aside.chmod(0o755)
@@ -63,6 +66,14 @@ def once(path: Path, make: Callable[[Path], None]) -> Path:
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
     return path
+
+
+def forget(path: Path, others: str) -> None:
+    """Delete what has not been used for some days of those beside `path` that match `others`:
+    they were made of older sources."""
+    for other in path.parent.glob(others):
+        if other != path and time.time() - other.stat().st_mtime > FORGET_SECONDS:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def digest(parts: Iterable[object]) -> str:
