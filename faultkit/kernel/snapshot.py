@@ -46,7 +46,7 @@ class KernelSnapshot:
             self.unseen.add(task)
             return
         if not states.may_wait(state):
-            if state == 0:
+            if state == 0 or state & (states.WAKING | states.NEW):
                 self.running.add(task)
             else:  # idle, stopped, dead: it holds what it holds, and waits for no lock
                 self.waits[task] = Wait(task, Lock("sleep", None), needs=OUTSIDE)

@@ -7,7 +7,7 @@ from faultkit.kernel.objects import BrokenList, need, pointer, ring
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.system import System
 from faultkit.kernel.waits import _completion
-from faultkit.model import EVENT, INFERRED, Lock, Task, Wait
+from faultkit.model import EVENT, INFERRED, OUTSIDE, Lock, Task, Wait
 from faultkit.target import FaultkitError
 
 # What waits for a grace period, and the name of what it waits for.
@@ -43,6 +43,12 @@ def recognise(sleeper: Sleeper) -> Optional[Wait]:
     if what not in GRACE:
         return wait.but(evidence=("its readers are not recorded",))
     late = tuple(dict.fromkeys(_late(system, what == GRACE[1])))
+    if not late:
+        return wait.but(
+            needs=OUTSIDE,
+            timed=True,
+            evidence=("RCU names no CPU or task that it waits for: it ends by itself",),
+        )
     return wait.but(
         holders=late,
         confidence=INFERRED,
@@ -51,8 +57,7 @@ def recognise(sleeper: Sleeper) -> Optional[Wait]:
             if system.on_cpu(task)
             else f"RCU waits for task {task.tid}, which is in a read-side critical section"
             for task in late
-        )
-        or ("RCU names no CPU or task that it waits for",),
+        ),
     )
 
 

@@ -63,4 +63,6 @@
 	F(held_back)		\
 	F(two_flushers)		\
 	F(usermode_helper)	\
-	F(grace_period)
+	F(grace_period) \
+	/* storm.c */		\
+	F(quiet_storm)

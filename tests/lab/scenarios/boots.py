@@ -37,6 +37,7 @@ BOOTS = {
         Boot("sleeping", sleeping.ALL),
         Boot("events", events.ALL),
         Boot("grace", events.GRACE, cpus=3),
+        Boot("storm", events.STORM, cpus=4),
         Boot("users", users.ALL),
         Boot("quiet", sleeping.QUIET),
         Boot("spin-crossed", spinning.CROSSED, cpus=6, cpu=_REAL, append=_SPIN),

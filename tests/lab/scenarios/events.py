@@ -61,3 +61,6 @@ ALL = (*KERNEL, *GUEST)
 
 # A CPU that never schedules holds up the grace period; nobody can tell that it never will.
 GRACE = (quiet("grace_period", "gp-*", allowed=(Expect("chain"),)),)
+
+# Locks of all kinds change hands all the time; a chain may stand for a moment.
+STORM = (quiet("quiet_storm", "storm-*", "kworker", allowed=(Expect("chain"),)),)
