@@ -3,6 +3,7 @@
 
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 static int device(const char *command)
@@ -27,6 +28,7 @@ static void vfork_parent(void *unused)
 	CHECK(flock(CHECK(open("/tmp/vfork", O_RDWR | O_CREAT, 0600)), LOCK_EX));
 	blocks_here();
 	if (vfork() == 0) {
+		prctl(PR_SET_NAME, "vf-child");
 		flock(open("/tmp/vfork", O_RDWR), LOCK_EX);
 		_exit(0);
 	}

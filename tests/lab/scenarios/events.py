@@ -43,7 +43,7 @@ GUEST = (
     Fault(
         "vfork_flock",
         ("vf-*",),
-        (cycle(("vf-parent", "vf-parent"), "vfork", "flock"),),
+        (cycle(("vf-parent", "vf-child"), "vfork", "flock"),),
         guest=("vfork_flock",),
     ),
     Fault(
