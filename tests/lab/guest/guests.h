@@ -19,6 +19,12 @@
 	F(unix_cycle)		\
 	F(sysv_semaphore)	\
 	F(wait_child)		\
+	/* streams.c */		\
+	F(poll_cycle)		\
+	F(unix_accept)		\
+	F(tcp_cycle)		\
+	F(sysv_messages)	\
+	F(stream_quiet)		\
 	/* device.c */		\
 	F(user_kernel)		\
 	F(user_kthread)		\

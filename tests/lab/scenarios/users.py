@@ -1,4 +1,4 @@
-"""User tasks: guest/futexes.c, files.c, device.c, mounts.c."""
+"""User tasks: guest/futexes.c, files.c, streams.c, device.c, mounts.c."""
 
 from .model import Expect, Fault, cycle, pair, quiet
 
@@ -42,6 +42,14 @@ FILES = (
     ),
 )
 
+STREAMS = (
+    _pair("poll_cycle", "pl", "pipe"),
+    _pair("unix_accept", "ul", "unix_socket", "flock"),
+    _pair("tcp_cycle", "tc", "tcp_socket"),
+    _pair("sysv_messages", "mq", "sysv_msg", confidence="inferred"),
+    quiet("stream_quiet", "qs-*", kernel=False),
+)
+
 MIXED = (
     _pair("user_kernel", "uk", "kmutex", "pthread_mutex"),
     Fault(
@@ -83,4 +91,4 @@ MOUNTS = (
     ),
 )
 
-ALL = (*FUTEXES, *FILES, *MIXED, *MOUNTS)
+ALL = (*FUTEXES, *FILES, *STREAMS, *MIXED, *MOUNTS)
