@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Optional
 
 import drgn
-from drgn.helpers.linux.cpumask import for_each_online_cpu
+from drgn.helpers.linux.cpumask import for_each_present_cpu
 from drgn.helpers.linux.mm import access_remote_vm
 from drgn.helpers.linux.percpu import per_cpu_ptr
 from drgn.helpers.linux.pid import for_each_task
@@ -131,7 +131,7 @@ class DrgnKernel(Kernel):
             return None
 
     def tasks(self) -> Sequence[Task]:
-        idle = [idle_task(self.program, cpu) for cpu in for_each_online_cpu(self.program)]
+        idle = [idle_task(self.program, cpu) for cpu in for_each_present_cpu(self.program)]
         return [self._task(task) for task in [*idle, *for_each_task(self.program)]]
 
     def _task(self, task: drgn.Object) -> Task:
@@ -148,7 +148,7 @@ class DrgnKernel(Kernel):
     def running(self) -> dict[int, Task]:
         return {
             cpu: self._task(cpu_curr(self.program, cpu))
-            for cpu in for_each_online_cpu(self.program)
+            for cpu in for_each_present_cpu(self.program)
         }
 
     def per_cpu(self, address: int, cpu: int) -> int:

@@ -46,10 +46,11 @@ def _frames(system: System, task: Task) -> tuple[Frame, ...]:
         if not system.is_code(frame.address):
             break  # what goes on in user space
         above = frames[number + 1] if number + 1 < len(frames) else None
-        stopped = interrupted(system, frame) if number else None
-        if stopped is not None or frame.registers:
-            registers = dict(frame.registers or stopped or {})
-        bounds = system.kernel.function_bounds(frame.address - (number > 0 and stopped is None))
+        stopped = frame.registers or (interrupted(system, frame) if number else None)
+        exact = number == 0 or bool(stopped)
+        if stopped:
+            registers = dict(stopped)
+        bounds = system.kernel.function_bounds(frame.address - (not exact))
         start = bounds[0] if bounds is not None else None
         # what a function that does not return goes back to may lie in the next one
         symbol = system.symbol_at(start) if start is not None else None
@@ -60,7 +61,6 @@ def _frames(system: System, task: Task) -> tuple[Frame, ...]:
                 registers={name: value for name, value in registers.items() if name != "rsp"},
             )
         )
-        exact = number == 0 or stopped is not None
         registers = _callers(system, frame, start, above, registers, exact)
     return tuple(result)
 

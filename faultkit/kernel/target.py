@@ -81,8 +81,13 @@ class Kernel(ABC):
 
     @abstractmethod
     def frames(self, task: Task, limit: int = 64) -> tuple[Frame, ...]:
-        """The task's kernel back trace, innermost first, with `sp` where known: frame k's `sp`
-        is where its return address to frame k+1... lies; () if it can't be told."""
+        """The task's kernel back trace, innermost first; () if it can't be told.
+
+        `sp` is the stack pointer in the frame: where its pc is a return address, that lies in the
+        word below (crash's `bt` prints the word's address in brackets).  A task on a CPU begins
+        where the dump's registers have that CPU.  `registers` are all registers of a frame that
+        an interrupt or exception stopped, where the host knows them.
+        """
 
     @abstractmethod
     def registers(self, cpu: int) -> dict[str, int]:

@@ -134,8 +134,8 @@ class Search:
         doubtful = []
         blind = 0
         for number, task in enumerate(chosen):
-            if number >= certain and _are_all(cases, wait.holder_count):
-                unseen = 0
+            if family == SPIN and number >= certain and any(case.strong for case in cases):
+                unseen = 0  # it has one holder, and a task that sleeps is none, but for a bug
                 break
             if family == CONDITION and task in waiters:
                 continue
@@ -249,11 +249,6 @@ class Search:
                 if symbol is not None:
                     starts.add(word - symbol.offset)
         return frozenset(starts), frozenset(words)
-
-
-def _are_all(cases: list[Case], count: Optional[int]) -> bool:
-    """Whether strong signs tell as many holders as the lock counts."""
-    return count is not None and sum(1 for case in cases if case.strong) >= count
 
 
 def _stack_pointer(system: System, task: Task) -> int:
