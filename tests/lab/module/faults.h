@@ -65,4 +65,15 @@
 	F(usermode_helper)	\
 	F(grace_period) \
 	/* storm.c */		\
-	F(quiet_storm)
+	F(quiet_storm) \
+	/* infer.c */		\
+	F(spin_objects) \
+	F(spin_irq) \
+	F(rwlock_cross) \
+	F(spin_hot) \
+	F(reader_helped) \
+	F(reader_calm) \
+	F(reader_past) \
+	F(semaphore_objects) \
+	F(completion_helped) \
+	F(percpu_objects)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from . import events, sleeping, spinning, users
+from . import events, inferred, sleeping, spinning, users
 from .model import Boot, Expect, Fault, cycle
 
 _SPIN = "isolcpus=1-5"
@@ -53,6 +53,11 @@ BOOTS = {
             append=f"{_SPIN} softlockup_panic=1 watchdog_thresh=3",
             panics=True,
         ),
+        Boot("inferred", inferred.SLEEPING),
+        Boot("spin-inferred", inferred.SPINNING, cpus=6, cpu=_REAL, append=_SPIN),
+        Boot("spin-inferred-virtual", inferred.SPINNING, cpus=6, append=_SPIN),
+        Boot("spin-irq", inferred.INTERRUPTED, cpus=4, cpu=_REAL, append=_SPIN),
+        Boot("spin-hot", inferred.HOT, cpus=4, cpu=_REAL),
         Boot("crowd-1000", (_CROWDED,), memory=512, count=48, crowd=850),
         Boot("crowd-4000", (_CROWDED,), memory=1024, count=48, crowd=3850),
         Boot("filtered", _FILTERED, append="nokaslr", form="filtered"),

@@ -1,0 +1,170 @@
+"""Holders that kernels do not record: what the code and stacks of the lab's tasks tell of them,
+what that rests on, and what is refused where memory is damaged or code is missing."""
+
+import functools
+import random
+import sys
+
+import pytest
+
+if sys.version_info < (3, 11):
+    pytest.skip("drgn is installed for Python 3.11 and newer", allow_module_level=True)
+
+from altered_kernel import AlteredKernel
+from drgn_kernel import DrgnKernel
+from kernel_dumps import opened, report_of
+
+from faultkit.graph import WaitGraph
+from faultkit.kernel.registers import CALLEE_SAVED, frames_with_registers
+from faultkit.kernel.snapshot import KernelSnapshot
+from faultkit.kernel.system import System
+from faultkit.kernel.unrecorded import fill_holders
+from faultkit.model import INFERRED
+from faultkit.target import ReadError
+
+KERNELS = (
+    "6.1",
+    *(pytest.param(name, marks=pytest.mark.matrix) for name in ("5.10", "6.12", "7")),
+)
+every_kernel = pytest.mark.parametrize("kernel", KERNELS)
+
+
+def seen(kernel):
+    """What each task waits for, by the task's name, inference included."""
+    snapshot = KernelSnapshot(System(kernel))
+    snapshot.settle()
+    fill_holders(snapshot)
+    return {str(task.name): wait for task, wait in snapshot.waits.items()}, snapshot
+
+
+@functools.cache
+def waits_of(boot, kernel="6.1"):
+    return seen(opened(boot, kernel))[0]
+
+
+def cycles(snapshot):
+    graph = WaitGraph(snapshot.waits, snapshot.tasks)
+    return {frozenset(str(wait.task.name) for wait in cycle) for cycle in graph.cycles()}
+
+
+def holders(waits, name):
+    return sorted(str(task.name) for task in waits[name].holders)
+
+
+@every_kernel
+def test_registers_are_those_that_drgn_unwinds(kernel):
+    """Independently: drgn goes by call frame information, we by what the prologues pushed."""
+    host = opened("inferred", kernel)
+    system = System(host)
+    compared = 0
+    for task in system.tasks:
+        if not task.tid:
+            continue
+        trace = [f for f in host.program.stack_trace(host._struct(task)) if not f.is_inline]
+        for ours, theirs in zip(frames_with_registers(system, task), trace):
+            assert (ours.address, ours.sp) == (theirs.pc, theirs.sp)
+            known = theirs.registers()
+            for name in CALLEE_SAVED:
+                if name in known and name in (ours.registers or {}):
+                    assert ours.registers[name] == known[name], f"{name} of {ours}"
+                    compared += 1
+    assert compared > 1000
+
+
+@every_kernel
+@pytest.mark.parametrize(
+    "waiter, expected",
+    [
+        ("rh-writer", ["rh-reader"]),
+        ("rc-writer", ["rc-1", "rc-2"]),
+        ("rp-writer", []),
+        ("sl-wanter", ["sl-taker"]),
+        ("ch-waits", ["ch-ends"]),
+        ("po-writer", ["po-reader"]),
+    ],
+)
+def test_holders(kernel, waiter, expected):
+    wait = waits_of("inferred", kernel)[waiter]
+    assert sorted(str(task.name) for task in wait.holders) == expected
+    if expected:
+        assert wait.confidence == INFERRED and wait.missing is None
+        for holder in wait.holders:
+            assert any(line.startswith(f"task {holder.tid}: ") for line in wait.evidence)
+    else:
+        assert wait.missing
+
+
+def test_evidence_names_the_function_and_the_line():
+    wait = waits_of("inferred")["rh-writer"]
+    assert any(
+        "helped_reader() calls begin_reading, which calls down_read on it at infer.c:" in line
+        and "no release between" in line
+        for line in wait.evidence
+    )
+
+
+def test_readers_fit_the_lock_s_count():
+    """With one reader less by the lock's own count, two tasks look like holders of one: neither
+    is named."""
+    altered = AlteredKernel(opened("inferred"))
+    address = waits_of("inferred")["rc-writer"].lock.address
+    offset = altered.offset("rw_semaphore", "count")
+    count = altered.u64(address + offset)
+    altered.put(address + offset, count - 0x100)
+    waits, _ = seen(altered)
+    assert waits["rc-writer"].holders == ()
+    assert "look like holders" in waits["rc-writer"].missing
+
+
+def test_code_that_can_t_be_read_names_nobody():
+    """A dump without the module's pages: who holds its locks can't be told, and is not guessed."""
+    host = opened("inferred")
+    system = System(host)
+    task = next(task for task in system.tasks if task.name == "rh-reader")
+    pages = {
+        frame.address & ~0xFFF
+        for frame in frames_with_registers(system, task)
+        if frame.module == "faultlab"
+    }
+    assert pages
+
+    class WithoutModule(AlteredKernel):
+        def read(self, address, size):
+            if any(page - size < address < page + 0x1000 for page in pages):
+                raise ReadError(address, size)
+            return super().read(address, size)
+
+    waits, snapshot = seen(WithoutModule(host))
+    assert waits["rh-writer"].holders == ()
+    assert not cycles(snapshot) & {frozenset(("rh-reader", "rh-writer"))}
+
+
+def test_stacks_of_garbage():
+    """Whatever stacks and code hold, there is no traceback and no cycle that was not played."""
+    host = opened("inferred")
+    played = cycles(seen(host)[1])
+    assert len(played) == 4
+    stacks = [System(host).stack_base(task) for task in host.tasks() if task.tid]
+    for seed in range(3):
+        chance = random.Random(seed)
+        altered = AlteredKernel(host)
+        for base in stacks:
+            for _ in range(60):
+                at = base + 0x4000 - 8 * chance.randrange(1, 160)
+                altered.put(at, chance.choice((0, chance.getrandbits(64), base + 0x3F00, None)))
+        _, snapshot = seen(altered)
+        assert cycles(snapshot) <= played
+
+
+def test_nothing_is_unwound_where_no_lock_lacks_a_holder(monkeypatch):
+    """4,000 tasks cost what the waits cost, when all of them are told by the locks themselves."""
+    unwound = []
+    real = DrgnKernel.frames
+    monkeypatch.setattr(
+        DrgnKernel, "frames", lambda self, task, limit=64: unwound.append(task) or real(self, task)
+    )
+    host = opened("crowd-1000")
+    report = report_of(host)
+    assert len(host.tasks()) > 900
+    assert [finding.type for finding in report.findings] == ["cycle"]
+    assert len(unwound) < 100
