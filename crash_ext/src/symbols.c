@@ -19,11 +19,32 @@ struct search {
     struct load_module *module;
 };
 
+static int is_key(const struct syment *symbol)
+{
+    return !strncmp(symbol->name, "__key.", 6);
+}
+
+/* Without lockdep the key of a class of locks is empty (include/linux/lockdep_types.h), and lies at
+ * the address of another variable, which is meant.  Tables neither begin nor end with one. */
+static struct syment *no_key(struct syment *symbol)
+{
+    struct syment *other;
+
+    for (other = symbol; is_key(other) && other[1].value == symbol->value;)
+        other++;
+    if (is_key(other))
+        for (other = symbol; is_key(other) && other[-1].value == symbol->value;)
+            other--;
+    return is_key(other) ? symbol : other;
+}
+
 static void look_up(void *argument)
 {
     struct search *s = argument;
 
-    if ((s->found = value_search(s->address, &s->offset)))
+    if ((s->found = value_search(s->address, &s->offset)) && is_key(s->found))
+        s->found = no_key(s->found);
+    if (s->found)
         module_symbol(s->address, NULL, &s->module, NULL, 0);
 }
 

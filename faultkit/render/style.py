@@ -12,9 +12,7 @@ FEW = 8  # rows that need no tabulate, whose import takes longer than the diagno
 def how_to_install(package: str) -> str:
     """The command that installs a package for this Python: pip's, or the distribution's where
     that keeps pip out (PEP 668)."""
-    import sysconfig
-
-    mark = os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
+    mark = os.path.join(os.path.dirname(os.__file__), "EXTERNALLY-MANAGED")
     if not os.path.exists(mark):
         return f"python3 -m pip install {package}"
     if os.path.exists("/etc/debian_version"):
