@@ -12,7 +12,7 @@ from typing import Optional
 from crash_ext.bridge import Bridge, BridgeError
 from faultkit.code import FormatError
 from faultkit.code.btf import Btf
-from faultkit.code.elf import ElfFile, open_elf
+from faultkit.code.elf import open_elf
 
 SHORTEST = 8  # gcc leaves names of up to pointer size out of .debug_str (DW_FORM_string)
 LARGEST = 64 << 20  # bytes of a section that are worth reading
@@ -27,8 +27,8 @@ class Types:
         self._sizes: dict[tuple[str, Optional[str]], Optional[int]] = {}
         self._enumerators: dict[str, Optional[int]] = {}
         self._strings: Optional[list[bytes]] = None
-        self._files = [open_elf(path) for path in bridge.debug_files()]
-        self._btf = self._read_btf(self._files[0] if self._files else None)
+        self._files = bridge.debug_files()
+        self._btf = self._read_btf()
 
     def offset(self, type_name: str, member: str) -> Optional[int]:
         """Offset in bytes of a member, "wait_list.next" as well."""
@@ -123,7 +123,8 @@ class Types:
     def _read_strings(self) -> list[bytes]:
         """.debug_str of every file that crash has read; [] if one's is not to be had."""
         found = []
-        for elf in self._files:
+        for path in self._files:
+            elf = open_elf(path)
             section = elf.sections.get(".debug_str") if elf else None
             if elf is None or section is None or section.size > LARGEST:
                 return []
@@ -133,7 +134,8 @@ class Types:
                 return []
         return found
 
-    def _read_btf(self, vmlinux: Optional[ElfFile]) -> Optional[Btf]:
+    def _read_btf(self) -> Optional[Btf]:
+        vmlinux = open_elf(self._files[0]) if self._files else None
         section = vmlinux.sections.get(".BTF") if vmlinux else None
         if vmlinux is None or section is None or section.size > LARGEST:
             return None
