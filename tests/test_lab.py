@@ -160,6 +160,7 @@ def test_what_fails_leaves_nothing(tmp_path):
         (aside / "part").write_text("half")
         raise LabError("no more")
 
+    (tmp_path / ".thing.killed").mkdir()
     with pytest.raises(LabError):
         store.once(tmp_path / "thing", make)
     assert [path.name for path in tmp_path.iterdir()] == [".thing.lock"]

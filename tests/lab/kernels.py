@@ -128,7 +128,7 @@ def kernel(name: str) -> Kernel:
 
 
 def _fetch(apt: Apt, abi: str, directory: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=".debs.", dir=directory.parent) as name:
+    with tempfile.TemporaryDirectory(dir=directory) as name:
         debs = Path(name)
         image = f"linux-image-{abi}"
         parts = [part for part in apt.depends(image) if re.match("linux-(binary|modules)-", part)]

@@ -58,6 +58,8 @@ def once(path: Path, make: Callable[[Path], None]) -> Path:
         if path.is_dir():
             os.utime(path)
         else:
+            for left in path.parent.glob(f".{path.name}.*/"):  # by one that was killed
+                shutil.rmtree(left, ignore_errors=True)
             aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
             try:
                 aside.chmod(0o755)
