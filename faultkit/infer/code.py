@@ -223,6 +223,18 @@ class Code:
         align the start of one to 16 bytes and often mark it with endbr64."""
         return target % 16 != 0
 
+    def sleeps_itself(self, start: int) -> bool:
+        """Whether the function makes the system call FUTEX_WAIT_BITSET itself, as glibc's rwlocks
+        did until 2.33: its sixth argument is FUTEX_BITSET_MATCH_ANY, which no wake-up has."""
+        body = self.function(start).body
+        return any(instruction.kind == "syscall" for instruction in body) and any(
+            instruction.kind == "mov"
+            and instruction.destination == "r9"
+            and isinstance(instruction.source, int)
+            and instruction.source & 0xFFFFFFFF == 0xFFFFFFFF
+            for instruction in body
+        )
+
     def reaches(self, start: int, goals: frozenset[int], depth: int = MAX_DEPTH) -> bool:
         """Whether the function at `start` calls one of `goals`, itself or through others."""
         seen = {start}
