@@ -25,13 +25,13 @@ class DumpProcess(Process):
 
     kind = "vmcore"
     live = False
-    stopped = True
     here = False
 
     def __init__(self, files: Files, pid: int, tasks: Sequence[Task]) -> None:
         self._files = files
         self.system: System = files.system
         self.pid = pid
+        self.stopped = not self.system.kernel.live
         self._tasks = tasks
         self._with_memory = self._find_memory()
         self._pages: dict[int, Optional[bytes]] = {}

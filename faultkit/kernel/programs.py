@@ -61,6 +61,10 @@ class Programs(Snapshot):
         """The program of a task."""
         return self.world.process(task.pid)
 
+    def _may_have_just_let_go(self, lost: Wait) -> bool:
+        """No: a dump stops CPUs, not tasks, and who was on one counts as running."""
+        return False
+
     def concerns(self, wait: Wait) -> bool:
         key = wait.lock.key
         return wait.task in self.tasks and (key is None or key[0] != "kernel")
