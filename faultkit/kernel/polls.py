@@ -14,7 +14,12 @@ PAGE = 4096
 
 
 def polled_files(sleeper: Sleeper) -> Optional[dict[int, int]]:
-    """The events by the struct file; None if the task is in no such call, or waits for none."""
+    """The events by the struct file; None if the task is in no such call.
+
+    Entries point back to the struct, which proves it; one without any is taken for a poll of
+    nothing if there is no other.
+    """
+    nothing: Optional[dict[int, int]] = None
     for queues in sleeper.waiter_structs("poll_wqueues", "polling_task"):
         try:
             found = _files(sleeper, queues)
@@ -22,7 +27,8 @@ def polled_files(sleeper: Sleeper) -> Optional[dict[int, int]]:
             continue
         if found:
             return found
-    return None
+        nothing = found if nothing is None else nothing
+    return nothing
 
 
 def _files(sleeper: Sleeper, queues: int) -> Optional[dict[int, int]]:
@@ -31,8 +37,10 @@ def _files(sleeper: Sleeper, queues: int) -> Optional[dict[int, int]]:
     layout = system.layout("poll_wqueues", "pt._qproc", "inline_index", "table")
     proof, count, table = layout.read(queues, sleeper.peek)
     # it is NULL once the first round is over; before, the task would not sleep
-    if proof not in (0, kernel.symbol("__pollwait")) or not 0 < count <= MOST_INLINE:
+    if proof not in (0, kernel.symbol("__pollwait")) or count > MOST_INLINE:
         return None
+    if not count and not table:
+        return {}
     if table and not is_kernel_pointer(table):
         return None
     entry = system.layout("poll_table_entry", "filp", "key", "wait.private")
