@@ -46,7 +46,9 @@ def fill_holders(snapshot: Snapshot) -> None:
         candidates = ordered[id(first.candidates)]
         if first.needs == EVENT:
             candidates = [task for task in candidates if task not in waiters]
-        if not candidates:
+        elif len(candidates) > MOST_CANDIDATES:  # who queues is the last to have it
+            candidates = sorted(candidates, key=waiters.__contains__)
+        if not candidates or (kind == "futex" and not _may_be_stuck(snapshot, candidates)):
             continue
         try:
             few = crowded and len(candidates) > MOST_CANDIDATES
@@ -109,6 +111,13 @@ def _others_get_on(
     if any(wait is not None and wait.needs != OUTSIDE for wait in waits):
         return False
     return sum(1 for wait in waits if wait is None or wait.timed) >= count
+
+
+def _may_be_stuck(snapshot: Snapshot, candidates: list[Task]) -> bool:
+    """Whether one of the candidates waits for another task: most futexes that nothing is known
+    of are idle ones."""
+    waits = (snapshot.waits.get(task) for task in candidates)
+    return any(wait is not None and wait.needs != OUTSIDE for wait in waits)
 
 
 def _is_moving(snapshot: Snapshot, task: Task) -> bool:

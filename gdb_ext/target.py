@@ -96,6 +96,7 @@ class GdbProcess(Process):
         self._threads = {thread.ptid[1] or thread.ptid[0]: thread for thread in threads}
         self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
         self._mappings: Optional[Sequence[Mapping]] = None
+        self._code: Any = None
 
     def close(self) -> None:
         if self._proc is not None:
@@ -234,6 +235,8 @@ class GdbProcess(Process):
                 known = self._proc.frames(task, limit)
             else:
                 known = tuple(self._unwind(task, limit))
+                if known and not self._is_code(known[-1].address):  # no call frame information
+                    known = max(known, self._unwind_by_code(task, limit), key=len)
             self._frames[task.tid, limit] = known
         return known
 
@@ -251,6 +254,20 @@ class GdbProcess(Process):
                 frame = frame.older()
         except gdb.error:
             return  # the stack is broken from here on: what was found stands
+
+    def _unwind_by_code(self, task: Task, limit: int) -> tuple[Frame, ...]:
+        """The frames as faultkit itself sees them, who also gets through musl's functions."""
+        from faultkit.code.process import Code
+
+        if self._code is None:
+            pid = self.pid if self.live else None
+            self._code = Code(self.read, self.mappings(), pid)
+        return self._code.frames(self.registers(task), limit)
+
+    def _is_code(self, address: int) -> bool:
+        """Whether code may be there: a core does not tell of all that may be executed."""
+        mapping = self.mapping(address)
+        return mapping is not None and mapping.perms[2:3] in ("", "x")
 
     def _frame(self, index: int, frame: gdb.Frame, inlines: tuple[SourceLine, ...]) -> Frame:
         pc = frame.pc()

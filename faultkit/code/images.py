@@ -256,7 +256,7 @@ class Images:
                     continue
             self._runs.append([mapping])
         self._starts = [run[0].start for run in self._runs]
-        self._told = any(mapping.perms for mapping in mappings)
+        self._told = all(mapping.perms for mapping in mappings)
         self._executable = sorted((m.start, m.end) for m in mappings if "x" in m.perms)
         self._images: dict[int, list[Image]] = {}  # by index of the run
 
@@ -277,7 +277,7 @@ class Images:
             return True
         if self._told:
             return False
-        image = self.at(address)  # core files do not tell what may be executed
+        image = self.at(address)  # core files do not tell of all that may be executed
         return image is not None and image.is_code(address)
 
     def __iter__(self) -> Iterator[Image]:

@@ -34,18 +34,23 @@ class Stack(NamedTuple):
 _ENTRY = Stack((0, -8), None, {})
 
 
-def stack_at(read: Read, start: int, pc: int) -> Optional[Stack]:
+def stack_at(
+    read: Read, start: int, pc: int, steps: int = MAX_INSTRUCTIONS
+) -> Optional[Stack]:
     """What is known at `pc` of the stack of the function that starts at `start`.
 
     `pc` may lie inside an instruction: a return address less one.  Follows the code's paths,
-    the straight one first, until one gets to pc; None where none does.
+    the straight one first, until one gets to pc; None where none does, within `steps`
+    instructions.
     """
     code = _Code(read)
     paths = [(start, _ENTRY)]
     seen: set[int] = set()
-    while paths and len(seen) < MAX_INSTRUCTIONS:
+    switch: Optional[Stack] = None  # where a jump through a table leaves the stack
+    ends: list[int] = []  # behind jumps and returns: code there may be the table's
+    while paths and len(seen) < steps:
         address, stack = paths.pop()
-        while address not in seen and len(seen) < MAX_INSTRUCTIONS:
+        while address not in seen and len(seen) < steps:
             seen.add(address)
             instruction = code.at(address)
             if instruction is None:
@@ -56,10 +61,17 @@ def stack_at(read: Read, start: int, pc: int) -> Optional[Stack]:
             if kind in ("jmp", "jcc") and target is not None and 0 <= target - start < MAX_CODE:
                 paths.append((target, stack))
             if kind in ("jmp", "ret", "trap"):
+                if kind == "jmp" and target is None and switch is None:
+                    switch = stack
+                ends.append(instruction.end)
                 break
             if instruction.writes & (RSP | RBP):
                 stack = _step(stack, instruction, len(seen))
             address = instruction.end
+        while switch is not None and ends and not paths:
+            end = ends.pop()
+            if end <= pc and end not in seen:
+                paths.append((end, switch))
     return None
 
 
@@ -129,10 +141,12 @@ def frame_pointer(read: Read, start: int, pc: int, sp: int) -> Optional[int]:
     return sp + stack.rbp[1] - stack.sp[1] & MASK
 
 
-def row_from_code(read: Read, start: int, pc: int) -> Optional[cfi.Row]:
+def row_from_code(
+    read: Read, start: int, pc: int, steps: int = MAX_INSTRUCTIONS
+) -> Optional[cfi.Row]:
     """What call frame information would say at `pc`, for a function that has none; None where
     the code does not tell."""
-    stack = stack_at(read, start, pc)
+    stack = stack_at(read, start, pc, steps)
     if stack is None:
         return None
     if stack.sp is not None and stack.sp[0] == 0:

@@ -23,9 +23,12 @@ CALLEE_SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
 _CALLEE_NUMBERS = tuple(DWARF_REGISTERS.index(name) for name in CALLEE_SAVED)
 MAX_SCAN = 64 << 10  # bytes of stack looked at for one return address
 MAX_CODE_SCAN = 4096  # the same for a function without call frame information
+MAX_BODY, MAX_STEPS = 1024, 256  # the same where it is guessed; instructions that are followed
 MAX_REACH = 4096  # bytes from the start of such a function to its pc
 MAX_TAIL = 256  # bytes of a function that are searched for a tail call
 CHUNK = 4096
+ALIGNMENT = 16  # of the starts of functions
+PADDING = b"\x90\xcc\xc3\x00"  # last bytes of nop, int3, ret and the long nops
 
 # How a frame was found
 START = "registers"  # it is where the task is
@@ -206,11 +209,36 @@ def _caller_from_code(
     for address, value in _words(read, registers["rsp"] & ~7, MAX_CODE_SCAN):
         call = call_before(read, value) if images.is_code(value) else None
         reached = call_target(images, call) if call is not None else None
-        if reached is None or not reached <= pc < reached + MAX_REACH:
+        if reached is None:
             continue
-        row = row_from_code(read, reached, pc)
-        if row is not None and row.cfa == (7, address + 8 - registers["rsp"]):
-            return _apply(read, row, registers, PROLOGUE), reached
+        near = reached <= pc < reached + MAX_REACH
+        for start in (reached,) if near else _tail_targets(images, reached):
+            row = row_from_code(read, start, pc) if start <= pc < start + MAX_REACH else None
+            if row is not None and row.cfa == (7, address + 8 - registers["rsp"]):
+                return _apply(read, row, registers, PROLOGUE), start
+    return (None, None) if symbol is not None else _caller_by_alignment(read, pc, registers)
+
+
+def _caller_by_alignment(
+    read: Read, pc: int, registers: dict[str, int]
+) -> tuple[Optional[_Caller], Optional[int]]:
+    """The same for a function that nothing on the stack leads to, as it was called through a
+    pointer, or by a chain of tail calls: it starts where the code before it has been padded to
+    16 bytes, if what it would return to then follows a call."""
+    try:
+        before = read(pc - pc % ALIGNMENT - MAX_BODY, MAX_BODY + 1)
+    except ReadError:
+        return None, None
+    for back in range(0, MAX_BODY, ALIGNMENT):
+        start = pc - pc % ALIGNMENT - back
+        if before[MAX_BODY - back - 1] not in PADDING:
+            continue
+        row = row_from_code(read, start, pc, MAX_STEPS)
+        if row is None or not isinstance(row.cfa, tuple) or row.cfa[0] != 7:
+            continue
+        caller = _apply(read, row, registers, PROLOGUE)
+        if caller is not None and call_before(read, caller.registers["rip"]) is not None:
+            return caller, start
     return None, None
 
 
@@ -218,13 +246,16 @@ def _enters(images: Images, call: Instruction, function: int) -> bool:
     """Whether a call may have entered the function: directly, through a pointer, or through
     another function that ends in a jump to it (a tail call)."""
     reached = call_target(images, call)
-    if reached is None or reached == function:
-        return True
+    return reached is None or reached == function or function in _tail_targets(images, reached)
+
+
+def _tail_targets(images: Images, start: int) -> list[int]:
+    """The functions that the one at `start` may end in a jump to."""
     try:
-        jumps = list(instructions(images.read, reached, reached + MAX_TAIL))
+        jumps = [i for i in instructions(images.read, start, start + MAX_TAIL) if i.kind == "jmp"]
     except ReadError:
-        return False
-    return any(i.kind == "jmp" and call_target(images, i) == function for i in jumps)
+        return []
+    return [target for jump in jumps if (target := call_target(images, jump)) is not None]
 
 
 def _apply(read: Read, row: cfi.Row, registers: dict[str, int], how: str) -> Optional[_Caller]:

@@ -6,6 +6,7 @@ locked exchanges; every other instruction is "other", but says which registers i
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Callable, NamedTuple, Optional, Union
 
 from faultkit.target import ReadError
@@ -15,6 +16,8 @@ REGISTERS = (
     "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
 )  # fmt: skip
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R11 = 1, 2, 4, 8, 16, 32, 64, 128, 1 << 11
+FIRST_READ = 1 << 12  # bytes of a function's code that are read at first
+PAGE = 1 << 12
 MAX_SIZE = 15  # of an instruction; the processor refuses longer ones
 
 Read = Callable[[int, int], bytes]
@@ -514,14 +517,39 @@ def instructions(read: Read, start: int, end: int, limit: int = 1 << 18) -> Iter
     end = min(end, start + limit)
     if end <= start:
         return
-    code = read(start, end - start)
+    code = _read_up_to(read, start, min(end, start + FIRST_READ))
+    more = end > start + FIRST_READ  # most functions are short, and some end just before a gap
     offset = 0
     while offset < len(code):
+        if more and offset + MAX_SIZE > FIRST_READ:
+            more = False
+            with suppress(ReadError):
+                code += _read_up_to(read, start + len(code), end)
         instruction = decode(code, start + offset, offset)
         if instruction is None:
             return
         yield instruction
         offset += instruction.size
+
+
+def _read_up_to(read: Read, start: int, end: int) -> bytes:
+    """[start, end), or as much of it as there is before a page that can't be read; raises
+    ReadError if that is nothing."""
+    try:
+        return read(start, end - start)
+    except ReadError:
+        pass
+    data = b""
+    while start < end:
+        step = min(end, (start | PAGE - 1) + 1) - start
+        try:
+            data += read(start, step)
+        except ReadError:
+            if not data:
+                raise
+            break
+        start += step
+    return data
 
 
 def call_before(read: Read, return_address: int) -> Optional[Instruction]:

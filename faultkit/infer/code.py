@@ -197,9 +197,8 @@ class Code:
         furthest = reach - 1
         try:
             for instruction in instructions(self.process.read, start, limit):
-                if size is None and instruction.address > furthest and self.name(
-                    instruction.address
-                ) and instruction.address != start:
+                beyond = furthest < instruction.address != start
+                if size is None and beyond and self._is_start(instruction.address):
                     break
                 body.append(instruction)
                 self.budget -= 1
@@ -217,6 +216,10 @@ class Code:
         except ReadError:
             pass
         return body
+
+    def _is_start(self, address: int) -> bool:
+        """Whether a function is known to start there: it has a name, or was seen called."""
+        return address in self._stubs or bool(self.name(address))
 
     def _internal(self, target: int) -> bool:
         """Whether a short forward jump's target looks like the inside of a function: compilers

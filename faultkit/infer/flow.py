@@ -14,8 +14,12 @@ from faultkit.infer.code import MAX_DEPTH, Code, Function
 from faultkit.infer.conditions import compared, is_taken
 from faultkit.infer.functions import (
     ACQUIRE,
+    BARRIER,
+    CONDITION,
+    COUNTER,
     EVENT,
     FILE,
+    GUARD,
     RELEASE,
     RUST,
     SEMAPHORE,
@@ -34,7 +38,9 @@ from faultkit.infer.values import (
     unknown,
 )
 
-LOCKED = "lock cmpxchg"  # in place of a function's name
+LOCKED, CHANGED = "lock cmpxchg", "locked change"  # in place of a function's name
+# __g1_orig_size, whose low bits are the lock (nptl/pthread_cond_common.c), before and since 2.41
+CONDVAR_LOCKS = (32, 24)
 LOCK_UN = 8  # include/uapi/asm-generic/fcntl.h
 F_SETLKS = frozenset((6, 7, 37, 38))  # F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW
 
@@ -209,7 +215,11 @@ class Tracer:
         if lock is None or in_frame(lock):
             return
         walk.atomics.append(lock)
-        if self.family != RUST or instruction.width != 4:  # a futex has 32 bits, a count 64
+        if self.family not in (RUST, COUNTER) or instruction.width != 4:
+            return  # a futex has 32 bits, a count 64
+        if self.family == COUNTER and instruction.kind != "cmpxchg":
+            path.release(lock)
+            walk.events.append(Event(instruction.address, lock, CHANGED))
             return
         if instruction.kind == "cmpxchg":
             if lock not in path.held:
@@ -235,8 +245,14 @@ class Tracer:
             return self.code.role_of(name, self.family)
         if target is None or self.named:
             return None
-        if self.family == RUST:
-            return Role(ACQUIRE) if target in self.waiting else None
+        if self.family in (RUST, COUNTER):
+            return Role(ACQUIRE) if target in self.waiting and self.family == RUST else None
+        if self.family == GUARD and target in self.waiting:
+            return Role(TRY, nonzero=True)
+        if self.family == BARRIER:
+            return Role(EVENT) if target in self.waiting else None
+        if self.family == CONDITION:
+            return self._signal(target)
         return self._primitive(target, depth)
 
     def _call(self, instruction: Instruction, path: Path, walk: Walk, depth: int) -> None:
@@ -284,7 +300,8 @@ class Tracer:
         for event in summary.events:
             there = substitute(event.lock, path)
             if there is not None:
-                walk.events.append(Event(site, there, f"{label}, which calls {event.function}"))
+                verb = "does a" if event.function == CHANGED else "calls"
+                walk.events.append(Event(site, there, f"{label}, which {verb} {event.function}"))
         path.call(instruction)
         for where, what, width in stores:
             path.store(where, what, width)
@@ -308,7 +325,7 @@ class Tracer:
             path.tried, path.tried_nonzero = lock, role.nonzero
         elif role.what == RELEASE:
             path.release(lock)
-            if self.family == SEMAPHORE:
+            if self.family in (SEMAPHORE, COUNTER):
                 walk.events.append(Event(site, lock, label))
         elif role.what == EVENT:
             walk.events.append(Event(site, lock, label))
@@ -327,6 +344,18 @@ class Tracer:
             if any(lock.base == first and 0 <= lock.offset < 64 for lock in walk.atomics):
                 takes = self.code.reaches(target, self.waiting) or self.code.sleeps_itself(target)
                 self._primitives[target] = Role(ACQUIRE if takes else RELEASE)
+        return self._primitives[target]
+
+    def _signal(self, target: int) -> Optional[Role]:
+        """Whether a nameless library function signals the condition variable in its first
+        argument: it takes its internal lock, which destroying one does not."""
+        if self.code.exhausted or target in self.waiting:
+            return None
+        if target not in self._primitives:
+            probe = Tracer(self.code, self.family, named=True)
+            walk = probe.walk(self.code.function(target), depth=MAX_DEPTH)
+            locks = {Value(Unknown("entry", "rdi"), offset) for offset in CONDVAR_LOCKS}
+            self._primitives[target] = Role(EVENT) if locks & {*walk.atomics} else None
         return self._primitives[target]
 
     def _summary(self, target: Optional[int], name: Optional[str], depth: int) -> Summary:

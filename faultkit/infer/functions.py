@@ -8,6 +8,9 @@ inside their mangled name (library/std/src/sys/sync).
 import re
 from typing import NamedTuple, Optional
 
+from faultkit.model import EVENT as EVENT_NEEDED
+from faultkit.model import HELD
+
 ACQUIRE = "acquire"  # holds the lock when it returns
 TRY = "try"  # holds the lock when it returned 0 (or, if the role says so, anything else)
 RELEASE = "release"
@@ -17,6 +20,8 @@ WAIT = "wait"  # gives the mutex in `argument` back while it waits, and holds it
 # Families of locks
 RWLOCK, SEMAPHORE, MUTEX = "rwlock", "semaphore", "mutex"
 RUST, BARRIER, CONDITION, ONCE, FILE = "rust", "barrier", "condition", "once", "file"
+GUARD = "guard"  # of a C++ static local variable
+COUNTER = "counter"  # a word that waiters watch: std::latch, semaphores of C++20, atomics
 
 
 class Role(NamedTuple):
@@ -74,6 +79,10 @@ _TABLE: dict[str, dict[str, Role]] = {
         "ZNSt18condition_variable10notify_oneEv ZNSt18condition_variable10notify_allEv",
     ),
     ONCE: _roles(ACQUIRE, "pthread_once call_once"),
+    GUARD: {
+        "cxa_guard_acquire": Role(TRY, nonzero=True),
+        **_roles(RELEASE, "cxa_guard_release cxa_guard_abort"),
+    },
     FILE: {**_roles(ACQUIRE, "flock lockf lockf64 fcntl fcntl64"), **_roles(RELEASE, "close")},
     RUST: {},
 }
@@ -96,20 +105,36 @@ def plain_name(name: str) -> str:
     return re.sub(r"^_*(GI_+)?", "", name.partition("@")[0])
 
 
+# libstdc++'s <semaphore> and <latch>, where they are not inlined
+_COUNTERS = (
+    (r"^_ZNSt18counting_semaphoreI.*E7acquireEv$", Role(ACQUIRE)),
+    (r"^_ZNSt18counting_semaphoreI.*E11try_acquire", Role(TRY, nonzero=True)),
+    (r"^_ZNSt18counting_semaphoreI.*E7releaseEl$", Role(RELEASE)),
+    (r"^_ZNSt5latch(10count_down|15arrive_and_wait)E", Role(EVENT)),
+)
+_PATTERNS = {
+    RUST: tuple((pattern, Role(what)) for pattern, what in _RUST),
+    COUNTER: _COUNTERS,
+}
+
+
 def role_of(name: str, family: str) -> Optional[Role]:
     """What the function called `name` does to locks of this family, or None."""
-    if family == RUST:
-        for pattern, what in _RUST:
+    if family in _PATTERNS:
+        for pattern, role in _PATTERNS[family]:
             if re.search(pattern, name):
-                return Role(what)
+                return role
         return None
     return _TABLE[family].get(plain_name(name))
 
 
-def family_of(kind: str) -> Optional[str]:
+def family_of(kind: str, needs: str = HELD) -> Optional[str]:
     """The family of a Lock's kind, or None if nothing is known about how it is taken."""
     kind = kind.lower()
+    if kind == "futex" and needs == EVENT_NEEDED:
+        return COUNTER
     for word, family in (
+        ("cxa_guard", GUARD),
         ("rust", RUST),
         ("futex", RUST),  # written by hand: taken inline, as Rust's are
         ("rwlock", RWLOCK),

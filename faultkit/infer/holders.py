@@ -14,7 +14,9 @@ from faultkit.infer import functions
 from faultkit.infer.functions import (
     BARRIER,
     CONDITION,
+    COUNTER,
     FILE,
+    GUARD,
     MUTEX,
     ONCE,
     RUST,
@@ -35,8 +37,9 @@ STRONG, WEAK = 2, 1
 ENOUGH = 2
 MOST_CANDIDATES = 64
 SIGNAL_WAITS = frozenset((34, 128, 130))  # pause, rt_sigtimedwait, rt_sigsuspend
-EXCLUSIVE = (MUTEX, RUST)  # at most one holder, and who waits for it does not have it
-EVENTS = (SEMAPHORE, BARRIER, CONDITION)
+EXCLUSIVE = (MUTEX, RUST, GUARD)  # at most one holder, and who waits for it does not have it
+EVENTS = (SEMAPHORE, BARRIER, CONDITION, COUNTER)
+COUNTS = (SEMAPHORE, COUNTER)  # which some use as locks
 
 
 class Suspect(NamedTuple):
@@ -70,6 +73,9 @@ class Case:
         return tuple(lines + [self.on_stack] if self.on_stack else lines)
 
 
+Doors = frozenset[Optional[int]]  # where functions start
+
+
 class Findings(NamedTuple):
     """Suspects, strongest first, and what keeps them from being all."""
 
@@ -93,12 +99,14 @@ def investigate(
 ) -> Findings:
     """As `infer_holders`, and how many candidates could not be judged; looks at the first `most`
     of them."""
-    family = family_of(wait.lock.kind)
+    family = family_of(wait.lock.kind, wait.needs)
     if family is None or not candidates:
         return Findings([], 0, 0, [], ())
     tracing = Tracing(world, wait, family)
     unseen = max(0, len(candidates) - most)
+    doors = _doors(world, wait, tracing) if family == ONCE else frozenset()
     cases = []
+    queue = []
     blind = 0
     doubtful = []
     for task in candidates[:most]:
@@ -108,29 +116,56 @@ def investigate(
             blind += 1
             continue
         waits_too = target.waited_by(process, task)
-        if waits_too and task != wait.task and family in (*EXCLUSIVE, *EVENTS):
-            continue
         if waits_too and family in EVENTS:
+            continue
+        if waits_too and task != wait.task and family in EXCLUSIVE:
+            queue.append((task, process, target))
             continue
         trace = tracing.trace(process, task)
         if trace is None or (family in EVENTS and trace.opaque):
             blind += 1
-        case = Case(task)
-        if trace is not None:
-            judge_by_code(case, trace, target, family)
+        case = _examine(task, process, trace, target, family, waits_too, doors)
         if (trace is None or trace.opaque) and not case.taken and not _awaits_signal(process, task):
             doubtful.append(task)
-        if trace is not None:
-            if family == ONCE:
-                _by_once(case, trace, target)
-            if not waits_too and not case.given_back:
-                case.on_stack = on_stack(process, trace, target)
-        # without a trace nobody knows whether it sleeps on a condition, its mutex given back
-        told = trace is not None or family not in EXCLUSIVE
-        if told and not case.given_back and family not in (FILE, *EVENTS):
-            _by_guards(case, process, task, trace, target)
         cases.append(case)
+    if not any(case.strong for case in cases):  # then it may be one of the queue, and took it twice
+        for task, process, target in queue:
+            trace = tracing.trace(process, task)
+            cases.append(_examine(task, process, trace, target, family, True))
     return weigh(wait, cases, unseen, blind, tuple(doubtful))
+
+
+def _doors(world: World, wait: Wait, tracing: Tracing) -> Doors:
+    """The functions through which the waiter came to wait for the lock."""
+    process = world.process(wait.task.pid)
+    target = locate(world, wait, process) if process is not None else None
+    trace = tracing.trace(process, wait.task) if process is not None else None
+    return trace.waits_inside(target) if trace is not None and target is not None else frozenset()
+
+
+def _examine(
+    task: Task,
+    process: Process,
+    trace: Optional[Trace],
+    target: Target,
+    family: str,
+    waits_too: bool,
+    doors: Doors = frozenset(),
+) -> Case:
+    """All signs against one task."""
+    case = Case(task)
+    if trace is not None:
+        judge_by_code(case, trace, target, family)
+        if family == ONCE:
+            _by_once(case, trace, target, waits_too, doors)
+        # nobody who waits for an atomic to change is surprised that others know it, too
+        if not waits_too and not case.given_back and family != COUNTER:
+            case.on_stack = on_stack(process, trace, target)
+    # without a trace nobody knows whether it sleeps on a condition, its mutex given back
+    told = trace is not None or family not in EXCLUSIVE
+    if told and not case.given_back and family not in (FILE, *EVENTS):
+        _by_guards(case, process, task, trace, target)
+    return case
 
 
 def weigh(
@@ -155,7 +190,7 @@ def resolve(
     if wait.holders or wait.fault or wait.holder_count == 0:
         return wait
     found = investigate(world, wait, tuple(candidates), most)
-    return conclude(wait, family_of(wait.lock.kind), found)
+    return conclude(wait, family_of(wait.lock.kind, wait.needs), found)
 
 
 def conclude(
@@ -166,14 +201,14 @@ def conclude(
     refusal = _refusal(family, wait, found, named) if named else None
     if refusal is None and named:
         named, refusal = _within_count(family, wait, named)
-    needs = wait.needs
+    needs = HELD if family == ONCE else wait.needs
     others = found.doubtful if family in EVENTS else ()
-    if not named and family == SEMAPHORE and found.takers:
+    if not named and family in COUNTS and found.takers:
         named, needs = found.takers, HELD
     if not named or refusal is not None:
         suspects = tuple(suspect.task for suspect in found.suspects)
         return wait.but(missing=_missing(wait, found, refusal, task_noun), suspects=suspects)
-    any_of = bool(others) or family in (SEMAPHORE, CONDITION) or (
+    any_of = bool(others) or family in (*COUNTS, CONDITION) or (
         family == BARRIER and len(named) > (wait.holder_count or len(named))
     )
     evidence = tuple(
@@ -271,7 +306,7 @@ def judge_by_code(case: Case, trace: Trace, target: Target, family: str) -> None
     """What the task's own code did to the lock before it got where it is, or will do."""
     for holding in trace.holding(target):
         line = holding.text
-        if family == SEMAPHORE:
+        if family in COUNTS:
             case.weak.append(line)
             case.taken = line if holding.sure else case.taken
         elif holding.sure:
@@ -284,10 +319,15 @@ def judge_by_code(case: Case, trace: Trace, target: Target, family: str) -> None
             case.strong.append(line)
 
 
-def _by_once(case: Case, trace: Trace, target: Target) -> None:
-    for frame, first in trace.inside(functions.ONCE_RUNNERS):
-        if first is not None and first in target.addresses:
+def _by_once(case: Case, trace: Trace, target: Target, waits: bool, doors: Doors) -> None:
+    """Whether it is inside a function that runs initialisers, or that the waiter waits in, with
+    this once flag, and does not itself wait there."""
+    for site in trace.inside(target, waits):
+        named = site.name is not None and re.search(functions.ONCE_RUNNERS, site.name)
+        if named or trace.entered(site) & doors:
+            frame = site.frame.frame
             case.strong.append(f"frame #{frame.index} runs the initialiser of this once flag")
+            return
 
 
 def _by_guards(

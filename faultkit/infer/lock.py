@@ -35,7 +35,7 @@ class Target(NamedTuple):
 
 def locate(world: World, wait: Wait, process: Process) -> Optional[Target]:
     """Where `process` has the lock that `wait` waits for; None if that can't be told."""
-    if family_of(wait.lock.kind) == FILE:
+    if family_of(wait.lock.kind, wait.needs) == FILE:
         numbers = _descriptors(wait, process)
         return Target(numbers, 0, 0) if numbers else None
     address = wait.lock.address

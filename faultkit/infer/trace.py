@@ -5,16 +5,29 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
-from faultkit.infer.code import Code
-from faultkit.infer.flow import LOCKED, Tracer
-from faultkit.infer.frames import LiveFrame, call_sites, live_frames
-from faultkit.infer.functions import ACQUIRE, MUTEX, RUST, TRY, WAIT, Role, role_of
+from faultkit.infer.code import MAX_DEPTH, Code
+from faultkit.infer.flow import CHANGED, LOCKED, Tracer
+from faultkit.infer.frames import CallSite, LiveFrame, call_sites, live_frames
+from faultkit.infer.functions import (
+    ACQUIRE,
+    BARRIER,
+    CONDITION,
+    GUARD,
+    MUTEX,
+    RUST,
+    TRY,
+    WAIT,
+    Role,
+    role_of,
+)
 from faultkit.infer.lock import Target
 from faultkit.infer.path import Held
+from faultkit.infer.values import Unknown, Value
 from faultkit.model import Frame, Task, Wait
 from faultkit.target import FaultkitError, Process, ReadError
 from faultkit.world import World
 
+WAITING_FRAMES = 3  # of a library's wait, and of what it is called from
 MAX_STACK = 256 << 10  # bytes of stack that are searched
 _CONDITION = r"pthread_cond_|cnd_(timed)?wait|condition_variable|Condvar"
 _MOVES = r"mem.{0,3}drop|mem.{0,3}forget|Condvar.*wait"
@@ -60,9 +73,13 @@ class Tracing:
             code = cache[f"code {process.pid}"] = Code(process)
         code.begin()
         frames = _frames(process, self.wait.task) if process.pid == self.wait.task.pid else ()
-        level = 1 if self.family == RUST else 0  # Rust's lock functions call libc's syscall
+        # Rust's lock functions and libstdc++'s guards call libc's syscall()
+        level = 1 if self.family in (RUST, GUARD) else 0
         start = code.start(frames[level]) if len(frames) > level else None
-        waiting = frozenset((start,)) if start is not None else frozenset()
+        # who calls what the waiter is in, with the same object, gets to the same place
+        depth = WAITING_FRAMES if self.family in (BARRIER, CONDITION) else 1
+        starts = [code.start(frame) for frame in frames[level : level + depth]]
+        waiting = frozenset(address for address in starts if address is not None)
         named = start is None or _has_names(code, frames, self.family)
         key = f"tracer {process.pid} {self.family} {start} {named}"
         tracer = cache.get(key)
@@ -197,8 +214,9 @@ class Trace:
         for live in self.live:
             for address, event in live.later():
                 if address is not None and address in target.addresses:
+                    verb = "do a" if event.function == CHANGED else "call"
                     yield (
-                        f"{_describe(live.frame)} would call {event.function} on it at "
+                        f"{_describe(live.frame)} would {verb} {event.function} on it at "
                         f"{self._place(live, event.site)}, behind {_position(live)}"
                     )
                     break
@@ -212,12 +230,43 @@ class Trace:
             return hex(address)
         return f"{live.frame.symbol}+{address - start:#x}"
 
-    def inside(self, names: str) -> Iterator[tuple[Frame, Optional[int]]]:
-        """The frames whose live call goes to a function of such a name, a regular expression,
-        and its first argument."""
-        for site in call_sites(self.tracer.code, self.live):
-            if site.name is not None and re.search(names, site.name):
-                yield site.frame.frame, site.first
+    def inside(self, target: Target, waits: bool) -> Iterator[CallSite]:
+        """The live calls that got the lock as first argument, outermost first; without the
+        innermost ones, through which the task waits for it, if it does."""
+        sites = [
+            site
+            for site in call_sites(self.tracer.code, self.live)
+            if site.first is not None and site.first in target.addresses
+        ]
+        if waits:
+            innermost = sites[-1].frame.frame.index if sites else 0
+            while sites and sites[-1].frame.frame.index == innermost:
+                sites.pop()
+                innermost += 1
+        yield from sites
+
+    def entered(self, site: CallSite) -> frozenset[Optional[int]]:
+        """Where the functions start that the live call entered: the one called, and the next
+        inner frame's, which a tail call may have led to."""
+        inner = site.frame.frame.index - 1
+        start = self.tracer.code.start(self.frames[inner]) if inner >= 0 else None
+        return frozenset((site.target, start)) - {None}
+
+    def waits_inside(self, target: Target) -> frozenset[Optional[int]]:
+        """The functions through which the task waits for the lock, which was passed to them and
+        which change it atomically: a condition variable's wait, for one, does not."""
+        code = self.tracer.code
+        found: set[Optional[int]] = set()
+        for site in call_sites(code, self.live):
+            if site.first is not None and site.first in target.addresses:
+                found |= {*self.entered(site), code.start(site.frame.frame)}
+        first = Unknown("entry", "rdi")
+        return frozenset(
+            start
+            for start in found
+            if start is not None
+            and Value(first) in self.tracer.walk(code.function(start), depth=MAX_DEPTH).atomics
+        )
 
     def may_have_moved(self, index: int) -> bool:
         """Whether the frame's code may have moved a guard out of its variable (Rust)."""

@@ -12,6 +12,7 @@ from faultkit.target import Process
 OWN = "/proc/thread-self"
 MOST_ASKED = 16  # tasks of a process are enough for `seconds_stopped`
 MARGIN = 1.0  # seconds: clocks of different CPUs, ticks, and steal time differ
+DRIFT = 1.25  # that much slower than the others a clock may have been
 
 
 def seconds_asleep(task: Task) -> Optional[float]:
@@ -20,7 +21,8 @@ def seconds_asleep(task: Task) -> Optional[float]:
     se.exec_start (kernel/sched/debug.c, proc_sched_show_task) is the clock of its CPU's run
     queue when it last ran.  These clocks leave out stolen time and interrupts
     (kernel/sched/core.c, update_rq_clock_task), so that those of two CPUs differ by seconds:
-    "now" must be read on the CPU where the task slept in, and is too little, never too much.
+    "now" must be read on the CPU where the task slept in.  Where a virtual machine is held up,
+    they and the boot clock part by a second at times.
     """
     then = _exec_start(f"{_home(task)}/sched")
     now = _clock_of(_last_cpu(_home(task)))
@@ -82,14 +84,20 @@ def seconds_since_birth(task: Task) -> Optional[float]:
 
 def started_after_wait(process: Process, owner: Task, waiter: Task) -> bool:
     """Whether `owner` was certainly born after `waiter` went to sleep, so that it cannot hold
-    what the other waits for.  A stopped waiter was woken by the stop: no answer, so False."""
+    what the other waits for.  A stopped waiter was woken by the stop: no answer, so False.
+
+    Two clocks have to agree: an owner that went to sleep before the waiter, or with it, was
+    there already, whatever the boot clock says of its birth."""
     if not process.live or process.stopped:
         return False
     born = seconds_since_birth(owner)
     if born is None:
         return False
     asleep = seconds_asleep(waiter)
-    return asleep is not None and born + MARGIN < asleep
+    if asleep is None or born * DRIFT + MARGIN >= asleep:
+        return False
+    resting = seconds_asleep(owner)
+    return resting is not None and resting + MARGIN < asleep
 
 
 def _exec_start(path: str) -> Optional[float]:

@@ -227,6 +227,81 @@ void static_initialiser()
     scene_idle();
 }
 
+// A local static whose initialiser needs itself, in the end.
+int rates();
+
+int fees()
+{
+    return rates() + 1;
+}
+
+int rates()
+{
+    static int value = [] {
+        hold();
+        return fees() + 1;
+    }();
+    return value;
+}
+
+void static_self()
+{
+    for (int i = 0; i < 3; i++) // these queue, and have lower thread ids than who runs it
+        thread("v", i, [] {
+            scene_wait(&go, 1);
+            rates();
+        });
+    thread("a", [] { rates(); });
+    start(1);
+    scene_idle();
+}
+
+// The initialiser wants a mutex that b holds while it needs the static.
+int rebates()
+{
+    static int value = [] {
+        hold();
+        std::lock_guard<std::mutex> guard(audit);
+        return 1;
+    }();
+    return value;
+}
+
+void static_mutex()
+{
+    thread("a", [] { rebates(); });
+    thread("b", [] {
+        std::lock_guard<std::mutex> guard(audit);
+        hold();
+        rebates();
+    });
+    start(2);
+    scene_idle();
+}
+
+// Not a deadlock: an initialiser that takes its time.
+int late_prices()
+{
+    static int value = [] {
+        hold();
+        std::this_thread::sleep_for(hours(1));
+        return 1;
+    }();
+    return value;
+}
+
+void static_sleeper()
+{
+    thread("a", [] { late_prices(); });
+    thread("b", [] {
+        scene_wait(&go, 1);
+        std::lock_guard<std::mutex> guard(audit);
+        late_prices();
+    });
+    start(1);
+    scene_idle();
+}
+
 // a holds the mutex and waits for the task b, which wants it.
 void async()
 {
@@ -315,8 +390,31 @@ std::binary_semaphore binary_one(1), binary_other(1);
 std::counting_semaphore<8> slots_one(1), slots_other(1);
 
 template <typename Semaphore> struct acquire {
-    explicit acquire(Semaphore &semaphore) { semaphore.acquire(); }
+    explicit acquire(Semaphore &semaphore) : taken(semaphore) { semaphore.acquire(); }
+    ~acquire() { taken.release(); }
+    Semaphore &taken;
 };
+
+// Not a deadlock: workers without work; who would give them some waits for input.
+void semaphore_pool()
+{
+    static std::counting_semaphore<8> work(0);
+    for (int i = 0; i < 3; i++)
+        thread("w", i, [] {
+            scene_arrive(&held);
+            work.acquire();
+        });
+    thread("feeder", [] {
+        char line;
+        int ends[2];
+        scene_require(pipe(ends) == 0, "pipe");
+        hold();
+        while (read(ends[0], &line, 1) > 0)
+            work.release();
+    });
+    start(4);
+    scene_idle();
+}
 
 void binary_semaphore()
 {
@@ -352,6 +450,30 @@ void latch()
 }
 #endif
 
+#ifdef __cpp_lib_latch
+// Not a deadlock: who is to open the latch sleeps, with the mutex that others want.
+void latch_sleeper()
+{
+    thread("a", [] {
+        std::lock_guard<std::mutex> guard(audit);
+        hold();
+        std::this_thread::sleep_for(hours(1));
+        latch_one.count_down();
+    });
+    scene_wait(&held, 1);
+    thread("b", [] {
+        hold();
+        latch_one.wait();
+    });
+    thread("c", [] {
+        hold();
+        std::lock_guard<std::mutex> guard(audit);
+    });
+    start(3);
+    scene_idle();
+}
+#endif
+
 #ifdef __cpp_lib_barrier
 std::barrier everybody(2);
 
@@ -381,9 +503,10 @@ void barrier()
 
 #ifndef __cpp_lib_semaphore
 constexpr auto binary_semaphore = too_old, counting_semaphore = too_old;
+constexpr auto semaphore_pool = too_old;
 #endif
 #ifndef __cpp_lib_latch
-constexpr auto latch = too_old;
+constexpr auto latch = too_old, latch_sleeper = too_old;
 #endif
 #ifndef __cpp_lib_barrier
 constexpr auto barrier = too_old;
@@ -413,6 +536,9 @@ int main(int argc, char **argv)
         { "shared-timed-readers", play<shared_timed_readers> },
         { "once", play<once> },
         { "static", play<static_initialiser> },
+        { "static-self", play<static_self> },
+        { "static-mutex", play<static_mutex> },
+        { "static-sleeper", play<static_sleeper> },
         { "async", play<async> },
         { "promise", play<promise> },
         { "join", play<join> },
@@ -420,7 +546,9 @@ int main(int argc, char **argv)
         { "pool-any", play<pool_any> },
         { "binary-semaphore", play<binary_semaphore> },
         { "counting-semaphore", play<counting_semaphore> },
+        { "semaphore-pool", play<semaphore_pool> },
         { "latch", play<latch> },
+        { "latch-sleeper", play<latch_sleeper> },
         { "barrier", play<barrier> },
         { nullptr, nullptr },
     };

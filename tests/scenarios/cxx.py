@@ -38,14 +38,25 @@ SCENARIOS = (
     _proven("shared-timed-readers", RWLOCK, RWLOCK),
     _inferred("shared-readers", RWLOCK, RWLOCK),
     _inferred("once", "once", "once"),
-    _inferred("static", "cxa_guard", "cxa_guard"),
+    *(
+        _scenario(scene, "found", Expect(type, members, kinds, victims, confidence="inferred"))
+        for scene, type, members, kinds, victims in (
+            ("static", "cycle", PAIR, ("cxa_guard", "cxa_guard"), 0),
+            ("static-self", "self-deadlock", ("a",), ("cxa_guard",), ("v0", "v1", "v2")),
+            ("static-mutex", "cycle", PAIR, (MUTEX, "cxa_guard"), 0),
+        )
+    ),
+    _scenario("static-sleeper", "not-found", notes="the initialiser sleeps"),
     _proven("join", "join", MUTEX),
     _proven("async", "join", MUTEX),
     _nobody("promise", EITHER, notes="nothing records who is to keep a promise"),
     _scenario("pool", "not-found"),
     _scenario("pool-any", "not-found"),
-    _nobody("binary-semaphore", Expect("cycle", PAIR), notes="a counter, and no holder"),
-    _nobody("counting-semaphore", Expect("cycle", PAIR), notes="a counter, and no holder"),
-    _nobody("latch", Expect("cycle", PAIR), notes="nothing records who is to count down"),
+    *(
+        _scenario(scene, "found", Expect("cycle", PAIR, ("futex",) * 2, 0, confidence="inferred"))
+        for scene in ("binary-semaphore", "counting-semaphore", "latch")
+    ),
+    _scenario("semaphore-pool", "not-found", core_verdict="not-found|inconclusive"),
+    _scenario("latch-sleeper", "not-found"),
     _nobody("barrier", EITHER, notes="the waits of all barriers share a pool"),
 )

@@ -21,7 +21,7 @@ def _proven(scene, *kinds, **more):
 
 def _inferred(scene, *kinds, members=PAIR, type="cycle", **more):
     finding = Expect(type, members, kinds, 0, confidence="inferred")
-    return _scenario(scene, "found|inconclusive", finding, **more)
+    return _scenario(scene, "found", finding, **more)
 
 
 SCENARIOS = (

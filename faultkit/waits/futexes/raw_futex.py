@@ -22,6 +22,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     if call is None:
         return None
     lock = Lock("futex", call.uaddr, key=_futex.lock_key(blocked, call.uaddr, call.private))
+    is_own = lock.key is not None and lock.key[0] == "private"  # whatever the call's flag says
     wait = Wait(blocked.task, lock, needs=EVENT, any_of=True, timed=call.timed)
     if call.now is None:
         return wait.but(
@@ -56,4 +57,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
             f"{call.now:#x} now: if it is a lock, its memory was overwritten (valgrind, or "
             "-fsanitize=address, finds the bug; memtest failing memory)",
         )
-    return wait.but(evidence=(f"sleeps on the value {call.value:#x}, now {call.now:#x}",))
+    return wait.but(
+        candidates=blocked.world.members(blocked.process) if is_own else None,
+        evidence=(f"sleeps on the value {call.value:#x}, now {call.now:#x}",),
+    )

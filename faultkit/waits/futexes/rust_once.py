@@ -57,6 +57,7 @@ def _perhaps(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
         EVENT,
         any_of=True,
         confidence=INFERRED,
+        candidates=blocked.world.members(blocked.process),
         missing="threads sleep on what may be a Rust Once that is being run, or a Condvar: the "
         "program is stripped; load its symbols",
     )
