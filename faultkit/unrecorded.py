@@ -9,6 +9,8 @@ from faultkit.target import FaultkitError
 
 INFERRED_LOCKS = 256  # locks without a recorded holder that are looked into
 CROWD, SAMPLED = 64, 2  # of more events of one kind than that, so many are looked into at first
+TOP_OF_STACK = 512  # bytes
+ALIKE_LOOKED_AT = 2
 HINTING = 16  # candidates for such an event, where there are too many to name one
 
 
@@ -47,7 +49,7 @@ def fill_holders(snapshot: Snapshot) -> None:
         if first.needs == EVENT:
             candidates = [task for task in candidates if task not in waiters]
         elif len(candidates) > MOST_CANDIDATES:  # who queues is the last to have it
-            candidates = sorted(candidates, key=waiters.__contains__)
+            candidates = sorted(_unlike_first(snapshot, candidates), key=waiters.__contains__)
         if not candidates or (kind == "futex" and not _may_be_stuck(snapshot, candidates)):
             continue
         try:
@@ -100,6 +102,30 @@ def _likely_first(snapshot: Snapshot, tasks: Iterable[Task]) -> list[Task]:
     waiting = [task for task in known if task in waits and waits[task].needs == HELD]
     idle = [task for task in known if task in waits and waits[task].needs != HELD]
     return waiting + idle + [task for task in known if task not in waits]
+
+
+def _unlike_first(snapshot: Snapshot, tasks: Iterable[Task]) -> list[Task]:
+    """The tasks, but of those that wait for the same lock and came there the same way, by the
+    addresses of code on top of their stacks, only two before all others: a crowd of victims
+    must not hide who else waits with them."""
+    from faultkit.waits._stack import is_code, live_stack, stack_pointer, words
+
+    seen: dict[tuple[object, ...], int] = {}
+    first: list[Task] = []
+    rest: list[Task] = []
+    for task in tasks:
+        wait, process = snapshot.waits.get(task), snapshot.tasks[task]
+        if wait is None or wait.needs != HELD:
+            rest.append(task)
+            continue
+        try:
+            stack = words(live_stack(process, stack_pointer(process, task), TOP_OF_STACK))
+        except FaultkitError:
+            stack = ()
+        way = (wait.lock.identity, *(word for word in stack if is_code(process, word)))
+        seen[way] = seen.get(way, 0) + 1
+        (first if seen[way] <= ALIKE_LOOKED_AT else rest).append(task)
+    return first + rest
 
 
 def _others_get_on(

@@ -71,6 +71,7 @@ class RwLock(NamedTuple):
     cur_writer: int
     shared: int
     flags: int
+    unused: int = 0  # __pad3, __pad4 and __pad2, all zero since the lock was made
 
     @property
     def reader_count(self) -> int:
@@ -99,6 +100,7 @@ class RwLock(NamedTuple):
             and self.shared in (0, 1)
             and self.flags <= 2
             and self.readers != 0
+            and self.unused == 0  # where a mutex behind a small number has its owner
         )
 
 
@@ -108,7 +110,9 @@ READERS, WRPHASE_FUTEX, WRITERS_FUTEX = 0, 8, 12  # offsets of the three words w
 def read_rwlock(process: Process, address: int) -> RwLock:
     """The words at `address` taken as a pthread_rwlock_t.  Raises ReadError."""
     words = struct.unpack("<14I", process.read(address, 56))
-    return RwLock(words[0], words[1], words[2], words[3], words[6], words[7], words[12])
+    unused = words[4] | words[5] | words[10] | words[11]
+    readers, writers, wrphase, writing = words[:4]
+    return RwLock(readers, writers, wrphase, writing, words[6], words[7], words[12], unused)
 
 
 class Semaphore(NamedTuple):

@@ -100,6 +100,26 @@ BODY(timed_a, "a", pthread_mutex_lock(&first), lock_within_an_hour(&second))
 BODY(timed_b, "b", pthread_mutex_lock(&second), lock_within_an_hour(&first))
 SCENE(timed, make_both(PTHREAD_MUTEX_RECURSIVE, 0, PTHREAD_PRIO_NONE); two(timed_a, timed_b))
 
+/* Victims that are older than those whose cycle they queue behind. */
+static void *victim(void *argument)
+{
+    scene_name_number("v", (int) (long) argument);
+    scene_wait(&go, 1);
+    scene_until_futex(tid_of_a);
+    pthread_mutex_lock(&first);
+    return NULL;
+}
+
+static void victims(void)
+{
+    for (long i = 0; i < 100; i++)
+        scene_thread(victim, (void *) i);
+}
+
+BODY(crowd_a, "a", pthread_mutex_lock(&first); tid_of_a = scene_tid(), pthread_mutex_lock(&second))
+SCENE(crowd, make_both(PTHREAD_MUTEX_NORMAL, 0, PTHREAD_PRIO_NONE); victims();
+      two(crowd_a, mutex_b))
+
 BODY(relock_a, "a", pthread_mutex_lock(&first), pthread_mutex_lock(&first))
 SCENE(relock, make(&first, PTHREAD_MUTEX_NORMAL, 0, PTHREAD_PRIO_NONE);
       scene_thread(relock_a, NULL); start(1))
@@ -198,6 +218,7 @@ int main(int argc, char **argv)
 {
     static const scene_entry scenes[] = {
         { "normal", normal },
+        { "crowd", crowd },
         { "recursive", recursive },
         { "errorcheck", errorcheck },
         { "robust", robust },

@@ -225,6 +225,20 @@ static void self_single(int argc, char **argv)
     pthread_mutex_lock(&plain_first);
 }
 
+/* A number before the mutex, which makes the two look like a rwlock that a writer holds. */
+static struct {
+    long transfers;
+    pthread_mutex_t lock;
+} counted[2] = { { 2, PTHREAD_MUTEX_INITIALIZER }, { 2, PTHREAD_MUTEX_INITIALIZER } };
+
+static void behind_number(int argc, char **argv)
+{
+    static struct locker two[2];
+    (void) argc, (void) argv;
+    cross(two, "a", "b", &counted[0].lock, &counted[1].lock, 1);
+    scene_start(2);
+}
+
 /* The members' names are r0, r1, ...: each holds its lock and takes the next one's. */
 struct link {
     int number;
@@ -325,6 +339,7 @@ int main(int argc, char **argv)
 {
     static const scene_entry scenes[] = {
         { "normal", normal },
+        { "behind-number", behind_number },
         { "recursive", recursive },
         { "recursive-thrice", recursive_thrice },
         { "errorcheck", errorcheck },

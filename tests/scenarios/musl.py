@@ -26,6 +26,11 @@ def _inferred(scene, *kinds, members=PAIR, type="cycle", **more):
 
 SCENARIOS = (
     _inferred("normal", MUTEX, MUTEX),
+    _scenario(
+        "crowd",
+        "found",
+        Expect("cycle", PAIR, (MUTEX,) * 2, tuple(f"v{i}" for i in range(100))),
+    ),
     _inferred("self", MUTEX, members=("a",), type="self-deadlock"),
     *(_proven(scene, MUTEX, MUTEX) for scene in ("recursive", "errorcheck", "robust", "timed")),
     _scenario(

@@ -51,6 +51,7 @@ SCENARIOS = (
     _cross("static", ("plain_second", "plain_first")),
     _cross("static-typed", ("nested_second", "nested_first")),
     _cross("heap"),
+    _cross("behind-number", ("counted+56", "counted+8")),
     _cross("stack"),
     _cross("array", ("accounts+280", "accounts+40")),
     _self("self"),
