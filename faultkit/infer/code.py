@@ -13,6 +13,7 @@ from faultkit.infer.functions import Role, role_of
 from faultkit.infer.values import State, Value
 from faultkit.model import Frame
 from faultkit.target import FaultkitError, Process, ReadError
+from faultkit.world import World
 
 MAX_FUNCTION = 1 << 15  # bytes of one function that are looked at
 MAX_INSTRUCTIONS = 150_000  # in one inference, so that it takes a second or two at most
@@ -259,3 +260,11 @@ class Code:
                         following.append(target)
             level = following
         return False
+
+
+def code_of(world: World, process: Process) -> Code:
+    """The process's code; the world keeps it."""
+    code: Optional[Code] = world.cache.get(f"code {process.pid}")
+    if code is None:
+        code = world.cache[f"code {process.pid}"] = Code(process)
+    return code

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
-from faultkit.infer.code import MAX_DEPTH, Code
+from faultkit.infer.code import MAX_DEPTH, Code, code_of
 from faultkit.infer.flow import CHANGED, LOCKED, Tracer
 from faultkit.infer.frames import CallSite, LiveFrame, call_sites, live_frames
 from faultkit.infer.functions import (
@@ -68,9 +68,7 @@ class Tracing:
         if tracer is not None:
             return tracer
         cache = self.world.cache
-        code = cache.get(f"code {process.pid}")
-        if code is None:
-            code = cache[f"code {process.pid}"] = Code(process)
+        code = code_of(self.world, process)
         code.begin()
         frames = _frames(process, self.wait.task) if process.pid == self.wait.task.pid else ()
         # Rust's lock functions and libstdc++'s guards call libc's syscall()

@@ -1,6 +1,10 @@
 """Which library functions a waiter is inside: tells locks apart whose words look alike."""
 
+from faultkit.target import Process, ReadError
 from faultkit.world import Blocked
+
+OWNER_AT, KIND_AT = 8, 16  # in a pthread_mutex_t
+MOST_CODE = 1024  # bytes of a function that are looked at
 
 MUTEX_FUNCTIONS = (
     "pthread_mutex_lock",
@@ -25,4 +29,39 @@ def innermost_functions(blocked: Blocked, depth: int = 5) -> tuple[str, ...]:
 
 def inside_mutex_lock(blocked: Blocked) -> bool:
     """Whether the waiter is inside one of glibc's functions that lock a pthread mutex."""
-    return any(name in MUTEX_FUNCTIONS for name in innermost_functions(blocked))
+    names = innermost_functions(blocked)
+    if names:
+        return any(name in MUTEX_FUNCTIONS for name in names)
+    return _code_locks_mutex(blocked)
+
+
+def _code_locks_mutex(blocked: Blocked) -> bool:
+    """The same in a static program without symbols, by what the code of the innermost functions
+    does: it takes the word, stores the thread's id 8 bytes on, and reads the kind 16 bytes on
+    (nptl/pthread_mutex_lock.c)."""
+    from faultkit.infer.code import code_of
+
+    code = code_of(blocked.world, blocked.process)
+    starts = [code.start(frame) for frame in blocked.process.frames(blocked.task, 3)]
+    return any(start is not None and _locks_mutex(blocked.process, start) for start in starts)
+
+
+def _locks_mutex(process: Process, start: int) -> bool:
+    from faultkit.code.x86 import Memory, instructions
+
+    taken, owner, kind, reads_tid = set(), set(), set(), False
+    try:
+        for instruction in instructions(process.read, start, start + MOST_CODE):
+            place, source = instruction.destination, instruction.source
+            if isinstance(source, Memory):
+                reads_tid |= source.segment is not None
+                if source.displacement == KIND_AT:
+                    kind.add(source.base)
+            if isinstance(place, Memory) and instruction.width == 4:
+                if instruction.kind == "cmpxchg" and place.displacement == 0:
+                    taken.add(place.base)
+                elif instruction.kind == "mov" and place.displacement == OWNER_AT:
+                    owner.add(place.base)
+    except ReadError:
+        return False
+    return reads_tid and bool(taken & owner & kind - {"rsp", "rbp"})

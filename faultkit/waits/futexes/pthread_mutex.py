@@ -16,7 +16,7 @@ from faultkit.layouts.glibc import (
 )
 from faultkit.model import Lock, Wait
 from faultkit.waits import _futex
-from faultkit.waits._callers import MUTEX_FUNCTIONS, innermost_functions, inside_mutex_lock
+from faultkit.waits._callers import innermost_functions, inside_mutex_lock
 from faultkit.waits._owner import held_by, task_of, unowned
 from faultkit.world import Blocked
 
@@ -113,9 +113,8 @@ def _is_mutex(blocked: Blocked, address: int, mutex: Optional[Mutex]) -> bool:
     """Whether words that name no living owner are a mutex at all, and not, say, the inside of a
     condition variable: by the function the waiter is in; in a program without symbols by the
     rest of the object, `mutex` being its sound beginning (None: it is not sound)."""
-    functions = innermost_functions(blocked)
-    if functions:
-        return any(name in MUTEX_FUNCTIONS for name in functions)
+    if innermost_functions(blocked) or inside_mutex_lock(blocked):
+        return inside_mutex_lock(blocked)
     if mutex is None or not 0 < mutex.nusers < MANY:
         return False
     if blocked.process.mapping(mutex.owner | mutex.nusers << 32) is not None:
