@@ -30,7 +30,7 @@ def built():
 def command(dump, root, *arguments, environment=()):
     """The command line of a crash of a Debian root ("none": this machine's) on the lab's dump."""
     settings = [f"{name}={value}" for name, value in dict(environment).items()]
-    options = ["--no_modules"] if dump.kernel.name.startswith("7") else []
+    options = [] if dump.has_modules else ["--no_modules"]
     files = [str(dump.vmlinux), str(dump.vmcore)]
     crash = ["env", *settings, "crash", *options, *arguments, *files]
     return crash if root == "none" else [str(CHECKOUT / "tests/roots/run"), root, *crash]

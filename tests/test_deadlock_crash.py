@@ -4,16 +4,15 @@ One session per dump writes the report; each fault is a test of its own.
 """
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
+from crash_session import Session
 from lab.checking import problems, strangers
-from lab.dumps import Dump, dump
+from lab.dumps import dump
 from lab.scenarios.boots import BOOTS
 from lab.store import locked
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 # What every run of the tests looks at; `make test-matrix` has the rest.
 USUAL = {
     "6.1": tuple(BOOTS),
@@ -52,33 +51,15 @@ def report_of(session_directory):
         path = session_directory / f"{boot}-{kernel}.json"
         with locked(path):
             if not path.exists():
-                said = crash_says(made, f"deadlock --stacks none --json {path}.part")
+                with Session(made, made.kernel.root) as crash:
+                    if made.has_modules:
+                        crash.run(f"mod -s faultlab {made.module}")
+                    said = crash.run(f"deadlock --stacks none --json {path}.part")
                 assert Path(f"{path}.part").exists(), said
                 Path(f"{path}.part").rename(path)
         return json.loads(path.read_text())
 
     return report_of
-
-
-def crash_says(made: Dump, *commands: str) -> str:
-    """What crash prints for these commands, with the extension loaded and, for its types, the
-    fixture's module."""
-    words = made.crash
-    loaded = [f"extend {CHECKOUT}/crash_ext/faultkit.so"]
-    if "--no_modules" not in words:
-        loaded.append(f"mod -s faultlab {made.module}")
-    done = subprocess.run(
-        [*words, "-s", "--no_scroll"],
-        input="\n".join([*loaded, *commands, "q"]) + "\n",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=600,
-        cwd=CHECKOUT,
-    )
-    assert "Traceback" not in done.stdout, done.stdout
-    return done.stdout
 
 
 @pytest.mark.parametrize("kernel, boot, fault", list(_faults()))

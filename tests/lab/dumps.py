@@ -51,9 +51,14 @@ class Dump:
         return (self.directory / "console").read_text(errors="replace")
 
     @property
+    def has_modules(self) -> bool:
+        """Whether crash can list the modules: it does not know 7.x's."""
+        return not self.kernel.name.startswith("7")
+
+    @property
     def crash(self) -> list[str]:
         """The command line of a crash that can open it, but for options and commands."""
-        options = ["--no_modules"] if self.kernel.name.startswith("7") else []
+        options = [] if self.has_modules else ["--no_modules"]
         run = HERE.parent / "roots" / "run"
         return [str(run), self.kernel.root, "crash", *options, str(self.vmlinux), str(self.vmcore)]
 
