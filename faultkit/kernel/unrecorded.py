@@ -27,7 +27,7 @@ from faultkit.target import FaultkitError
 
 SPINNING = frozenset(("spinlock", "rwlock_t"))  # kinds that a task may not sleep with
 MOST_LOCKS = 64  # that are looked into
-MOST_CANDIDATES = 64  # that are unwound for one lock
+MOST_CANDIDATES = 256  # that are unwound for one lock
 MOST_ASKED = 20_000  # whose stacks are searched for functions
 OUTWARD = 2  # frames outside of one that works with locks, for what they pass to it
 _SLEEP_ONLY = frozenset(("__schedule", "schedule", "schedule_timeout", "preempt_schedule_common"))
