@@ -12,6 +12,7 @@ from faultkit.syscalls import syscall_name
 
 MIN_AGE = 1.0  # seconds; shorter waits are everyday life
 BUSY = 30.0  # seconds that a wait for a device may take that does complete requests meanwhile
+PATIENCE = 2.0  # seconds that we wait for a task to become old enough
 LOOKS = (0.05, 0.1, 0.2, 0.4)  # seconds between looks at tasks that are not old enough yet
 SECOND_LOOK = 0.1  # seconds in which a busy device completes requests
 DUMPS = frozenset(("vfs_coredump", "do_coredump"))  # a core's writer left its system call
@@ -68,39 +69,52 @@ def _by_age(
 ) -> tuple[list[Blocked], list[Blocked]]:
     """(those that have been blocked for long enough, those that have not).
 
-    Where the view moves, tasks whose age is unknown are watched for `min_age`; so are young ones
-    if there is nothing else to report: until they have run, or are old enough.
+    Where the view moves, tasks whose age is unknown are watched; so are young ones if there is
+    nothing else to report: until they have run, or are old enough, or patience ends.
     """
     if not view.live:
         old = [task for task in seen if task.seconds is None or task.seconds >= min_age]
         return old, [task for task in seen if task not in old] if len(old) < len(seen) else []
-    old = [task for task in seen if task.seconds is not None and task.seconds >= min_age]
-    young = [task for task in seen if task.seconds is not None and task.seconds < min_age]
-    unknown = [task for task in seen if task.seconds is None]
-    watched = unknown + (young if not old else [])
-    young = [] if not old else young
+    old, young, watched = [], [], []
+    for task in seen:
+        if task.seconds is None:
+            watched.append(task)
+        elif task.seconds >= min_age:
+            old.append(task)
+        else:
+            young.append(task)
+    if not old:
+        watched += [task for task in young if min_age - (task.seconds or 0) <= PATIENCE]
+        young = [task for task in young if task not in watched]
+    grown, still = _watched(view, watched, min_age)
+    return old + grown, young + still
+
+
+def _watched(
+    view: View, tasks: list[Blocked], min_age: float
+) -> tuple[list[Blocked], list[Blocked]]:
+    """(the tasks that have become old enough, those that are too young yet), without those that
+    have run in the meantime."""
+    grown: list[Blocked] = []
     began = time.monotonic()
-    while watched:
+    enough = min(min_age, PATIENCE)
+    while tasks:
         passed = time.monotonic() - began
         look = next((pause for pause in LOOKS if pause > passed), LOOKS[-1])
-        time.sleep(max(0.0, min(look, min_age - passed + 0.01)))
+        time.sleep(max(0.0, min(look, enough - passed + 0.01)))
         passed = time.monotonic() - began
-        still = []
-        for task in watched:
-            now = view.look_again(task)
-            if now is None:
-                continue
-            if now.seconds is None and passed >= min_age:
-                old.append(now._replace(seconds=passed, at_least=True))
-            elif now.seconds is not None and now.seconds >= min_age:
-                old.append(now)
+        seen = [now for now in map(view.look_again, tasks) if now is not None]
+        tasks = []
+        for task in seen:
+            if task.seconds is None and passed >= enough:
+                grown.append(task._replace(seconds=passed, at_least=True))
+            elif task.seconds is not None and task.seconds >= min_age:
+                grown.append(task)
             else:
-                still.append(now)
-        watched = still
-        if passed >= min_age and watched:
-            young += watched
+                tasks.append(task)
+        if passed >= enough:
             break
-    return old, young
+    return grown, tasks
 
 
 def _reasons(view: View, blocked: Sequence[Blocked]) -> list[Why]:

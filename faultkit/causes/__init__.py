@@ -108,11 +108,11 @@ def explain(blocked: Blocked, view: View) -> tuple[str, Explanation]:
 
         return stopped.CAUSE, stopped.explain(blocked, view)
     for cause in candidates(blocked):
-        explanation = cause.explain(blocked, view)
-        if explanation is not None:
-            explanation = in_context(explanation, blocked)
-            return explanation.cause or cause.CAUSE, explanation
-    return "unknown", in_context(_unknown(blocked), blocked)
+        found = cause.explain(blocked, view)
+        if found is not None:
+            return found.cause or cause.CAUSE, in_context(found, blocked)
+    name, explanation = _unknown(blocked, view)
+    return name, in_context(explanation, blocked)
 
 
 def interruptible_functions() -> frozenset[str]:
@@ -125,15 +125,29 @@ def interruptible_functions() -> frozenset[str]:
     )
 
 
-def _unknown(blocked: Blocked) -> Explanation:
+def _unknown(blocked: Blocked, view: View) -> tuple[str, Explanation]:
+    """Where nothing is known of the function: frozen where it slept, or the functions."""
+    from faultkit.causes import freezer
+
+    frozen = freezer.frozen_by(blocked.task, view, ("freezer",)) if blocked.functions else None
+    if frozen is not None:
+        return freezer.CAUSE, frozen
+    return "unknown", _functions_only(blocked, view)
+
+
+def _functions_only(blocked: Blocked, view: View) -> Explanation:
+    from faultkit.causes._files import on_its_file
+
     function = waits_in(blocked.functions)
     if function is None:
         return Explanation("what it waits for can't be seen", key=("unseen",))
     steps = [name for name in blocked.functions if not is_sleep(name)][:4]
-    return Explanation(
+    return on_its_file(
+        blocked,
+        view,
         f"waits in {' <- '.join(steps)}, of which no more is known here",
-        key=tuple(steps),
-        next=f"look {function}() up in the kernel's source: what wakes it",
+        tuple(steps),
+        f"look {function}() up in the kernel's source: what wakes it",
     )
 
 

@@ -63,6 +63,30 @@ def on_file_system(
     )
 
 
+def on_its_file(
+    blocked: Blocked, view: View, text: str, key: tuple[object, ...], advice: str
+) -> Explanation:
+    """An explanation of an unknown wait: the chain begins with the file that the call works on,
+    which may have nothing to do with it."""
+    file = view.file(blocked)
+    if file is None or file.mount is None or file.mount.type in _UNREAL:
+        return Explanation(text, key, resource_of(view, blocked), next=advice)
+    return Explanation(
+        text,
+        (*key, file.mount.device),
+        resource_of(view, blocked),
+        (mount_link(file.mount),),
+        advice,
+        ("its system call works on a file there",),
+        INFERRED,
+    )
+
+
+_UNREAL = frozenset(
+    "proc sysfs devtmpfs tmpfs devpts cgroup cgroup2 pipefs sockfs debugfs mqueue bpf".split()
+)
+
+
 def on_block_device(
     blocked: Blocked,
     view: View,

@@ -44,6 +44,12 @@ _IO = {
         folio_lock_killable __folio_lock_killable wait_on_page_read put_and_wait_on_page_locked
         folio_put_wait_locked filemap_fault do_generic_file_read page_cache_sync_readahead
         squashfs_readpage_block migration_entry_wait_on_locked""",
+    "waits for a page of a file, which another task reads or writes": """
+        __filemap_get_folio filemap_get_folio pagecache_get_page grab_cache_page_write_begin
+        find_lock_entries find_lock_page truncate_inode_pages_range
+        invalidate_inode_pages2_range write_cache_pages writeback_iter mpage_prepare_extent_to_map
+        folio_lock_or_retry extent_write_cache_pages prepare_one_page prepare_pages
+        iomap_get_folio""",
     "waits until a buffer has been read or written": """
         __wait_on_buffer wait_on_buffer __lock_buffer lock_buffer __sync_dirty_buffer
         sync_dirty_buffer __bread_gfp bh_uptodate_or_lock write_dirty_buffer

@@ -46,17 +46,16 @@ def follow(view: View, links: Sequence[Behind]) -> Step:
     seen = {_identity(link) for link in chain if link.about is not None}
     while chain and len(chain) < LONGEST:
         step = _behind(view, chain[-1])
-        advice = step.advice or advice
         new: list[Behind] = []
         for link in step.links:
             if _identity(link) in seen:
-                chain += new
                 return Step(
-                    tuple(chain),
-                    f"this comes round to {link.kind} {link.name} again: they may wait for each "
-                    f"other; {advice}",
+                    tuple(chain + new),
+                    f"{chain[-1].kind} {chain[-1].name} waits for {link.kind} {link.name} in turn: "
+                    f"a circle, in which nobody can go on; {advice or step.advice}",
                 )
             new.append(link)
+        advice = step.advice or advice
         if not new:
             break
         seen.update(map(_identity, new))

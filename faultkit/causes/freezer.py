@@ -3,11 +3,12 @@
 kernel/freezer.c, __refrigerator(); kernel/signal.c, do_freezer_trap(), which is inlined into
 get_signal()."""
 
+from collections.abc import Sequence
 from typing import Optional
 
 from faultkit.causes import Explanation
 from faultkit.causes.view import Blocked, View
-from faultkit.model import Behind
+from faultkit.model import Behind, Task
 
 CAUSE = "freezer"
 FUNCTIONS = frozenset(("__refrigerator", "do_freezer_trap", "cgroup_enter_frozen"))
@@ -19,13 +20,10 @@ STATES = "DS"
 def explain(blocked: Blocked, view: View) -> Optional[Explanation]:
     """Frozen; by which control group, and how it is thawed."""
     by_v1 = "__refrigerator" in blocked.functions
-    for controller in ("freezer", "") if by_v1 else ("",):
-        path = view.cgroup(blocked.task, controller)
-        while path and path != "/":
-            if _is_frozen(view, path, controller):
-                return _frozen(path, controller, view.cgroup_folder(path, controller))
-            path = path.rpartition("/")[0]
-    if blocked.functions[0] == "get_signal" and view.live:
+    frozen = frozen_by(blocked.task, view, ("freezer", "") if by_v1 else ("",))
+    if frozen is not None:
+        return frozen
+    if view.live and not FUNCTIONS.intersection(blocked.functions):
         return None  # whatever else get_signal() sleeps for
     return Explanation(
         "is frozen, by a control group or because the machine suspends",
@@ -33,11 +31,21 @@ def explain(blocked: Blocked, view: View) -> Optional[Explanation]:
     )
 
 
+def frozen_by(task: Task, view: View, controllers: Sequence[str]) -> Optional[Explanation]:
+    """The explanation by the nearest control group that was frozen itself, not with another one
+    above it: of the v1 freezer ("freezer") or of v2 ("").  None if there is none."""
+    for controller in controllers:
+        path = view.cgroup(task, controller)
+        while path and path != "/":
+            if _is_frozen(view, path, controller):
+                return _frozen(path, controller, view.cgroup_folder(path, controller))
+            path = path.rpartition("/")[0]
+    return None
+
+
 def _is_frozen(view: View, path: str, controller: str) -> bool:
-    if controller:
-        own = view.cgroup_file(path, controller, "freezer.self_freezing")
-        return (own or "").strip() == "1"
-    return (view.cgroup_file(path, "", "cgroup.freeze") or "").strip() == "1"
+    name = "freezer.self_freezing" if controller else "cgroup.freeze"
+    return (view.cgroup_file(path, controller, name) or "").strip() == "1"
 
 
 def _frozen(path: str, controller: str, folder: str) -> Explanation:

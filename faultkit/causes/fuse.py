@@ -25,7 +25,10 @@ def explain(blocked: Blocked, view: View) -> Explanation:
     """Waits for the server of a FUSE mount; its connection, and who serves it."""
     text = "waits for the answer of a FUSE file system's server"
     if _FULL.intersection(blocked.functions[:3]):
-        text = "may not send one more request to a FUSE file system: too many have no answer yet"
+        text = (
+            "may not send its request to a FUSE file system yet: too many have no answer, or "
+            "its server has not even answered the first one (INIT)"
+        )
     return on_file_system(
         blocked,
         view,

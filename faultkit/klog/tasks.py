@@ -33,8 +33,10 @@ _ALL = re.compile(r"sysrq: (?:SysRq : )?Show State$|^SysRq : Show State$")
 _REGISTER = re.compile(
     r"\b(ORIG_RAX|R[A-D]X|R[SD]I|R\d\d|RSP|RIP): (?:[0-9a-f]{4}:)?(0x)?([0-9a-f]+)"
 )
-_SKIPPED = re.compile(r"\s*(?:Call Trace:|</?(?:TASK|IRQ|NMI|EOE|#\w+)>|Workqueue: .*|Tainted: .*|"
-                      r"Not tainted.*|\"echo 0.*|Stopper: .*)\s*$")  # fmt: skip
+_SKIPPED = re.compile(
+    r"\s*(?:Call Trace:|</?(?:TASK|IRQ|NMI|EOE|#\w+)>|(?:Workqueue|Tainted|Code|Stopper): .*|"
+    r"Not tainted.*|\"echo 0.*)\s*$"
+)
 _ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r08", "r09")
 
 

@@ -7,6 +7,7 @@ from typing import Callable, Optional
 
 from faultkit.causes.view import Blocked
 from faultkit.procfs.fds import link
+from faultkit.procfs.process import read_once
 from faultkit.syscalls import AT_FDCWD, descriptor_argument, path_arguments
 
 PATIENCE = 0.2  # seconds for a read that should take microseconds
@@ -40,7 +41,7 @@ def path(blocked: Blocked, memory_is_free: Callable[[], bool]) -> Optional[str]:
     can't be read."""
     pid = blocked.task.tid
     if dumps_core(blocked):
-        return _link(f"/proc/{pid}/cwd")
+        return _core_path(pid)
     call = blocked.syscall
     arguments = path_arguments(call.nr) if call is not None else None
     if call is None or arguments is None or not _DIES.isdisjoint(blocked.functions):
@@ -60,6 +61,18 @@ def path(blocked: Blocked, memory_is_free: Callable[[], bool]) -> Optional[str]:
             return None
         name = f"{base}/{name}"
     return os.path.normpath(name)
+
+
+def _core_path(pid: int) -> Optional[str]:
+    """About where the process's core goes; None if to a program."""
+    try:
+        pattern = read_once("/proc/sys/kernel/core_pattern").decode("utf-8", "replace").strip()
+    except OSError:
+        pattern = "core"
+    if pattern.startswith("/"):
+        return pattern
+    folder = _link(f"/proc/{pid}/cwd")
+    return None if folder is None or pattern[:1] in "|@" else f"{folder}/{pattern}"
 
 
 def memory_is_free(threads: Sequence[Blocked]) -> bool:

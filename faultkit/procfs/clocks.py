@@ -9,7 +9,7 @@ import os
 import time
 from typing import NamedTuple, Optional
 
-from faultkit.procfs.process import read_proc
+from faultkit.procfs.process import read_once, read_proc
 
 ALIVE = 0.03  # seconds in which a CPU must have idled, or run a program, for us to go there
 
@@ -26,7 +26,7 @@ def read_sched(pid: int, tid: int) -> Sched:
     """The task's scheduling data; where the kernel has none, the switches alone, by its status.
     Raises OSError if it is gone."""
     try:
-        text = read_proc(f"/proc/{pid}/task/{tid}/sched", 4096)
+        text = read_once(f"/proc/{pid}/task/{tid}/sched")
     except FileNotFoundError:
         text = b""
     at = text.find(b"se.exec_start")
@@ -101,7 +101,7 @@ class Clocks:
 
 def _own_offset(cpu: int) -> Optional[float]:
     """From our own exec_start; it is the clock at our last tick or switch, a little ago."""
-    sched = read_proc("/proc/thread-self/sched", 4096)
+    sched = read_once("/proc/thread-self/sched")
     at = sched.find(b"se.exec_start")
     if at < 0:
         return None

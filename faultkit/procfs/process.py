@@ -40,6 +40,16 @@ def read_proc(path: str, size: int = 1 << 16) -> bytes:
         os.close(fd)
 
 
+def read_once(path: str, size: int = 4096) -> bytes:
+    """What one read of a /proc file gives: all of those that the kernel makes at once, as it does
+    whatever concerns one task, if they fit.  Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, size)
+    finally:
+        os.close(fd)
+
+
 def parse_syscall(text: bytes) -> Optional[Syscall]:
     """/proc/PID/task/TID/syscall: the Syscall, RUNNING, or None (fs/proc/base.c,
     proc_pid_syscall: "running", "-1 sp pc" outside a system call, or nr, 6 arguments, sp, pc)."""

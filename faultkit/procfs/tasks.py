@@ -10,7 +10,7 @@ from typing import NamedTuple, Optional
 from faultkit.causes.view import Blocked
 from faultkit.model import Frame, Task
 from faultkit.procfs.clocks import Clocks, read_sched
-from faultkit.procfs.process import PF_KTHREAD, parse_syscall, read_proc
+from faultkit.procfs.process import PF_KTHREAD, parse_syscall, read_once, read_proc
 from faultkit.world import process_ids
 
 _CLONES = (".constprop.", ".isra.", ".part.", ".cold", ".llvm.", ".lto_priv.")
@@ -41,7 +41,7 @@ class Stat(NamedTuple):
 def read_stat(pid: int, tid: int) -> Optional[Stat]:
     """The task's stat, None if it is gone."""
     try:
-        return _parse_stat(pid, tid, read_proc(f"/proc/{pid}/task/{tid}/stat", 1024))
+        return _parse_stat(pid, tid, read_once(f"/proc/{pid}/task/{tid}/stat", 1024))
     except OSError:
         return None
 
@@ -74,11 +74,7 @@ def scan(pids: Iterable[int]) -> Iterator[Stat]:
             continue
         for tid in tids:
             try:
-                fd = os.open(f"{folder}/{tid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    text = os.read(fd, 1024)
-                finally:
-                    os.close(fd)
+                text = read_once(f"{folder}/{tid}/stat", 1024)
             except OSError:
                 continue
             stat = _parse_stat(pid, int(tid), text)
@@ -105,7 +101,7 @@ def thread_group_of(tid: int) -> Optional[int]:
 def read_wchan(pid: int, tid: int) -> Optional[str]:
     """The function that the task sleeps in; None if it may not be seen, or the task runs."""
     try:
-        text = read_proc(f"/proc/{pid}/task/{tid}/wchan", 256).decode("ascii", "replace")
+        text = read_once(f"/proc/{pid}/task/{tid}/wchan", 256).decode("ascii", "replace")
     except OSError:
         return None
     return base_name(text) if text and text != "0" else None
@@ -133,7 +129,7 @@ class Stacks:
     def read(self, pid: int, tid: int) -> Optional[tuple[tuple[str, ...], tuple[Frame, ...]]]:
         """(functions, frames), innermost first; None if they may not be read."""
         try:
-            text = read_proc(f"/proc/{pid}/task/{tid}/stack", 1 << 14)
+            text = read_once(f"/proc/{pid}/task/{tid}/stack", 1 << 14)
         except FileNotFoundError:
             self.absent = self.absent or os.path.isdir(f"/proc/{pid}/task/{tid}")
             return None
@@ -191,7 +187,7 @@ class Reader:
         call = None
         if not stat.is_kernel_thread:
             try:
-                call = parse_syscall(read_proc(f"/proc/{pid}/task/{tid}/syscall", 512))
+                call = parse_syscall(read_once(f"/proc/{pid}/task/{tid}/syscall", 512))
             except OSError:
                 call = None
         return Blocked(
