@@ -5,28 +5,17 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 import faultkit
-from faultkit.cli import gdbinit
+from faultkit.cli import startup
+from faultkit.cli.crash_checks import crash_checks
 from faultkit.cli.path import extension_path
+from faultkit.cli.rows import MISSING, OK, WARNING, Row
 from faultkit.target import FaultkitError
-
-OK = "ok"
-WARNING = "warning"  # faultkit works, with less
-MISSING = "missing"  # faultkit, or an important part of it, does not work
 
 CAP_SYS_PTRACE = 19  # include/uapi/linux/capability.h
 SECONDS = 60  # for one run of gdb: it may be on a network file system, cold
-
-
-class Row(NamedTuple):
-    """One thing checked: its status, what was found, and the command that mends it."""
-
-    name: str
-    status: str
-    detail: str
-    remedy: Optional[str] = None
 
 
 def all_checks(gdb: str) -> list[Row]:
@@ -34,7 +23,7 @@ def all_checks(gdb: str) -> list[Row]:
     rows = gdb_checks(gdb)
     usable = rows[0].status == OK
     rows.append(ptrace_check(gdb if usable else None))
-    rows += [hidepid_check(), core_check(), gdbinit_check(gdb)]
+    rows += [hidepid_check(), core_check(), gdbinit_check(gdb), *crash_checks()]
     return rows
 
 
@@ -190,9 +179,9 @@ def core_check() -> Row:
 
 def gdbinit_check(gdb: str) -> Row:
     """Whether the gdbinit that gdb reads sources a faultkit that is there."""
-    file = gdbinit.default_file(gdb)
+    file = startup.default_file(gdb)
     try:
-        found = gdbinit.sourced(gdbinit.read(file))
+        found = startup.loaded(startup.read(file))
     except FaultkitError as error:
         return Row("gdbinit", WARNING, str(error), None)
     if not found:

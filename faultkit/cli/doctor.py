@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from faultkit.cli import checks
+from faultkit.cli.rows import MISSING, OK, Row
 from faultkit.target import FaultkitError
 
 
@@ -24,7 +25,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Print the table and what to do; returns 1 when something needed is missing."""
     rows = checks.all_checks(arguments.gdb)
-    good = all(row.status != checks.MISSING for row in rows)
+    good = all(row.status != MISSING for row in rows)
     if arguments.json:
         _write_json(arguments.json, rows, good)
     if arguments.json != "-":
@@ -32,12 +33,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if good else 1
 
 
-def text(rows: list[checks.Row], good: bool) -> str:
+def text(rows: list[Row], good: bool) -> str:
     """The rows as a table, what mends them below it, and the verdict."""
     from faultkit.render.table import table
 
     lines = [table(("check", "status", "found"), [(r.name, r.status, r.detail) for r in rows])]
-    mends = [row for row in rows if row.status != checks.OK and row.remedy]
+    mends = [row for row in rows if row.status != OK and row.remedy]
     if mends:
         width = max(len(row.name) for row in mends)
         lines += ["", "To mend:"]
@@ -46,7 +47,7 @@ def text(rows: list[checks.Row], good: bool) -> str:
     return "\n".join(lines)
 
 
-def _write_json(file: str, rows: list[checks.Row], good: bool) -> None:
+def _write_json(file: str, rows: list[Row], good: bool) -> None:
     import json
 
     answer = {

@@ -1,24 +1,27 @@
-"""`faultkit install`: have gdb source faultkit in every session."""
+"""`faultkit install`: have gdb, or crash, load faultkit in every session."""
 
 import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
-from faultkit.cli import gdbinit
-from faultkit.cli.path import extension_path
+from faultkit.cli import startup
+from faultkit.cli.path import crash_extension_path, extension_path
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the parser of `faultkit install`."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "install",
-        help="add a `source` line to your gdbinit",
-        description="Add one marked `source` line to the gdbinit that gdb reads, so that every "
-        "session knows the commands. Shows the change, backs the file up first, does nothing "
-        "the second time, and brings the line up to date when the installation has moved.",
+        help="add a `source` line to your gdbinit, or an `extend` line to your crashrc",
+        description="Add one marked line to the gdbinit that gdb reads, or with --crash to "
+        "~/.crashrc, so that every session knows the commands. Shows the change, backs the file "
+        "up first, does nothing the second time, and brings the line up to date when the "
+        "installation has moved.",
     )
     parser.add_argument("--gdbinit", metavar="FILE", type=Path, help="this file instead")
+    parser.add_argument("--crash", action="store_true", help="for crash: ~/.crashrc")
+    parser.add_argument("--crashrc", metavar="FILE", type=Path, help="for crash: this file instead")
     parser.add_argument("--remove", action="store_true", help="take the line out again")
     parser.add_argument("--dry-run", action="store_true", help="show the change, do nothing")
     parser.add_argument("--yes", "-y", action="store_true", help="do not ask")
@@ -27,14 +30,18 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the change and make it; asks only on a terminal.  Returns 1 when the answer is no."""
-    file = arguments.gdbinit.absolute() if arguments.gdbinit else gdbinit.default_file()
-    if arguments.remove:
-        change = gdbinit.plan_remove(file)
-        done, nothing = "no longer sources faultkit", "has no line of faultkit's"
+    if arguments.crash or arguments.crashrc:
+        debugger, file = startup.CRASH, arguments.crashrc or startup.crashrc()
     else:
-        extension = extension_path()
-        change = gdbinit.plan_install(file, extension)
-        done, nothing = f"sources {extension}", f"sources {extension} already"
+        debugger, file = startup.GDB, arguments.gdbinit or startup.default_file()
+    file = file.absolute()
+    if arguments.remove:
+        change = startup.plan_remove(file, debugger)
+        done, nothing = f"no longer {debugger.does} faultkit", "has no line of faultkit's"
+    else:
+        extension = crash_extension_path() if debugger is startup.CRASH else extension_path()
+        change = startup.plan_install(file, extension, debugger)
+        done, nothing = f"{debugger.does} {extension}", f"{debugger.does} {extension} already"
     if not change.needed:
         print(f"{file} {nothing}: nothing to do.")
         return 0
@@ -45,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.yes and sys.stdin.isatty() and not _agreed(file):
         print("Nothing was changed.")
         return 1
-    backup = gdbinit.apply(change)
+    backup = startup.apply(change)
     if backup is not None:
         print(f"Backup: {backup}")
     if change.after is None:

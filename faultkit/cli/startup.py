@@ -1,4 +1,5 @@
-"""The lines that `faultkit install` adds to a gdbinit: which file, what to add, how to take it out.
+"""The lines that `faultkit install` adds to a gdbinit or crashrc: which file, what to add, how to
+take it out.
 
 Everything works on bytes: a gdbinit may be in any encoding.  A comment marks the line as ours, and
 notes what taking it out has to restore besides (`NO_NEWLINE`, `NEW_FILE`).
@@ -18,17 +19,49 @@ from typing import Optional
 
 from faultkit.target import FaultkitError
 
-MARK = b'# Added by "faultkit install"; "faultkit install --remove" takes it out'
 NO_NEWLINE = b" (and the newline before)"
 NEW_FILE = b" (and the file)"
 
-_OURS = re.compile(
-    rb"(?P<newline>\n?)^"
-    + re.escape(MARK)
-    + rb"(?P<note>[^\n]*)\nsource (?P<path>[^\n]+)(?:\n|\Z)",
-    re.MULTILINE,
+
+@dataclass(frozen=True)
+class Debugger:
+    """How a debugger is told to load faultkit at its start: a command, and a file to load, whose
+    path ends in `tail`; `options` are those of `faultkit install`."""
+
+    name: str
+    command: bytes
+    does: str
+    tail: tuple[str, str]
+    options: str
+    other_file: str
+
+    @property
+    def mark(self) -> bytes:
+        """The comment above the line that is ours."""
+        take_out = f"faultkit install{self.options} --remove"
+        return f'# Added by "faultkit install{self.options}"; "{take_out}" takes it out'.encode()
+
+    @property
+    def ours(self) -> "re.Pattern[bytes]":
+        """The lines that are ours."""
+        return re.compile(
+            rb"(?P<newline>\n?)^%s(?P<note>[^\n]*)\n%s (?P<path>[^\n]+)(?:\n|\Z)"
+            % (re.escape(self.mark), self.command),
+            re.MULTILINE,
+        )
+
+    @property
+    def any(self) -> "re.Pattern[bytes]":
+        """Any line with the command."""
+        return re.compile(
+            rb"^[ \t]*%s[ \t]+(?P<path>\S.*?)[ \t\r]*$" % self.command, re.MULTILINE
+        )
+
+
+GDB = Debugger("gdb", b"source", "sources", ("gdb_ext", "faultkit.py"), "", "--gdbinit FILE")
+CRASH = Debugger(
+    "crash", b"extend", "loads", ("crash_ext", "faultkit.so"), " --crash", "--crashrc FILE"
 )
-_ANY_SOURCE = re.compile(rb"^[ \t]*source[ \t]+(?P<path>\S.*?)[ \t\r]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -58,6 +91,12 @@ def _lines(content: Optional[bytes]) -> list[str]:
     return (content or b"").decode("utf-8", "replace").splitlines(keepends=True)
 
 
+def crashrc() -> Path:
+    """The file that crash reads at start before the one in the current directory (crash: main.c,
+    "rc file in $HOME")."""
+    return Path.home() / ".crashrc"
+
+
 def default_file(gdb: str = "gdb") -> Path:
     """The file that gdb reads at start: ~/.gdbinit, or gdb/gdbinit in the XDG directory.
 
@@ -77,12 +116,12 @@ def default_file(gdb: str = "gdb") -> Path:
     return xdg if os.fsencode(xdg) in usage else home
 
 
-def read(file: Path) -> Optional[bytes]:
+def read(file: Path, debugger: Debugger = GDB) -> Optional[bytes]:
     """The file's content, None if there is none.  Raises FaultkitError if it is no plain file."""
     try:
         if not stat.S_ISREG(file.stat().st_mode):
             what = "a directory" if file.is_dir() else "not a regular file"
-            raise FaultkitError(f"{file} is {what}", "name another one with --gdbinit FILE")
+            raise FaultkitError(f"{file} is {what}", f"name another one with {debugger.other_file}")
         return file.read_bytes()
     except FileNotFoundError:
         return None
@@ -92,43 +131,53 @@ def read(file: Path) -> Optional[bytes]:
         ) from error
 
 
-def sourced(content: Optional[bytes]) -> list[Path]:
-    """The files named .../gdb_ext/faultkit.py that `content` sources, ours or written by hand."""
+def loaded(content: Optional[bytes], debugger: Debugger = GDB) -> list[Path]:
+    """faultkit's files that `content` has the debugger load, by our line or one written by hand."""
     paths = [
         Path(os.path.expanduser(os.fsdecode(match["path"])))
-        for match in _ANY_SOURCE.finditer(content or b"")
+        for match in debugger.any.finditer(content or b"")
     ]
-    return [path for path in paths if path.parts[-2:] == ("gdb_ext", "faultkit.py")]
+    return [path for path in paths if path.parts[-2:] == debugger.tail]
 
 
-def plan_install(file: Path, extension: Path) -> Change:
-    """The change that makes `file` source `extension`; none where it does so already.
+def plan_install(file: Path, extension: Path, debugger: Debugger = GDB) -> Change:
+    """The change that makes `file` load `extension`; none where it does so already.
 
-    Raises FaultkitError where the file can't be read or the path can't be written in a gdbinit.
+    Raises FaultkitError where the file can't be read or the path can't be written in it.
     """
-    before = read(file)
+    before = read(file, debugger)
     content = before or b""
     path = os.fsencode(extension)
     if b"\n" in path or path != path.strip():
-        raise FaultkitError(f"gdb cannot source {str(extension)!r}", "install under another path")
-    ours = _OURS.search(content)
+        raise _unloadable(extension, debugger)
+    if debugger is CRASH and path.split() != [path]:  # words end at blanks, whatever is quoted
+        raise _unloadable(extension, debugger)
+    ours = debugger.ours.search(content)
     if ours is not None:
         after = content[: ours.start("path")] + path + content[ours.end("path") :]
         return Change(file, before, after)
-    if extension in sourced(content):
+    if extension in loaded(content, debugger):
         return Change(file, before, before)
     note = newline = b""
     if before is None:
         note = NEW_FILE
     elif content and not content.endswith(b"\n"):
         note, newline = NO_NEWLINE, b"\n"
-    return Change(file, before, content + newline + MARK + note + b"\nsource " + path + b"\n")
+    lines = debugger.mark + note + b"\n" + debugger.command + b" " + path + b"\n"
+    return Change(file, before, content + newline + lines)
 
 
-def plan_remove(file: Path) -> Change:
+def _unloadable(extension: Path, debugger: Debugger) -> FaultkitError:
+    command = debugger.command.decode()
+    return FaultkitError(
+        f"{debugger.name} cannot {command} {str(extension)!r}", "install under another path"
+    )
+
+
+def plan_remove(file: Path, debugger: Debugger = GDB) -> Change:
     """The change that takes out what `plan_install` put in, and nothing else."""
-    before = read(file)
-    ours = _OURS.search(before or b"")
+    before = read(file, debugger)
+    ours = debugger.ours.search(before or b"")
     if before is None or ours is None:
         return Change(file, before, before)
     rest = before[ours.end() :]

@@ -1,0 +1,16 @@
+"""The rows of `faultkit doctor`'s table."""
+
+from typing import NamedTuple, Optional
+
+OK = "ok"
+WARNING = "warning"  # faultkit works, with less
+MISSING = "missing"  # faultkit, or an important part of it, does not work
+
+
+class Row(NamedTuple):
+    """One thing checked: its status, what was found, and the command that mends it."""
+
+    name: str
+    status: str
+    detail: str
+    remedy: Optional[str] = None
