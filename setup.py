@@ -4,10 +4,19 @@
 them without running this file.
 """
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Distribution, find_packages, setup
+from setuptools.command.build_py import build_py
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # setuptools before 70.1
+    from wheel.bdist_wheel import bdist_wheel
 
 HERE = Path(__file__).resolve().parent
 
@@ -42,17 +51,57 @@ def read_version() -> str:
     return match.group(1)
 
 
+def crash_headers() -> str:
+    """The directory with crash's defs.h, "" where faultkit.so can't be built."""
+    folder = os.environ.get("CRASH_INCLUDE", "/usr/include/crash")
+    return folder if sys.platform == "linux" and os.path.isfile(f"{folder}/defs.h") else ""
+
+
+class BuildWithCrash(build_py):
+    """Builds faultkit.so, for crash's `extend`, where crash's header is; without it, or if that
+    fails, the rest is as good."""
+
+    def run(self) -> None:
+        super().run()
+        if not crash_headers():
+            return
+        out = Path(self.build_lib).absolute() / "crash_ext"
+        build = Path(self.get_finalized_command("build").build_temp).absolute() / "crash_ext"
+        command = ["make", "-C", str(HERE / "crash_ext/src"), f"OUT={out}", f"BUILD={build}"]
+        try:
+            subprocess.run(command, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.warn(f"crash_ext/faultkit.so was not built: {error}")
+
+
+class ForThisMachine(Distribution):
+    """A distribution that is not for every machine once it has faultkit.so in it."""
+
+    def has_ext_modules(self) -> bool:
+        return bool(crash_headers())
+
+
+class WheelForAnyPython(bdist_wheel):
+    """faultkit.so uses Python's limited API, and is no module of the Python that installs it."""
+
+    def get_tag(self) -> "tuple[str, str, str]":
+        platform = super().get_tag()[2]
+        return "py3", "none", platform
+
+
 setup(
     name="faultkit",
     version=read_version(),
-    description="gdb commands that say who waits for whom, and why: deadlock diagnosis",
+    description="gdb and crash commands that say who waits for whom, and why",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="GPL-3.0-or-later",
     license_files=["LICENSE"],
     python_requires=">=3.9",
     packages=find_packages(include=["faultkit*", "gdb_ext*", "crash_ext*"]),
-    package_data={"faultkit": ["py.typed"]},
+    package_data={"faultkit": ["py.typed"], "crash_ext": ["src/*"]},
+    cmdclass={"build_py": BuildWithCrash, "bdist_wheel": WheelForAnyPython},
+    distclass=ForThisMachine,
     install_requires=INSTALL_REQUIRES,
     extras_require={"test": TEST_REQUIRES},
     entry_points={"console_scripts": ["faultkit = faultkit.cli:main"]},

@@ -94,6 +94,15 @@ def test_wheel_holds_every_module_and_nothing_else(wheel):
     assert not [name for name in names if not name.startswith(PACKAGES)]
 
 
+def test_wheel_has_faultkit_so_where_crash_s_header_is(wheel):
+    built = Path("/usr/include/crash/defs.h").exists()
+    with zipfile.ZipFile(wheel) as archive:
+        objects = {name for name in archive.namelist() if name.endswith(".so")}
+        assert "crash_ext/src/shim.c" in archive.namelist()
+    assert objects == ({"crash_ext/faultkit.so", "crash_ext/_faultkit.so"} if built else set())
+    assert wheel.name.endswith("-py3-none-linux_x86_64.whl" if built else "-py3-none-any.whl")
+
+
 def test_wheel_s_metadata(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (path,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
