@@ -9,25 +9,41 @@ static const char loader[] =
     "with open(path, encoding='utf-8') as file:\n"
     "    exec(compile(file.read(), path, 'exec'), names)\n";
 
+/* Back to `value`, in os.environ, too, which has been filled meanwhile. */
+static void restore(const char *name, char *value)
+{
+    PyObject *os = value ? PyImport_ImportModule("os") : NULL;
+    PyObject *environ = os ? PyObject_GetAttrString(os, "environ") : NULL;
+    PyObject *text = environ ? PyUnicode_DecodeFSDefault(value) : NULL;
+
+    if (!text || PyMapping_SetItemString(environ, name, text)) {
+        PyErr_Clear();
+        value ? setenv(name, value, 1) : unsetenv(name);
+    }
+    Py_XDECREF(text);
+    Py_XDECREF(environ);
+    Py_XDECREF(os);
+    free(value);
+}
+
+static char *copy_of(const char *name)
+{
+    char *value = getenv(name);
+
+    return value ? strdup(value) : NULL;
+}
+
 /* Python searches its standard library by PATH and PYTHONHOME: a Python of another kind that
  * comes first there would mix its library with our libpython. */
 static void initialise(void)
 {
-    char *path = getenv("PATH"), *home = getenv("PYTHONHOME");
+    char *path = copy_of("PATH"), *home = copy_of("PYTHONHOME");
 
-    path = path ? strdup(path) : NULL;
-    home = home ? strdup(home) : NULL;
     setenv("PATH", "/usr/bin:/bin", 1);
     unsetenv("PYTHONHOME");
     Py_InitializeEx(0);
-    if (path)
-        setenv("PATH", path, 1);
-    else
-        unsetenv("PATH");
-    if (home)
-        setenv("PYTHONHOME", home, 1);
-    free(path);
-    free(home);
+    restore("PATH", path);
+    restore("PYTHONHOME", home);
 }
 
 /* A Python without its standard library ends the process: let a child try first. */

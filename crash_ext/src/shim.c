@@ -22,6 +22,10 @@ static void say(const char *what, const char *remedy)
 /* RTLD_GLOBAL: the modules in lib-dynload do not name libpython as a dependency. */
 static void *load_python(const char *name)
 {
+    void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+
+    if (!library || !dlsym(library, "Py_InitializeEx"))
+        return NULL;
     return dlopen(name, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE);
 }
 
@@ -35,7 +39,8 @@ static void *find_python(void)
 
     if (wanted && *wanted) {
         if (!(python = load_python(wanted)))
-            say(dlerror(), "FAULTKIT_LIBPYTHON must name a libpython3.X.so.1.0");
+            say("FAULTKIT_LIBPYTHON names no library of Python that loads",
+                "unset it, or name a libpython3.X.so.1.0");
         return python;
     }
     if ((python = load_python(FAULTKIT_BUILT_LIBPYTHON)))
