@@ -298,8 +298,7 @@ def loop_over_fuse(folder: Path, stack: contextlib.ExitStack) -> Iterator[Scene]
     run("sync", point / "data")
     with open(point / "data") as data:
         os.posix_fadvise(data.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    stack.callback(os.kill, mounted.pid, signal.SIGKILL)  # before anything is unmounted
-    players = cast(stack)
+    players = cast(stack, mounted)
     mounted.go_deaf()
     reader = players.python(READ, point / "data")
     syncer = players.python(

@@ -132,7 +132,7 @@ def task_link(view: View, task: Task) -> Behind:
         return Behind("task", f"{task.tid}", gone, task)
     words = _STATE_WORDS.get(found.task.state or "", "in an unknown state")
     function = waits_in(found.functions)
-    if function is not None:
+    if function is not None and found.task.state in ("S", "D"):
         words += f" in {function}"
     return Behind("task", f"{task.tid}", words, found.task, found)
 
