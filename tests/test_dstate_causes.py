@@ -3,10 +3,13 @@
 The stacks are written by hand after those of kernels 4.18 to 6.18; where the first function is the
 scheduler's they are as in a log, else as in /proc/PID/stack."""
 
+from pathlib import Path
+
 import pytest
 
 from faultkit import causes
 from faultkit.causes.chain import device_link, follow
+from faultkit.causes.table import ROWS
 from faultkit.causes.view import Blocked, Device, Mount, OpenFile, View
 from faultkit.model import Task
 from faultkit.procfs.block import block_device, block_device_named
@@ -135,6 +138,12 @@ def test_every_cause_is_whole():
         assert cause.CAUSE and isinstance(cause.PRIORITY, int)
         assert cause.FUNCTIONS or getattr(cause, "CALLERS", None)
         assert set(getattr(cause, "STATES", "D")) <= set("DSTt")
+
+
+def test_every_cause_is_in_the_document():
+    document = (Path(__file__).resolve().parent.parent / "docs" / "dstate.md").read_text()
+    named = set(STACKS) - {"unstarted-thread"} | {row.CAUSE for row in ROWS}
+    assert not {cause for cause in named if f"`{cause}`" not in document}
 
 
 # Views

@@ -113,7 +113,7 @@ def _holders(
     if named is not None:
         owner, said = named
         found = view.find(owner.pid, owner.tid) or Blocked(owner)
-        return [found], (said,), PROVEN
+        return [found], (said,), INFERRED  # "likely": it was read without the lock's own lock
     if lock.name is MMAP:
         return (
             [
