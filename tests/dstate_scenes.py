@@ -184,6 +184,14 @@ def unmount(point: Path) -> None:
     subprocess.run(["umount", "-l", point], capture_output=True)
 
 
+def blank(folder: Path) -> Path:
+    """A file for a loop device."""
+    image = folder / "image"
+    with image.open("wb") as file:
+        file.truncate(IMAGE)
+    return image
+
+
 @contextlib.contextmanager
 def ext4(folder: Path, image: Path) -> "Iterator[tuple[Path, str]]":
     """An ext4 on a loop device over `image`: (mount point, name of the device)."""
@@ -316,10 +324,7 @@ def loop_over_fuse(folder: Path, stack: contextlib.ExitStack) -> Iterator[Scene]
 @scene
 def frozen_ext4(folder: Path, stack: contextlib.ExitStack) -> Iterator[Scene]:
     """Two writers on a frozen file system."""
-    image = folder / "image"
-    image.write_bytes(b"")
-    os.truncate(image, IMAGE)
-    point, device = stack.enter_context(ext4(folder, image))
+    point, device = stack.enter_context(ext4(folder, blank(folder)))
     (point / "data").write_bytes(b"x" * 4096)
     players = cast(stack)
     run("fsfreeze", "-f", point)
@@ -453,10 +458,7 @@ def userfault(folder: Path, stack: contextlib.ExitStack) -> Iterator[Scene]:
 @scene
 def mmap_lock(folder: Path, stack: contextlib.ExitStack) -> Iterator[Scene]:
     """A process whose mmap_lock is held by a thread in D: reading its cmdline hangs."""
-    image = folder / "image"
-    image.write_bytes(b"")
-    os.truncate(image, IMAGE)
-    point, _ = stack.enter_context(ext4(folder, image))
+    point, _ = stack.enter_context(ext4(folder, blank(folder)))
     (point / "data").write_bytes(b"x" * 4096)
     run("sync", point / "data")
     players = cast(stack)

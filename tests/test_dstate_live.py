@@ -61,7 +61,8 @@ def test_a_killed_reader_of_fuse(tmp_path):
         assert group["resource"]["file_system"] == "fuse.deaf"
         assert chain(group) == ["file-system", "server"]
         assert end(group)["pid"] == played.pids["server"]
-        assert "1 request without answer" in end(group)["detail"]
+        if os.listdir("/sys/fs/fuse/connections"):  # else fusectl is not mounted
+            assert "1 request without answer" in end(group)["detail"]
         assert f"gdb -p {played.pids['server']}" in group["next"]
         assert 0.3 < group["longest_seconds"] < 30
         assert group["frames"][0]["symbol"] == "request_wait_answer"

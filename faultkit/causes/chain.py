@@ -181,6 +181,8 @@ def _behind_fuse(view: View, mount: Mount) -> Step:
     servers = view.fuse_servers(connection)
     abort = f"echo 1 > /sys/fs/fuse/connections/{connection}/abort gives all its waiters an error"
     waiting = view.fuse_waiting(connection)
+    if waiting is None and view.live:
+        abort += " (mount -t fusectl none /sys/fs/fuse/connections, if it is empty)"
     if mount.type == "virtiofs":
         return Step((Behind("server", "virtiofsd", "on the host of this virtual machine"),), abort)
     if servers is None:
