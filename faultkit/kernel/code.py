@@ -69,7 +69,7 @@ class KernelCode(Code):
         return self._stubs[target]
 
     def _size(self, start: int) -> Optional[int]:
-        bounds = self.kernel.function_bounds(start)
+        bounds = self.space.system.function_bounds(start)
         return bounds[1] - start if bounds is not None and bounds[1] > start else None
 
     def start(self, frame: Frame) -> Optional[int]:

@@ -6,6 +6,7 @@ from faultkit.details import name_address as name_in_process
 from faultkit.findings import UNNAMED
 from faultkit.kernel.objects import is_kernel_pointer
 from faultkit.kernel.programs import programs_of
+from faultkit.kernel.registers import frames_with_registers
 from faultkit.kernel.system import System
 from faultkit.model import Finding, Frame, Lock, Task, Wait
 from faultkit.target import FaultkitError
@@ -45,6 +46,8 @@ def back_trace(system: System, task: Task) -> tuple[Frame, ...]:
     """The task's frames, the first of them with their source lines; () if it has none."""
     try:
         frames = system.kernel.frames(task)
+        if system.modules.answered:  # then the host may have left out modules' frames
+            frames = frames_with_registers(system, task) or frames
     except FaultkitError:
         frames = ()
     own = [frame for frame in frames if is_kernel_pointer(frame.address)]
@@ -94,7 +97,7 @@ def name_address(system: System, address: int) -> Optional[str]:
     call a data address; None if nothing is known of it."""
     kernel = system.kernel
     try:
-        symbol = kernel.symbol_at(address)
+        symbol = system.symbol_at(address)
         if symbol is not None:
             place = f"{symbol.name}+{symbol.offset}" if symbol.offset else symbol.name
             return f"{place} [{symbol.module}]" if symbol.module else place

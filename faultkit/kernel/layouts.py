@@ -28,6 +28,12 @@ NEEDED: tuple[Group, ...] = (
     *_members("timer_list", "entry", "function"),
     (("hrtimer", "is_queued"), ("hrtimer", "state")),
     *_members("hrtimer", "function"),
+    # modules.py
+    *_members("module", "list", "name", "kallsyms"),
+    (("module", "mem"), ("module", "core_layout")),
+    (("module_memory", "base"), ("module_layout", "base")),
+    (("module_memory", "size"), ("module_layout", "size")),
+    *_members("mod_kallsyms", "num_symtab", "strtab", "symtab"),
     # registers.py
     *_members("inactive_task_frame", "bx", "bp", "r12", "r13", "r14", "r15"),
     # cpus.py

@@ -10,11 +10,13 @@ import struct
 from typing import Optional
 
 from faultkit.code.prologue import Stack, stack_at
+from faultkit.code.x86 import call_before
 from faultkit.kernel.objects import UnknownLayout, need
 from faultkit.kernel.system import System
 from faultkit.model import Frame, Task
 from faultkit.target import FaultkitError, ReadError
 
+MOST_LEFT_OUT = 32  # frames of one back trace
 CALLEE_SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
 # struct pt_regs (arch/x86/include/asm/ptrace.h); the order has not changed since 2.6.24
 _PT_REGS = (
@@ -35,33 +37,44 @@ def frames_with_registers(system: System, task: Task) -> tuple[Frame, ...]:
 
 def _frames(system: System, task: Task) -> tuple[Frame, ...]:
     try:
-        frames = system.kernel.frames(task)
+        frames = list(system.kernel.frames(task))
     except FaultkitError:
         return ()
     if not frames:
         return ()
     registers = _first(system, task, frames[0])
-    result = []
-    for number, frame in enumerate(frames):
+    result: list[Frame] = []
+    most = len(frames) + MOST_LEFT_OUT
+    while frames and len(result) < most:
+        frame = frames.pop(0)
         if not system.is_code(frame.address):
             break  # what goes on in user space
-        above = frames[number + 1] if number + 1 < len(frames) else None
-        stopped = frame.registers or (interrupted(system, frame) if number else None)
-        exact = number == 0 or bool(stopped)
+        stopped = frame.registers or (interrupted(system, frame) if result else None)
+        exact = not result or bool(stopped)
         if stopped:
             registers = dict(stopped)
-        bounds = system.kernel.function_bounds(frame.address - (not exact))
+        bounds = system.function_bounds(frame.address - (not exact))
         start = bounds[0] if bounds is not None else None
         # what a function that does not return goes back to may lie in the next one
         symbol = system.symbol_at(start) if start is not None else None
+        if symbol is not None and start is not None:
+            named = frame._replace(
+                symbol=symbol.name, offset=frame.address - start, module=symbol.module
+            )
+        else:
+            named = frame
         result.append(
-            frame._replace(
-                symbol=symbol.name if symbol is not None else frame.symbol,
+            named._replace(
+                index=len(result),
                 function_start=start,
                 registers={name: value for name, value in registers.items() if name != "rsp"},
             )
         )
-        registers = _callers(system, frame, start, above, registers, exact)
+        stack = _stack(system, start, frame.address - (not exact))
+        left_out = _left_out(system, frame, stack, frames[0] if frames else None)
+        if left_out is not None:
+            frames.insert(0, left_out)
+        registers = _callers(system, frame, stack, frames[0] if frames else None, registers)
     return tuple(result)
 
 
@@ -122,26 +135,53 @@ def interrupted(system: System, frame: Frame) -> Optional[dict[str, int]]:
     return None
 
 
+def _stack(system: System, start: Optional[int], pc: int) -> Optional[Stack]:
+    """What the function at `start` has done to the stack by the time it is at `pc`."""
+    if start is None:
+        return None
+    known: dict[tuple[int, int], Optional[Stack]] = system.cache.setdefault("prologues", {})
+    if (start, pc) not in known:
+        try:
+            known[start, pc] = stack_at(system.kernel.read, start, pc)
+        except FaultkitError:
+            known[start, pc] = None
+    return known[start, pc]
+
+
+def _left_out(
+    system: System, frame: Frame, stack: Optional[Stack], above: Optional[Frame]
+) -> Optional[Frame]:
+    """The frame that a host left out of the back trace above `frame`, as crash does with code
+    that it has no symbols for: what `frame` goes back to is not what comes next."""
+    if stack is None or stack.sp is None or stack.sp[0] != 0:
+        return None
+    if above is None or above.sp is None or frame.sp is None:
+        return None
+    sp = frame.sp - stack.sp[1]
+    if sp >= above.sp:
+        return None
+    try:
+        address = system.kernel.u64(sp - 8)
+        if address == above.address or not system.is_code(address):
+            return None
+        if call_before(system.kernel.read, address) is None:
+            return None
+    except FaultkitError:
+        return None
+    return Frame(0, address, sp=sp) if system.function_bounds(address - 1) is not None else None
+
+
 def _callers(
     system: System,
     frame: Frame,
-    start: Optional[int],
+    stack: Optional[Stack],
     above: Optional[Frame],
     registers: dict[str, int],
-    exact: bool,
 ) -> dict[str, int]:
     """The callee-saved registers in the frame above: those that this one's function pushed are
     on the stack, the others as they are.  {} where the code does not tell what it pushed."""
-    if start is None or above is None or above.sp is None or frame.sp is None:
+    if above is None or above.sp is None or frame.sp is None:
         return {}
-    known: dict[tuple[int, int], Optional[Stack]] = system.cache.setdefault("prologues", {})
-    place = start, frame.address - (not exact)
-    if place not in known:
-        try:
-            known[place] = stack_at(system.kernel.read, *place)
-        except FaultkitError:
-            known[place] = None
-    stack = known[place]
     if stack is None or stack.sp is None:
         return {}
     if stack.sp[0] == 0 and frame.sp - stack.sp[1] != above.sp:

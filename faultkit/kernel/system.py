@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, Optional
 
 from faultkit.kernel import states
+from faultkit.kernel.modules import ModuleSymbols
 from faultkit.kernel.objects import (
     Layout,
     Members,
@@ -166,12 +167,29 @@ class System:
         return known
 
     def symbol_at(self, address: int) -> Optional[Symbol]:
-        """As the kernel's, remembered."""
+        """As the host's, or a module's that the host does not know; remembered."""
         if address not in self._symbols:
             if len(self._symbols) > _MOST_NAMES:
                 self._symbols.clear()
-            self._symbols[address] = self.kernel.symbol_at(address)
+            symbol = self.kernel.symbol_at(address)
+            if symbol is None:
+                found = self.modules.find(address)
+                symbol = found[0] if found is not None else None
+            self._symbols[address] = symbol
         return self._symbols[address]
+
+    def function_bounds(self, address: int) -> Optional[tuple[int, int]]:
+        """[start, end) of the function that covers a code address, modules' as in symbol_at."""
+        bounds = self.kernel.function_bounds(address)
+        if bounds is None:
+            found = self.modules.find(address)
+            bounds = found[1:] if found is not None else None
+        return bounds
+
+    @cached_property
+    def modules(self) -> ModuleSymbols:
+        """What the kernel itself knows of its modules' symbols."""
+        return ModuleSymbols(self.kernel)
 
     @cached_property
     def code_ranges(self) -> tuple[tuple[int, int], tuple[int, int]]:
