@@ -100,7 +100,10 @@ class EmbeddedBridge(Bridge):
         return _faultkit.btf_index(types)
 
     def debug_files(self) -> list[str]:
-        modules = self.run("mod").splitlines()[1:]
+        try:
+            modules = self.run("mod").splitlines()[1:]
+        except BridgeError:  # with --no_modules
+            modules = []
         loaded = [line.split(None, 4)[4].strip() for line in modules if line.count("/")]
         about = _faultkit.about()
         return [about["debug_file"] or about["namelist"], *loaded]

@@ -120,7 +120,10 @@ class PykdumpBridge(Bridge):
 
     def debug_files(self) -> list[str]:
         kernel = self._debug or self.namelist
-        modules = self.run("mod").splitlines()[1:]
+        try:
+            modules = self.run("mod").splitlines()[1:]
+        except BridgeError:  # with --no_modules
+            modules = []
         loaded = [line.split(None, 4)[4].strip() for line in modules if "/" in line]
         return [kernel, *loaded] if kernel else []
 

@@ -13,6 +13,7 @@ if sys.version_info < (3, 11):
 from altered_kernel import AlteredKernel
 from drgn_kernel import DrgnKernel
 from kernel_dumps import opened, report_of
+from lab.dumps import dump
 
 from faultkit.graph import WaitGraph
 from faultkit.kernel.registers import CALLEE_SAVED, frames_with_registers
@@ -137,6 +138,53 @@ def test_code_that_can_t_be_read_names_nobody():
     waits, snapshot = seen(WithoutModule(host))
     assert waits["rh-writer"].holders == ()
     assert not cycles(snapshot) & {frozenset(("rh-reader", "rh-writer"))}
+
+
+class Ignorant(DrgnKernel):
+    """A host without any symbol of modules, which leaves their frames out: crash --no_modules."""
+
+    def frames(self, task, limit=64):
+        return tuple(f for f in super().frames(task, limit) if f.module is None and f.symbol)
+
+
+@every_kernel
+@pytest.mark.parametrize("boot", ["inferred", "spin-inferred"])
+def test_modules_that_the_host_does_not_know(kernel, boot):
+    """Their symbols are in the kernel's memory, and their frames on the stacks."""
+    made = dump(boot, kernel)
+    host = Ignorant(str(made.vmlinux), str(made.vmcore))
+    assert cycles(seen(host)[1]) == cycles(seen(opened(boot, kernel))[1])
+
+
+def test_symbols_of_modules_are_those_of_their_files():
+    made = dump("inferred")
+    ours = System(DrgnKernel(str(made.vmlinux), str(made.vmcore)))
+    program = opened("inferred").program
+    for name in ("often_reader", "count_all", "lab_gate", "lab_twice"):
+        found = ours.symbol_at(program.symbol(name).address)
+        assert found == (name, 0, "faultlab")
+    start, end = ours.function_bounds(program.symbol("often_reader").address + 5)
+    assert (start, end - start) == (
+        program.symbol("often_reader").address,
+        program.symbol("often_reader").size,
+    )
+    assert ours.symbol_at(0) is None
+
+
+@pytest.mark.parametrize("member", ["kallsyms", "list", "mem"])
+def test_a_module_list_of_garbage(member):
+    made = dump("inferred")
+    host = DrgnKernel(str(made.vmlinux), str(made.vmcore))
+    head = host.symbol("modules")
+    first = host.u64(head) - host.offset("module", "list")
+    offset = host.offset("module", member)
+    if offset is None:
+        offset = host.offset("module", "core_layout")
+    for value in (0, 1 << 63, head, first, 0x6B6B_6B6B_6B6B_6B6B, None):
+        altered = AlteredKernel(host)
+        altered.put(first + offset, value, value)
+        _, snapshot = seen(altered)
+        assert cycles(snapshot) <= cycles(seen(opened("inferred"))[1])
 
 
 def test_stacks_of_garbage():

@@ -136,7 +136,7 @@ class KernelCode(Code):
 
     def touches(self, start: int, family: str) -> bool:
         """Whether the function calls one that does something to locks of this family, itself or
-        through a small one that does; or may do so inline.  Reads bytes, decodes nothing."""
+        through a small one that does.  Reads bytes, decodes nothing."""
         key = start, family
         if key not in self._touching:
             self._touching[key] = False  # while it is looked at
@@ -148,15 +148,11 @@ class KernelCode(Code):
         targets = self._calls(start)
         if not goals.isdisjoint(targets):
             return True
-        if family == PERCPU and self._counts_per_cpu(start):
-            return True
         for target in targets:
             size = self._size(target)
             if size is None or size > SMALL:
                 continue
             if not goals.isdisjoint(self._calls(target)):
-                return True
-            if family == PERCPU and self._counts_per_cpu(target):
                 return True
         return False
 
@@ -195,19 +191,6 @@ class KernelCode(Code):
                 if code[position + 2 : position + 3] in _RIP_RELATIVE
             )
         return self._mentions[key]
-
-    def _counts_per_cpu(self, start: int) -> bool:
-        """Whether it has `incl %gs:(%reg)` or the like."""
-        code = self._bytes(start)
-        place = code.find(b"\x65")
-        while place >= 0:
-            rest = code[place + 1 : place + 4]
-            if rest[:1] in (b"\x41", b"\x48", b"\x49"):
-                rest = rest[1:]
-            if rest[:1] in (b"\xff", b"\x83") and len(rest) > 1 and rest[1] & 0xC7 not in (4, 5):
-                return True
-            place = code.find(b"\x65", place + 1)
-        return False
 
     def _bytes(self, start: int) -> bytes:
         size = min(self._size(start) or 0, MAX_FUNCTION)

@@ -90,5 +90,6 @@ def kernel_role_of(name: str, family: str) -> Optional[Role]:
 
 
 def names_of(family: str) -> tuple[str, ...]:
-    """The functions that do something to locks of this family."""
-    return tuple(_TABLE.get(family, ()))
+    """The functions that do something to locks of this family, or that what is inlined calls."""
+    inlined = ("rcuwait_wake_up",) if family == PERCPU else ()  # by percpu_up_read()
+    return (*_TABLE.get(family, ()), *inlined)
