@@ -71,7 +71,7 @@ def _frames(system: System, task: Task) -> tuple[Frame, ...]:
             )
         )
         stack = _stack(system, start, frame.address - (not exact))
-        left_out = _left_out(system, frame, stack, frames[0] if frames else None)
+        left_out = _left_out(system, frame, stack, frames[0] if frames else None, registers)
         if left_out is not None:
             frames.insert(0, left_out)
         registers = _callers(system, frame, stack, frames[0] if frames else None, registers)
@@ -149,16 +149,23 @@ def _stack(system: System, start: Optional[int], pc: int) -> Optional[Stack]:
 
 
 def _left_out(
-    system: System, frame: Frame, stack: Optional[Stack], above: Optional[Frame]
+    system: System,
+    frame: Frame,
+    stack: Optional[Stack],
+    above: Optional[Frame],
+    registers: dict[str, int],
 ) -> Optional[Frame]:
     """The frame that a host left out of the back trace above `frame`, as crash does with code
     that it has no symbols for: what `frame` goes back to is not what comes next."""
-    if stack is None or stack.sp is None or stack.sp[0] != 0:
+    if stack is None or stack.sp is None or above is None or above.sp is None or not frame.sp:
         return None
-    if above is None or above.sp is None or frame.sp is None:
+    if stack.sp[0] == 0:
+        sp = frame.sp - stack.sp[1]
+    elif stack.rbp is not None and stack.rbp[0] == 0 and "rbp" in registers:
+        sp = registers["rbp"] - stack.rbp[1]  # it aligned its stack
+    else:
         return None
-    sp = frame.sp - stack.sp[1]
-    if sp >= above.sp:
+    if not frame.sp < sp < above.sp:
         return None
     try:
         address = system.kernel.u64(sp - 8)
