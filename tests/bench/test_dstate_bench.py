@@ -11,7 +11,7 @@ import time
 
 import measuring
 import pytest
-from dstate_scenes import cgroup
+from dstate_stage import cgroup
 from measuring import CHECKOUT
 
 pytestmark = pytest.mark.bench
