@@ -85,6 +85,14 @@ class Bridge(ABC):
         """The files whose debug information is loaded; [] if that is not known."""
         return []
 
+    def module_files(self) -> list[str]:
+        """The files that `mod -s` has loaded; none in a session with --no_modules."""
+        try:
+            modules = self.run("mod").splitlines()[1:]
+        except BridgeError:
+            return []
+        return [line.split(None, 4)[4].strip() for line in modules if "/" in line]
+
     @abstractmethod
     def run(self, command: str) -> str:
         """What a command of crash prints; BridgeError with its error message, if any."""

@@ -100,13 +100,8 @@ class EmbeddedBridge(Bridge):
         return _faultkit.btf_index(types)
 
     def debug_files(self) -> list[str]:
-        try:
-            modules = self.run("mod").splitlines()[1:]
-        except BridgeError:  # with --no_modules
-            modules = []
-        loaded = [line.split(None, 4)[4].strip() for line in modules if line.count("/")]
         about = _faultkit.about()
-        return [about["debug_file"] or about["namelist"], *loaded]
+        return [about["debug_file"] or about["namelist"], *self.module_files()]
 
     def enumerator(self, name: str) -> Optional[int]:
         return _faultkit.enumerator(name)

@@ -35,6 +35,7 @@ class CrashKernel(Kernel):
         self._types = Types(bridge)
         self._per_cpu: dict[int, int] = {}
         self._dump: Optional[Dump] = None
+        self._slabs = True
         self._tasks: Optional[list[Task]] = None
         self._registers: Optional[dict[int, dict[str, int]]] = None
         self.release = self._release()
@@ -239,9 +240,13 @@ class CrashKernel(Kernel):
 
     def slab(self, address: int) -> Optional[str]:
         """By `kmem -s`: "CACHE  OBJSIZE  ALLOCATED ...  NAME" and a line for the object's cache."""
+        if not self._slabs:
+            return None
         try:
             text = self.bridge.run(f"kmem -s {address:x}")
-        except BridgeError:
+        except BridgeError as error:
+            # Of a kernel that this crash does not know it would say the same of each address.
+            self._slabs = "invalid structure" not in str(error)
             return None
         lines = text.splitlines()
         if len(lines) < 2 or not lines[0].startswith("CACHE"):

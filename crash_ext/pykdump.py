@@ -120,12 +120,7 @@ class PykdumpBridge(Bridge):
 
     def debug_files(self) -> list[str]:
         kernel = self._debug or self.namelist
-        try:
-            modules = self.run("mod").splitlines()[1:]
-        except BridgeError:  # with --no_modules
-            modules = []
-        loaded = [line.split(None, 4)[4].strip() for line in modules if "/" in line]
-        return [kernel, *loaded] if kernel else []
+        return [kernel, *self.module_files()] if kernel else []
 
     def run(self, command: str) -> str:
         try:

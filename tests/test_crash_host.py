@@ -124,6 +124,8 @@ for call, words in (
     (_faultkit.gdb, ("ptype struct nonsense",)),
     (_faultkit.gdb, ("print *(int *) 1",)),
     (_faultkit.read, (1, 8)),
+    (_faultkit.read, (1, 8)),
+    (_faultkit.read, (0, 4096)),
     (_faultkit.read_physical, (1 << 60, 8)),
 ):
     try:
@@ -133,12 +135,13 @@ for call, words in (
 print(_faultkit.run("bt 99999"))
 """,
     )
-    first, unknown, rd, struct, ptype, pointer, read, physical, bt = lines(said)
+    first, unknown, rd, struct, ptype, pointer, read, again, null, physical, bt = lines(said)
     assert first == "['hexadecimal:', '1'] True"
     assert unknown.startswith("(''") and "command not found: nonsense" in unknown
     assert "Error" in rd and "invalid" in rd
     assert "nonsense" in struct and "Error" in ptype and "Error" in pointer
-    assert read == "(1, 8) Error cannot read 8 bytes at 0x1"
+    assert read == again == "(1, 8) Error cannot read 8 bytes at 0x1"
+    assert null == "(0, 4096) Error cannot read 4096 bytes at 0x0"
     assert "Error" in physical
     assert "99999" in bt
 

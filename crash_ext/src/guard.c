@@ -13,7 +13,7 @@ struct saved {
     ulong redirect, curcmd_flags;
     char *curcmd, *lastcmd, *error_path;
     FILE *fp, *error_fp, *stdpipe, *pipe, *ofile, *ifile, *ifile_pipe, *ifile_ofile;
-    FILE *args_ifile, *tmpfile, *tmpfile2, *saved_fp;
+    FILE *args_ifile, *tmpfile, *tmpfile2, *saved_fp, *standard_error;
     pid_t stdpipe_pid, pipe_pid, pipe_shell_pid;
     char pipe_command[BUFSIZE];
     int argcnt, argerrs, optind, opterr, sigint_cnt;
@@ -45,6 +45,7 @@ static void save(struct saved *s)
     s->tmpfile = pc->tmpfile;
     s->tmpfile2 = pc->tmpfile2;
     s->saved_fp = pc->saved_fp;
+    s->standard_error = stderr;
     s->stdpipe_pid = pc->stdpipe_pid;
     s->pipe_pid = pc->pipe_pid;
     s->pipe_shell_pid = pc->pipe_shell_pid;
@@ -84,6 +85,7 @@ static void restore(const struct saved *s)
     pc->tmpfile = s->tmpfile;
     pc->tmpfile2 = s->tmpfile2;
     pc->saved_fp = s->saved_fp;
+    stderr = s->standard_error;
     pc->stdpipe_pid = s->stdpipe_pid;
     pc->pipe_pid = s->pipe_pid;
     pc->pipe_shell_pid = s->pipe_shell_pid;
@@ -105,7 +107,7 @@ static void hide(FILE *out, FILE *err)
     pc->flags &= ~(unsigned long long) (IN_FOREACH | _SIGINT_);
     pc->sigint_cnt = -1; /* the first ^C makes it 0 and sets a flag; the second longjmps */
     fp = out ? out : pc->nullfp;
-    pc->error_fp = err ? err : pc->nullfp;
+    pc->error_fp = stderr = err ? err : pc->nullfp; /* stderr: symbols.c, datatype_error() */
     pc->error_path = "faultkit"; /* no word that error() knows: it writes to error_fp alone */
     pc->redirect = FROM_COMMAND_LINE | REDIRECT_NOT_DONE;
     pc->stdpipe = pc->pipe = pc->ofile = pc->ifile = NULL;

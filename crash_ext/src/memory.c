@@ -32,7 +32,8 @@ static int read_into(void *buffer, ulonglong address, long size, int type)
 #define PAGES 4096
 
 static struct page {
-    ulonglong address;
+    ulonglong address; /* of the page that `bytes` holds, where `valid` */
+    int valid;
     char *bytes;
 } pages[PAGES];
 
@@ -43,11 +44,12 @@ static int read_cached(void *buffer, ulonglong address, long size)
 
     if (!page->bytes && !(page->bytes = malloc(PAGE)))
         return 0;
-    if (page->address != start) {
-        page->address = 0;
+    if (!page->valid || page->address != start) {
+        page->valid = 0;
         if (!read_into(page->bytes, start, PAGE, KVADDR))
             return 0;
         page->address = start;
+        page->valid = 1;
     }
     memcpy(buffer, page->bytes + (address - start), size);
     return 1;
