@@ -56,6 +56,12 @@ def fill_holders(snapshot: Snapshot) -> None:
             few = crowded and len(candidates) > MOST_CANDIDATES
             most = HINTING if few else MOST_CANDIDATES
             resolved = resolve(snapshot.world, first, candidates, most)
+            if kind == "futex" and first.needs == HELD and not resolved.holders:
+                # not a lock, then: perhaps a count, a std::latch's, say, that somebody changes
+                watched = first.but(needs=EVENT, any_of=True, missing=None)
+                others = [task for task in candidates if task not in waiters]
+                watched = resolve(snapshot.world, watched, others, most)
+                resolved = watched if watched.holders else resolved
         except FaultkitError as error:
             snapshot.world.limit(str(error))
             resolved = first

@@ -451,6 +451,29 @@ void latch()
 #endif
 
 #ifdef __cpp_lib_latch
+// Two are to open the latch, and both want the mutex of the one who waits for it.
+std::latch latch_both(2);
+
+void latch_of_two()
+{
+    thread("a", [] {
+        std::lock_guard<std::mutex> guard(audit);
+        hold();
+        latch_both.wait();
+    });
+    scene_wait(&held, 1);
+    for (int i = 0; i < 2; i++)
+        thread("w", i, [] {
+            hold();
+            {
+                std::lock_guard<std::mutex> guard(audit);
+            }
+            latch_both.count_down();
+        });
+    start(3);
+    scene_idle();
+}
+
 // Not a deadlock: who is to open the latch sleeps, with the mutex that others want.
 void latch_sleeper()
 {
@@ -506,7 +529,7 @@ constexpr auto binary_semaphore = too_old, counting_semaphore = too_old;
 constexpr auto semaphore_pool = too_old;
 #endif
 #ifndef __cpp_lib_latch
-constexpr auto latch = too_old, latch_sleeper = too_old;
+constexpr auto latch = too_old, latch_of_two = too_old, latch_sleeper = too_old;
 #endif
 #ifndef __cpp_lib_barrier
 constexpr auto barrier = too_old;
@@ -548,6 +571,7 @@ int main(int argc, char **argv)
         { "counting-semaphore", play<counting_semaphore> },
         { "semaphore-pool", play<semaphore_pool> },
         { "latch", play<latch> },
+        { "latch-of-two", play<latch_of_two> },
         { "latch-sleeper", play<latch_sleeper> },
         { "barrier", play<barrier> },
         { nullptr, nullptr },

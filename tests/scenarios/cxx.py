@@ -57,6 +57,12 @@ SCENARIOS = (
         for scene in ("binary-semaphore", "counting-semaphore", "latch")
     ),
     _scenario("semaphore-pool", "not-found", core_verdict="not-found|inconclusive"),
+    _scenario(
+        "latch-of-two",
+        "found",
+        Expect("cycle", (), ("futex", MUTEX), 1, confidence="inferred"),
+        notes="its word is 2, as a contended lock's",
+    ),
     _scenario("latch-sleeper", "not-found"),
     _nobody("barrier", EITHER, notes="the waits of all barriers share a pool"),
 )
