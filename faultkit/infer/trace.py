@@ -27,6 +27,7 @@ from faultkit.model import Frame, Task, Wait
 from faultkit.target import FaultkitError, Process, ReadError
 from faultkit.world import World
 
+FUTEX = 202  # the system call's number
 WAITING_FRAMES = 3  # of a library's wait, and of what it is called from
 MAX_STACK = 256 << 10  # bytes of stack that are searched
 _CONDITION = r"pthread_cond_|cnd_(timed)?wait|condition_variable|Condvar"
@@ -71,20 +72,32 @@ class Tracing:
         code = code_of(self.world, process)
         code.begin()
         frames = _frames(process, self.wait.task) if process.pid == self.wait.task.pid else ()
+        named = not frames or _has_names(code, frames, self.family)
         # Rust's lock functions and libstdc++'s guards call libc's syscall()
-        level = 1 if self.family in (RUST, GUARD) else 0
+        level = 1 if self.family in (RUST, GUARD) else 0 if named else _futex_level(code, frames)
         start = code.start(frames[level]) if len(frames) > level else None
+        named = named or start is None
         # who calls what the waiter is in, with the same object, gets to the same place
         depth = WAITING_FRAMES if self.family in (BARRIER, CONDITION) else 1
         starts = [code.start(frame) for frame in frames[level : level + depth]]
         waiting = frozenset(address for address in starts if address is not None)
-        named = start is None or _has_names(code, frames, self.family)
         key = f"tracer {process.pid} {self.family} {start} {named}"
         tracer = cache.get(key)
         if tracer is None:
             tracer = cache[key] = Tracer(code, self.family, waiting, named)
         self._waiting[process.pid] = tracer
         return tracer
+
+
+def _futex_level(code: Code, frames: tuple[Frame, ...]) -> int:
+    """The innermost frame whose code holds the system call's number: what lies below it serves
+    all system calls that can be cancelled (musl's __syscall_cp, glibc's since 2.41)."""
+    for level, frame in enumerate(frames[:WAITING_FRAMES]):
+        start = code.start(frame)
+        body = code.function(start).body if start is not None else ()
+        if any(i.kind == "mov" and i.source == FUTEX for i in body):
+            return level
+    return 0
 
 
 def _has_names(code: Code, frames: tuple[Frame, ...], family: str) -> bool:
