@@ -8,6 +8,7 @@ MOST_CODE = 1024  # bytes of a function that are looked at
 
 MUTEX_FUNCTIONS = (
     "pthread_mutex_lock",
+    "pthread_mutex_lock_full",
     "pthread_mutex_timedlock",
     "pthread_mutex_clocklock",
     "pthread_mutex_cond_lock",
