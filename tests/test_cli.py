@@ -355,6 +355,54 @@ def test_yes_does_not_ask_on_a_terminal(home):
     assert (home / ".gdbinit").exists()
 
 
+# crash
+
+
+@pytest.fixture
+def crash_extension():
+    """faultkit.so of this checkout, built."""
+    subprocess.run(["make", "-s", "-C", ROOT / "crash_ext/src"], check=True, timeout=300)
+    return ROOT / "crash_ext" / "faultkit.so"
+
+
+def test_path_of_what_crash_loads(faultkit, crash_extension):
+    assert good(faultkit("path", "--crash")) == f"{crash_extension}\n"
+
+
+def test_install_for_crash_and_take_it_out(faultkit, home, crash_extension):
+    file = home / ".crashrc"
+    file.write_text("set scroll off")
+    assert f"+extend {crash_extension}" in good(faultkit("install", "--crash"))
+    assert file.read_text().splitlines()[0::2] == ["set scroll off", f"extend {crash_extension}"]
+    assert not (home / ".gdbinit").exists()
+    assert "nothing to do" in good(faultkit("install", "--crash"))
+    assert "has no line" in good(faultkit("install", "--remove"))  # that is gdb's
+    good(faultkit("install", "--crash", "--remove"))
+    assert file.read_text() == "set scroll off"
+    good(faultkit("install", "--crashrc", home / "other"))
+    assert (home / "other").is_file()
+
+
+def test_what_is_not_built_is_told_with_the_way_to_build_it(faultkit, tmp_path):
+    shutil.copytree(ROOT / "faultkit", tmp_path / "copy" / "faultkit")
+    for arguments in (("path", "--crash"), ("install", "--crash")):
+        error = refused(faultkit(*arguments, checkout=tmp_path / "copy"))
+        assert "has not been built" in error and "make -C " in error
+
+
+def test_doctor_looks_at_crash(faultkit, home, crash_extension):
+    _, rows = doctor(faultkit, "--gdb", GDB)
+    for name in ("crash", "faultkit in crash", "libpython"):
+        assert rows[name]["status"] == "ok", rows[name]
+    assert rows["crashrc"]["remedy"] == "faultkit install --crash"
+    good(faultkit("install", "--crash"))
+    _, rows = doctor(faultkit, "--gdb", GDB, FAULTKIT_LIBPYTHON="/nonexistent")
+    assert rows["crashrc"]["status"] == "ok"
+    assert rows["libpython"]["status"] == "warning"
+    _, rows = doctor(faultkit, "--gdb", GDB, PATH="/nonexistent")
+    assert rows["crash"]["remedy"] == "sudo apt-get install crash"
+
+
 # doctor
 
 
