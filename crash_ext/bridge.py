@@ -30,6 +30,14 @@ class Bridge(ABC):
     def read(self, address: int, size: int) -> bytes:
         """Kernel virtual memory, all of it."""
 
+    def read_each(self, pieces: "list[tuple[int, int]]") -> "Optional[list[Optional[bytes]]]":
+        """As Kernel.read_each; None if there is no quicker way than to read one by one."""
+        return None
+
+    def words_within(self, data: bytes, *ranges: "tuple[int, int]") -> Optional[bytes]:
+        """As Kernel.words_within; None if there is no quicker way than Python's."""
+        return None
+
     @abstractmethod
     def read_physical(self, address: int, size: int) -> bytes:
         """Physical memory, all of it."""

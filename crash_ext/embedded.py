@@ -68,6 +68,12 @@ class EmbeddedBridge(Bridge):
         except _faultkit.Error as error:
             raise BridgeError(str(error)) from None
 
+    def read_each(self, pieces: "list[tuple[int, int]]") -> "Optional[list[Optional[bytes]]]":
+        return _faultkit.read_each(pieces)
+
+    def words_within(self, data: bytes, *ranges: "tuple[int, int]") -> Optional[bytes]:
+        return _faultkit.words_within(data, *[end for ends in ranges for end in ends])
+
     def read_physical(self, address: int, size: int) -> bytes:
         return _asked(_faultkit.read_physical, address, size)
 

@@ -65,6 +65,14 @@ class CrashKernel(Kernel):
         except (BridgeError, OverflowError, ValueError):
             raise ReadError(address, size) from None
 
+    def read_each(self, pieces: "Sequence[tuple[int, int]]") -> "list[Optional[bytes]]":
+        found = self.bridge.read_each(list(pieces))
+        return super().read_each(pieces) if found is None else found
+
+    def words_within(self, data: bytes, *ranges: "tuple[int, int]") -> bytes:
+        found = self.bridge.words_within(data, *ranges)
+        return super().words_within(data, *ranges) if found is None else found
+
     def read_user(self, task: Task, address: int, size: int) -> bytes:
         if task.address is None:
             raise ReadError(address, size)

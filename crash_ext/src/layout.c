@@ -40,6 +40,7 @@ const char *fk_layout_unknown(const char *filename)
 {
     struct extension_table extension;
     struct task_context *context, found;
+    struct tgid_context tgid;
     struct syment *init_task;
 
     if (pc != &program_context)
@@ -59,5 +60,7 @@ const char *fk_layout_unknown(const char *filename)
         return "task_context";
     if (context < tt->context_array || context >= tt->context_array + tt->running_tasks)
         return "task_table";
+    if (!peek(&tgid, tt->tgid_array, sizeof tgid) || tgid.tgid || !task_to_context(tgid.task))
+        return "tgid_context"; /* in order of the tgid: that of an idle task is first */
     return NULL;
 }

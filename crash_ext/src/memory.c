@@ -27,20 +27,27 @@ static int read_into(void *buffer, ulonglong address, long size, int type)
 }
 
 /* Pages of a dump, which do not change: crash keeps 16 of them unpacked (diskdump.h,
- * DISKDUMP_CACHED_PAGES), fewer than one task's structures and stack lie in. */
+ * DISKDUMP_CACHED_PAGES), fewer than one task's structures and stack lie in.  To unpack one takes
+ * longer than all else that a task costs. */
 #define PAGE 4096
-#define PAGES 4096
+#define PAGE_BITS 14
 
 static struct page {
     ulonglong address; /* of the page that `bytes` holds, where `valid` */
     int valid;
     char *bytes;
-} pages[PAGES];
+} pages[1 << PAGE_BITS];
+
+/* By all bits of the address: task_structs and stacks lie at regular distances. */
+static struct page *place_of(ulonglong start)
+{
+    return &pages[start / PAGE * 0x9e3779b97f4a7c15ULL >> (64 - PAGE_BITS)];
+}
 
 static int read_cached(void *buffer, ulonglong address, long size)
 {
     ulonglong start = address & ~(ulonglong) (PAGE - 1);
-    struct page *page = &pages[start / PAGE % PAGES];
+    struct page *page = place_of(start);
 
     if (!page->bytes && !(page->bytes = malloc(PAGE)))
         return 0;
@@ -55,16 +62,12 @@ static int read_cached(void *buffer, ulonglong address, long size)
     return 1;
 }
 
-static PyObject *read_memory(PyObject *arguments, int type)
+/* The bytes; NULL without an exception where they can't be read. */
+static PyObject *read_bytes(ulonglong address, Py_ssize_t size, int type)
 {
-    unsigned long long address;
-    Py_ssize_t size;
     PyObject *bytes;
-    char message[96];
     int good;
 
-    if (!PyArg_ParseTuple(arguments, "Kn", &address, &size))
-        return NULL;
     if (size < 0 || size > MOST)
         return PyErr_Format(PyExc_ValueError, "%zd bytes can't be read at once", size);
     if (!(bytes = PyBytes_FromStringAndSize(NULL, size)) || !size)
@@ -76,6 +79,20 @@ static PyObject *read_memory(PyObject *arguments, int type)
     if (good)
         return bytes;
     Py_DECREF(bytes);
+    return NULL;
+}
+
+static PyObject *read_memory(PyObject *arguments, int type)
+{
+    unsigned long long address;
+    Py_ssize_t size;
+    PyObject *bytes;
+    char message[96];
+
+    if (!PyArg_ParseTuple(arguments, "Kn", &address, &size))
+        return NULL;
+    if ((bytes = read_bytes(address, size, type)) || PyErr_Occurred())
+        return bytes;
     snprintf(message, sizeof message, "cannot read %zd bytes at 0x%llx", size, address);
     PyErr_SetString(fk_error, message); /* PyErr_Format() knows %llx from Python 3.12 only */
     return NULL;
@@ -89,6 +106,66 @@ static PyObject *read_virtual(PyObject *module, PyObject *arguments)
 static PyObject *read_physical(PyObject *module, PyObject *arguments)
 {
     return read_memory(arguments, PHYSADDR);
+}
+
+/* One call for all: a call for each of thousands would take longer than the rest. */
+static PyObject *read_each(PyObject *module, PyObject *arguments)
+{
+    PyObject *pieces, *found, *piece, *bytes;
+    Py_ssize_t count, i, size;
+    ulonglong address;
+
+    if (!PyArg_ParseTuple(arguments, "O!", &PyList_Type, &pieces))
+        return NULL;
+    count = PyList_Size(pieces);
+    if (!(found = PyList_New(count)))
+        return NULL;
+    for (i = 0; i < count; i++) {
+        piece = PyList_GetItem(pieces, i);
+        if (!piece || !PyArg_ParseTuple(piece, "Kn", &address, &size))
+            goto failed;
+        if (!(bytes = read_bytes(address, size, KVADDR))) {
+            if (PyErr_Occurred())
+                goto failed;
+            bytes = Py_None;
+            Py_INCREF(bytes);
+        }
+        PyList_SetItem(found, i, bytes);
+    }
+    return found;
+failed:
+    Py_DECREF(found);
+    return NULL;
+}
+
+#define RANGES 4
+
+static PyObject *words_within(PyObject *module, PyObject *arguments)
+{
+    const char *data;
+    Py_ssize_t size, i;
+    ulonglong low[RANGES] = {0}, high[RANGES] = {0}, word;
+    PyObject *found;
+    char *to, *buffer;
+    int range;
+
+    if (!PyArg_ParseTuple(arguments, "y#KK|KKKKKK", &data, &size, &low[0], &high[0], &low[1],
+                          &high[1], &low[2], &high[2], &low[3], &high[3]))
+        return NULL;
+    if (!(to = buffer = malloc(size + 1)))
+        return PyErr_NoMemory();
+    for (i = 0; i + 8 <= size; i += 8) {
+        memcpy(&word, data + i, 8);
+        for (range = 0; range < RANGES; range++)
+            if (word >= low[range] && word < high[range]) {
+                memcpy(to, &word, 8);
+                to += 8;
+                break;
+            }
+    }
+    found = PyBytes_FromStringAndSize(buffer, to - buffer);
+    free(buffer);
+    return found;
 }
 
 struct translation {
@@ -124,6 +201,10 @@ static PyObject *translate(PyObject *module, PyObject *arguments)
 PyMethodDef fk_memory_methods[] = {
     {"read", read_virtual, METH_VARARGS, "read(address, size): kernel virtual memory, or Error"},
     {"read_physical", read_physical, METH_VARARGS, "read_physical(address, size), or Error"},
+    {"read_each", read_each, METH_VARARGS,
+     "read_each([(address, size), ...]): [bytes or None, ...] of kernel virtual memory"},
+    {"words_within", words_within, METH_VARARGS,
+     "words_within(data, start, end, ...): the data's words that lie in up to four ranges"},
     {"translate", translate, METH_VARARGS,
      "translate(task, address): (physical address or None, whether the page was swapped out)"},
     {NULL},

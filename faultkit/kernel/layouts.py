@@ -163,7 +163,8 @@ NEEDED: tuple[Group, ...] = (
     *_members("epitem", "event.events", "ffd.fd", "ffd.file", "rbn"),
     *_members("eventpoll", "rbr"),
     # polls.py
-    *_members("poll_wqueues", "inline_entries", "inline_index", "pt._qproc", "table"),
+    *_members("poll_wqueues", "inline_entries", "inline_index", "pt._qproc", "pt._key", "table"),
+    *_members("poll_wqueues", "triggered", "error"),
     *_members("poll_table_entry", "filp", "key", "wait.private"),
     *_members("poll_table_page", "entries", "entry", "next"),
     # waits/futex.py

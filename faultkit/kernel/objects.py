@@ -1,7 +1,7 @@
 """Reading the kernel's C objects: members, lists and strings, all bounded, none trusted."""
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Optional, Union
 
 from faultkit.kernel.target import Kernel
@@ -122,6 +122,7 @@ class Layout:
             (start - self._start, start - self._start + size) if size else (0, 0)
             for start, size in places
         ]
+        self._struct = _as_struct(self._places)
 
     def _place(self, type_name: str, member: Members) -> tuple[int, int]:
         """(offset, size) of a member, (0, 0) if it may be missing and is."""
@@ -139,10 +140,32 @@ class Layout:
     ) -> tuple[int, ...]:
         """The members of the object at `address`, as unsigned integers; `read` instead of the
         kernel's own, if given.  Raises ReadError."""
-        data = (read or self._kernel.read)(address + self._start, self._size)
+        return self._values((read or self._kernel.read)(address + self._start, self._size))
+
+    def read_each(self, addresses: Iterable[int]) -> list[Optional[tuple[int, ...]]]:
+        """The same of many objects; None for those that can't be read."""
+        start, size = self._start, self._size
+        found = self._kernel.read_each([(address + start, size) for address in addresses])
+        return [self._values(data) if data is not None else None for data in found]
+
+    def _values(self, data: bytes) -> tuple[int, ...]:
+        if self._struct is not None:
+            return self._struct.unpack(data)
         convert = int.from_bytes
         return tuple([convert(data[start:end], "little") for start, end in self._places])
 
     def offset(self, index: int) -> int:
         """Where the member with that index lies."""
         return self._places[index][0] + self._start
+
+
+def _as_struct(places: list[tuple[int, int]]) -> Optional[struct.Struct]:
+    """What unpacks the places [start, end) in one go, if they are in order and of usual sizes."""
+    letters = {1: "B", 2: "H", 4: "I", 8: "Q"}
+    form, at = "<", 0
+    for start, end in places:
+        if start < at or end - start not in letters:
+            return None
+        form += f"{start - at}x{letters[end - start]}"
+        at = end
+    return struct.Struct(form)

@@ -11,6 +11,7 @@ from faultkit.target import FaultkitError, ReadError
 MOST_INLINE = 64  # N_INLINE_POLL_ENTRIES is about 9
 MOST_PAGES = 4096
 PAGE = 4096
+ALL_EVENTS = 0xFFFF_FFFF  # include/linux/poll.h, init_poll_funcptr()
 
 
 def polled_files(sleeper: Sleeper) -> Optional[dict[int, int]]:

@@ -1,5 +1,6 @@
 """Sleeps: whether one ends by a timer, and what a task sleeps in that no provider knows."""
 
+from functools import lru_cache
 from typing import Optional
 
 from faultkit.kernel.objects import first_offset, need
@@ -79,6 +80,11 @@ def asleep(sleeper: Sleeper) -> Wait:
 def _where(sleeper: Sleeper) -> Optional[str]:
     """The innermost function on the stack outside of the scheduler and the locks' own code."""
     try:
-        return next((name for name in sleeper.functions if not is_lock_function(name)), None)
+        return _outside_of_locks(sleeper.functions)
     except FaultkitError:
         return None
+
+
+@lru_cache(maxsize=4096)
+def _outside_of_locks(functions: tuple[str, ...]) -> Optional[str]:
+    return next((name for name in functions if not is_lock_function(name)), None)

@@ -1,62 +1,94 @@
 """A sleeping task as the wait providers see it: its stack, and the functions on it."""
 
 import struct
-from collections.abc import Iterator
-from functools import cached_property
-from typing import Optional
+from collections.abc import Iterator, Sequence
+from typing import Optional, Union
 
 from faultkit.kernel.objects import BrokenList, is_kernel_pointer, need, ring
-from faultkit.kernel.system import System, UserRegisters
+from faultkit.kernel.system import System, UserRegisters, base_name
 from faultkit.kernel.target import Kernel
 from faultkit.model import Frame, Task
 from faultkit.target import FaultkitError, ReadError
 
 WINDOW = 4096  # bytes above the stack pointer that are read at once
 NEAR = 1536  # bytes above the stack pointer in which the functions that sleep keep their frames
+CALLERS = 12  # frames from the scheduler up to the function that waits, at most
+# Where the return address of the switch lies above the stack pointer (arch/x86/include/asm/
+# switch_to.h, struct inactive_task_frame): above the six registers that are kept.
+SWITCHED = 48
+OUTERMOST, VARIES = 0, -1  # instead of a frame's size
 
 
 class Sleeper:
     """One task that sleeps in the kernel.
 
-    What is cheap comes first: `words` and `functions` cost one read; `frames` unwinds, and is
+    What is cheap comes first: `window` and `functions` cost one read; `frames` unwinds, and is
     for what is reported.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_call",
+        "_frames",
+        "_functions",
+        "_sp",
+        "_window",
+        "_words",
+        "kernel",
+        "state",
+        "system",
+        "task",
+    )  # fmt: skip
 
     def __init__(self, system: System, task: Task, state: int) -> None:
         self.system = system
         self.kernel: Kernel = system.kernel
         self.task = task
         self.state = state
+        self._sp: Optional[int] = None
+        self._window: Optional[bytes] = None
+        self._words: Optional[tuple[int, ...]] = None
+        self._functions: Optional[tuple[str, ...]] = None
+        self._frames: Optional[tuple[Frame, ...]] = None
+        self._call: Union[UserRegisters, bool, None] = False  # not looked up yet
 
-    @cached_property
+    @property
     def sp(self) -> int:
         """The kernel stack pointer that the task was switched out with.  Raises ReadError."""
-        offset = need(self.kernel, "task_struct", "thread") + need(
-            self.kernel, "thread_struct", "sp"
-        )
-        return self.kernel.u64((self.task.address or 0) + offset)
+        if self._sp is None:
+            at = (self.task.address or 0) + self.system.stack_pointer_offset
+            self._sp = self.kernel.u64(at)
+        return self._sp
 
-    @cached_property
+    @property
     def stack(self) -> tuple[int, int]:
         """[start, end) of the task's kernel stack.  Raises ReadError."""
         base = self.system.stack_base(self.task)
         return base, base + self.system.thread_size
 
-    @cached_property
+    @property
     def window(self) -> bytes:
         """The stack from the stack pointer up, to its end if that is near; b"" where the pointer
         is garbage.  Raises ReadError."""
+        if self._window is None:
+            self._window = self.kernel.read(*self._place())
+        return self._window
+
+    def _place(self) -> tuple[int, int]:
+        """(address, size) of the window.  Raises ReadError."""
         start, end = self.stack
         if not start <= self.sp < end or self.sp & 7:
-            return b""
-        return self.kernel.read(self.sp, min(WINDOW, end - self.sp))
+            return start, 0
+        return self.sp, min(WINDOW, end - self.sp)
 
-    @cached_property
+    @property
     def words(self) -> tuple[int, ...]:
         """The stack from the stack pointer up, as far as sleeping functions reach: words[i] is
         at sp + 8 * i.  () where the pointer is garbage.  Raises ReadError."""
-        count = min(NEAR, len(self.window)) // 8
-        return struct.unpack_from(f"<{count}Q", self.window)
+        if self._words is None:
+            count = min(NEAR, len(self.window)) // 8
+            self._words = struct.unpack_from(f"<{count}Q", self.window)
+        return self._words
 
     def peek(self, address: int, size: int) -> bytes:
         """As Kernel.read, without asking the host again for what is in the window."""
@@ -65,41 +97,100 @@ class Sleeper:
             return self.window[at : at + size]
         return self.kernel.read(address, size)
 
-    @cached_property
+    @property
     def functions(self) -> tuple[str, ...]:
         """The functions that have return addresses near the top of the stack, innermost first,
         without clone suffixes.  What lies on the stack is not always part of the call chain:
-        a hint whom to ask, never a proof."""
-        (start, end), (modules, top) = self.system.code_ranges
-        function = self.system.function
-        names = [
-            function(word)
-            for word in self.words
-            if word >= start and (word < end or modules <= word < top)
-        ]
-        return tuple(dict.fromkeys(filter(None, names)))
+        a hint whom to ask, never a proof.  Raises ReadError."""
+        if self._functions is None:
+            system = self.system
+            code = self.kernel.words_within(self.window[:NEAR], *system.code_ranges)
+            known: dict[bytes, tuple[str, ...]] = system.cache.setdefault("functions", {})
+            found = known.get(code)
+            if found is None:
+                names = map(system.names.__getitem__, struct.unpack(f"<{len(code) // 8}Q", code))
+                found = known[code] = tuple(filter(None, dict.fromkeys(names)))
+            self._functions = found
+        return self._functions
 
-    @cached_property
+    @property
     def frames(self) -> tuple[Frame, ...]:
         """The back trace, innermost first."""
-        try:
-            return self.kernel.frames(self.task)
-        except FaultkitError:
-            return ()
+        if self._frames is None:
+            try:
+                self._frames = self.kernel.frames(self.task)
+            except FaultkitError:
+                self._frames = ()
+        return self._frames
 
-    @cached_property
-    def call(self) -> Optional[UserRegisters]:
-        """The system call that the task is in; None for kernel threads."""
+    @property
+    def callers(self) -> tuple[str, ...]:
+        """The functions of the back trace's innermost frames, without clone suffixes: as `frames`
+        has them, without unwinding whatever was unwound before."""
+        walked = self._walk()
+        if walked is None:
+            frames = self.frames
+            self._learn(frames)
+            walked = [base_name(frame.symbol or "") for frame in frames[:CALLERS]]
+        return tuple(walked)
+
+    def _walk(self) -> Optional[list[str]]:
+        """By the sizes of the frames of the same calls on other stacks; None if any is unknown."""
+        known: dict[int, tuple[int, str]] = self.system.cache.setdefault("frame sizes", {})
+        names: list[str] = []
         try:
-            return self.system.user_registers(self.stack[0], self.peek)
+            window, at = self.window, SWITCHED
         except FaultkitError:
             return None
+        while len(names) < CALLERS:
+            pc = int.from_bytes(window[at : at + 8], "little")
+            size, name = known.get(pc, (VARIES, ""))
+            if size == VARIES:
+                return None
+            names.append(name)
+            if size == OUTERMOST:
+                break
+            at += size
+        return names
+
+    def _learn(self, frames: tuple[Frame, ...]) -> None:
+        """Remember the frames' sizes by their return addresses, each of which lies in the word
+        below its frame.  Where none does, an interrupt or exception came; a size that varies is
+        that of a function which aligns its frame."""
+        known: dict[int, tuple[int, str]] = self.system.cache.setdefault("frame sizes", {})
+        for frame, outer in zip(frames, (*frames[1:], None)):
+            if not self._is_called(frame) or (outer is not None and not self._is_called(outer)):
+                return
+            size = (outer.sp or 0) - (frame.sp or 0) if outer is not None else OUTERMOST
+            name = base_name(frame.symbol or "")
+            if known.setdefault(frame.address, (size, name))[0] != size or size < 0:
+                known[frame.address] = VARIES, name
+
+    def _is_called(self, frame: Frame) -> bool:
+        try:
+            word = self.peek((frame.sp or 0) - 8, 8)
+        except FaultkitError:
+            return False
+        return int.from_bytes(word, "little") == frame.address
+
+    @property
+    def call(self) -> Optional[UserRegisters]:
+        """The system call that the task is in; None for kernel threads."""
+        if self._call is False:
+            try:
+                self._call = self.system.user_registers(self.stack[0], self.peek)
+            except FaultkitError:
+                self._call = None
+        return self._call if isinstance(self._call, UserRegisters) else None
 
     def on_stack(self, value: int) -> Iterator[int]:
         """The stack's addresses at which this word lies, nearest to the top first."""
-        for index, word in enumerate(self.words):
-            if word == value:
-                yield self.sp + 8 * index
+        near, word = self.window[:NEAR], struct.pack("<Q", value)
+        at = near.find(word)
+        while at >= 0:
+            if not at & 7:
+                yield self.sp + at
+            at = near.find(word, at + 1)
 
     def pointers(self) -> Iterator[int]:
         """The distinct kernel pointers on the stack that are neither code nor the stack itself:
@@ -121,6 +212,29 @@ class Sleeper:
         offset = need(self.kernel, type_name, task_member)
         for at in self.on_stack(self.task.address or 0):
             yield at - offset
+
+
+def read_ahead(system: System, sleepers: Sequence[Sleeper]) -> None:
+    """Read the stack pointers, and then the windows, of many sleepers in one go."""
+    try:
+        offset = system.stack_pointer_offset
+    except FaultkitError:
+        return
+    pointers = system.kernel.read_each(
+        [((sleeper.task.address or 0) + offset, 8) for sleeper in sleepers]
+    )
+    for sleeper, pointer in zip(sleepers, pointers):
+        if pointer is not None:
+            sleeper._sp = int.from_bytes(pointer, "little")
+    places = []
+    for sleeper in sleepers:
+        try:
+            places.append((sleeper, sleeper._place()))
+        except FaultkitError:
+            continue
+    windows = system.kernel.read_each([place for _, place in places])
+    for (sleeper, _), window in zip(places, windows):
+        sleeper._window = window
 
 
 def list_head_of(sleeper: Sleeper, waiter: int, type_name: str, links: str) -> Optional[int]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Optional
 from faultkit.kernel import states
 from faultkit.kernel.cpus import spinners
 from faultkit.kernel.sleep import asleep, ends_by_timer
-from faultkit.kernel.sleeper import Sleeper
+from faultkit.kernel.sleeper import Sleeper, read_ahead
 from faultkit.kernel.system import System
 from faultkit.kernel.waits import recognise
 from faultkit.model import OUTSIDE, Finding, Lock, Task, Wait
@@ -30,12 +30,17 @@ class KernelSnapshot:
         self.running: set[Task] = set()
         self.unseen: set[Task] = set()
         self.sleepers: dict[Task, Sleeper] = {}
+        system.look_ahead()
         for task in self.tasks:
-            self._look(task)
+            self._sort(task)
+        read_ahead(system, list(self.sleepers.values()))
+        for sleeper in self.sleepers.values():
+            self._look(sleeper)
         self.waits.update(spinners(system))
         self.running.difference_update(self.waits)
 
-    def _look(self, task: Task) -> None:
+    def _sort(self, task: Task) -> None:
+        """By its state: does it run, sleep, or rest for good?"""
         system = self.system
         if system.on_cpu(task):
             self.running.add(task)
@@ -51,13 +56,15 @@ class KernelSnapshot:
             else:  # idle, stopped, dead: it holds what it holds, and waits for no lock
                 self.waits[task] = Wait(task, Lock("sleep", None), needs=OUTSIDE)
             return
-        sleeper = self.sleepers[task] = Sleeper(system, task, state)
+        self.sleepers[task] = Sleeper(system, task, state)
+
+    def _look(self, sleeper: Sleeper) -> None:
         wait = recognise(sleeper)
         if wait is None:
             wait = asleep(sleeper)
         elif not self._is_program_wait(wait) and ends_by_timer(sleeper):
             wait = wait.but(timed=True)  # of a system call, its arguments tell
-        self.waits[task] = wait
+        self.waits[sleeper.task] = wait
 
     @property
     def programs(self) -> "Optional[Programs]":

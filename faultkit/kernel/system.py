@@ -66,9 +66,11 @@ class System:
         self.running = dict(kernel.running())
         self._on_cpu = set(self.running.values())
         self._layouts: dict[tuple[Members, ...], Layout] = {}
-        self._names: dict[int, str] = {}
+        self.names = Names(self)
         self._symbols: dict[int, Optional[Symbol]] = {}
         self._states: dict[int, int] = {}
+        self._stacks: dict[int, int] = {}
+        self._flags: dict[int, int] = {}
 
     def layout(self, type_name: str, *members: Members) -> Layout:
         """A Layout, made once.  Raises UnknownLayout."""
@@ -106,6 +108,19 @@ class System:
         if known is None:
             known = self._states[address] = self.kernel.u32(address + self._state_offset)
         return known
+
+    def look_ahead(self) -> None:
+        """Read the states, stacks and flags of all tasks in one go: they lie side by side, and
+        to read a page of a dump takes longer than all else that a task costs."""
+        try:
+            layout = self.layout("task_struct", ("__state", "state"), "stack", "flags")
+        except UnknownLayout:
+            return
+        addresses = [task.address for task in self.tasks if task.address]
+        for address, found in zip(addresses, layout.read_each(addresses)):
+            if found is not None:
+                state, self._stacks[address], self._flags[address] = found
+                self._states[address] = state & 0xFFFF_FFFF
 
     def described(self, task: Task) -> Task:
         """The task with its state's letter and for how many seconds it has been off the CPU."""
@@ -159,12 +174,7 @@ class System:
     def function(self, address: int) -> str:
         """The function that a code address lies in, without the suffixes that compilers give to
         its clones; "" if there is none."""
-        known = self._names.get(address)
-        if known is None:
-            symbol = self.symbol_at(address)
-            known = base_name(symbol.name) if symbol is not None else ""
-            self._names[address] = known
-        return known
+        return self.names[address]
 
     def symbol_at(self, address: int) -> Optional[Symbol]:
         """As the host's, or a module's that the host does not know; remembered."""
@@ -213,7 +223,19 @@ class System:
 
     def stack_base(self, task: Task) -> int:
         """The lowest address of the task's kernel stack.  Raises ReadError."""
-        return pointer(self.kernel, task.address or 0, "task_struct", "stack")
+        address = task.address or 0
+        known = self._stacks.get(address)
+        if known is None:
+            known = self._stacks[address] = pointer(self.kernel, address, "task_struct", "stack")
+        return known
+
+    @cached_property
+    def stack_pointer_offset(self) -> int:
+        """Where a task_struct keeps the kernel stack pointer that the task was switched out
+        with.  Raises UnknownLayout."""
+        return need(self.kernel, "task_struct", "thread") + need(
+            self.kernel, "thread_struct", "sp"
+        )
 
     def stack_owner(self, address: int) -> Optional[Task]:
         """Whose kernel stack the address lies in."""
@@ -230,7 +252,11 @@ class System:
 
     def flags(self, task: Task) -> int:
         """The task's PF_* flags.  Raises ReadError."""
-        return unsigned(self.kernel, task.address or 0, "task_struct", "flags")
+        address = task.address or 0
+        known = self._flags.get(address)
+        if known is None:
+            known = self._flags[address] = unsigned(self.kernel, address, "task_struct", "flags")
+        return known
 
     def is_user(self, task: Task) -> bool:
         """Whether the task is a thread of a program, not a kernel thread."""
@@ -268,6 +294,19 @@ class System:
         return UserRegisters(
             number, rip, rsp, (rdi, rsi, rdx, r10, r8, r9), rax, cs & 0xFFFF == CODE_64
         )
+
+
+class Names(dict[int, str]):
+    """The functions that code addresses lie in, each looked up when first asked for."""
+
+    def __init__(self, system: System) -> None:
+        super().__init__()
+        self._system = system
+
+    def __missing__(self, address: int) -> str:
+        symbol = self._system.symbol_at(address)
+        name = self[address] = base_name(symbol.name) if symbol is not None else ""
+        return name
 
 
 def base_name(name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 from faultkit.model import Frame, SourceLine, Task
+from faultkit.target import ReadError
 
 
 class Symbol(NamedTuple):
@@ -112,6 +113,24 @@ class Kernel(ABC):
     def u64(self, address: int) -> int:
         """The unsigned 64-bit word at `address`."""
         return int.from_bytes(self.read(address, 8), "little")
+
+    def read_each(self, pieces: Sequence[tuple[int, int]]) -> list[Optional[bytes]]:
+        """What `read` returns for each (address, size), None where it would raise ReadError: a
+        host may have a quick way for thousands of them."""
+        found: list[Optional[bytes]] = []
+        for address, size in pieces:
+            try:
+                found.append(self.read(address, size))
+            except ReadError:
+                found.append(None)
+        return found
+
+    def words_within(self, data: bytes, *ranges: tuple[int, int]) -> bytes:
+        """The 64-bit words of the data that lie in one of the ranges [start, end), of which there
+        are at most four, in their order."""
+        words = struct.unpack_from(f"<{len(data) // 8}Q", data)
+        found = [word for word in words if any(start <= word < end for start, end in ranges)]
+        return struct.pack(f"<{len(found)}Q", *found)
 
     def words(self, address: int, count: int) -> tuple[int, ...]:
         """`count` unsigned 64-bit words at `address`."""

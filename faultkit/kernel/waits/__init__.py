@@ -33,16 +33,16 @@ _by_function: dict[str, list[Provider]] = {}
 
 def recognise(sleeper: Sleeper) -> Optional[Wait]:
     """What the task waits for, by the first provider that knows; None if none does."""
-    known = _providers()
-    asked: dict[int, Provider] = {}
     try:
         functions = sleeper.functions
     except FaultkitError:
         return None
-    for function in functions:
-        for provider in known.get(function, ()):
-            asked[id(provider)] = provider
-    for provider in sorted(asked.values(), key=lambda provider: provider.PRIORITY):
+    concerned: dict[tuple[str, ...], list[Provider]]
+    concerned = sleeper.system.cache.setdefault("providers", {})
+    asked = concerned.get(functions)
+    if asked is None:
+        asked = concerned[functions] = _concerned(functions)
+    for provider in asked:
         try:
             wait = provider.recognise(sleeper)
         except FaultkitError:
@@ -50,6 +50,14 @@ def recognise(sleeper: Sleeper) -> Optional[Wait]:
         if wait is not None:
             return wait
     return None
+
+
+def _concerned(functions: tuple[str, ...]) -> list[Provider]:
+    """The providers of any of the functions, in the order in which they are asked."""
+    known = _providers()
+    names = known.keys() & set(functions)
+    asked = {id(provider): provider for name in names for provider in known[name]}
+    return sorted(asked.values(), key=lambda provider: provider.PRIORITY)
 
 
 def _providers() -> dict[str, list[Provider]]:

@@ -1,7 +1,6 @@
 """Where tasks sleep for mutexes, rwsems and semaphores: their waiter structs look alike."""
 
 from faultkit.kernel.sleeper import Sleeper
-from faultkit.kernel.system import base_name
 
 # kernel/locking/{mutex,rwsem,semaphore}.c; whether one is inlined in another differs by compiler.
 FUNCTIONS = {
@@ -38,7 +37,6 @@ FUNCTIONS = {
         )
     ),
 }
-OUTERMOST = 12  # frames from the scheduler up to the lock's function, at most
 
 
 def sleeps_in(sleeper: Sleeper, family: str, surely: bool = False) -> bool:
@@ -53,9 +51,8 @@ def sleeps_in(sleeper: Sleeper, family: str, surely: bool = False) -> bool:
         return True
     if family not in present:
         return False
-    frames = sleeper.frames[:OUTERMOST]
-    called = {base_name(frame.symbol) for frame in frames if frame.symbol}
-    if called:
+    called = sleeper.callers
+    if any(called):
         return not FUNCTIONS[family].isdisjoint(called)
     if surely:
         return False
