@@ -26,6 +26,7 @@ SPINS = frozenset(
     + ("__pv_queued_spin_lock_slowpath", "pv_queued_spin_lock_slowpath")
 )
 READS, WRITES = "queued_read_lock_slowpath", "queued_write_lock_slowpath"
+SLOW_PATHS = SPINS | {READS, WRITES}
 CALLERS = 6  # frames outside of the slow path that may tell what it was passed
 
 # include/asm-generic/qspinlock_types.h, for fewer than 16384 CPUs (x86 has at most 8192)
@@ -52,6 +53,8 @@ def spinners(system: System) -> dict[Task, Wait]:
     code: Optional[KernelCode] = None
     for cpu, task in system.running.items():
         try:
+            if not _may_spin(system, cpu, task):
+                continue
             position = _innermost(system.kernel.frames(task))
             if position is None:
                 continue
@@ -70,10 +73,26 @@ def _innermost(frames: Sequence[Frame]) -> Optional[int]:
     """The position of the innermost slow path.  What lies inside of it is an interrupt's code, or
     halts the CPU until it is kicked: the task goes on only with the lock."""
     for position, frame in enumerate(frames):
-        name = base_name(frame.symbol or "")
-        if name in SPINS or name in (READS, WRITES):
+        if base_name(frame.symbol or "") in SLOW_PATHS:
             return position
     return None
+
+
+def _may_spin(system: System, cpu: int, task: Task) -> bool:
+    """False if the CPU runs a program, or its registers and its task's stack have no trace of a
+    slow path: most need no back trace.  Interrupts and exceptions with stacks of their own do."""
+    registers = system.kernel.registers(cpu)
+    pc, sp = registers.get("rip"), registers.get("rsp")
+    if pc is None or sp is None:
+        return True
+    if not pc >> 63:
+        return False
+    base = system.stack_base(task)
+    end = base + system.thread_size
+    if not base <= sp < end or sp & 7:
+        return True
+    words = system.kernel.words(sp, (end - sp) // 8)
+    return not SLOW_PATHS.isdisjoint(system.function(word) for word in (pc, *words) if word >> 63)
 
 
 def _recognise(

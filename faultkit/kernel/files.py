@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple, Optional
 
+from faultkit.kernel import states
 from faultkit.kernel.objects import Layout, is_kernel_pointer, need, text
 from faultkit.kernel.system import System
 from faultkit.kernel.target import Kernel
@@ -274,7 +275,11 @@ def processes(system: System) -> dict[int, Sequence[Task]]:
         found: dict[int, list[Task]] = {}
         for task in system.tasks:
             try:
-                if task.pid and not system.kernel.u32((task.address or 0) + offset):
+                # PF_EXITING is set first (kernel/exit.c, do_exit()): most need no second look
+                if task.pid and not (
+                    system.flags(task) & states.PF_EXITING
+                    and system.kernel.u32((task.address or 0) + offset)
+                ):
                     found.setdefault(task.pid, []).append(task)
             except FaultkitError:
                 continue

@@ -20,28 +20,33 @@ def polled_files(sleeper: Sleeper) -> Optional[dict[int, int]]:
     Entries point back to the struct, which proves it; one without any is taken for a poll of
     nothing if there is no other.
     """
+    layout = sleeper.system.layout(
+        "poll_wqueues", "pt._qproc", "pt._key", "table", "triggered", "error", "inline_index"
+    )
+    # it is NULL once the first round is over; before, the task would not sleep
+    proofs = (0, sleeper.kernel.symbol("__pollwait"))
     nothing: Optional[dict[int, int]] = None
     for queues in sleeper.waiter_structs("poll_wqueues", "polling_task"):
         try:
-            found = _files(sleeper, queues)
+            proof, asked, table, triggered, error, count = layout.read(queues, sleeper.peek)
+            if proof not in proofs or count > MOST_INLINE:
+                continue
+            if not count and not table:
+                # as poll_initwait() left it: no file was asked for anything
+                if (proof, asked, triggered, error) == (0, ALL_EVENTS, 0, 0):
+                    nothing = {}
+                continue
+            found = _files(sleeper, queues, count, table)
         except FaultkitError:
             continue
         if found:
             return found
-        nothing = found if nothing is None else nothing
     return nothing
 
 
-def _files(sleeper: Sleeper, queues: int) -> Optional[dict[int, int]]:
+def _files(sleeper: Sleeper, queues: int, count: int, table: int) -> Optional[dict[int, int]]:
     kernel = sleeper.kernel
     system = sleeper.system
-    layout = system.layout("poll_wqueues", "pt._qproc", "inline_index", "table")
-    proof, count, table = layout.read(queues, sleeper.peek)
-    # it is NULL once the first round is over; before, the task would not sleep
-    if proof not in (0, kernel.symbol("__pollwait")) or count > MOST_INLINE:
-        return None
-    if not count and not table:
-        return {}
     if table and not is_kernel_pointer(table):
         return None
     entry = system.layout("poll_table_entry", "filp", "key", "wait.private")

@@ -1,5 +1,6 @@
 """Lists of waiters: which lock a waiter struct on a task's stack is queued on, and who is ahead."""
 
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
@@ -114,6 +115,8 @@ def _look_up(sleeper: Sleeper, waiter: int, kind: QueueType) -> Optional[Queue]:
         return _by_first(sleeper, waiter, kind)
     node = waiter + links
     try:
+        if not all(map(is_kernel_pointer, struct.unpack("<2Q", sleeper.peek(node, 16)))):
+            return None  # most words that look like the task are no waiter struct's
         nodes = [node, *ring(kernel, node, MOST_WAITERS)]
     except (BrokenList, ReadError):
         return _damaged(sleeper.system, node, head, kind)

@@ -62,7 +62,7 @@ def _has_hrtimer(sleeper: Sleeper) -> bool:
     function_at = need(kernel, "hrtimer", "function")
     state_at = first_offset(kernel, ("hrtimer", "is_queued"), ("hrtimer", "state"))
     for at in sleeper.on_stack(wakes):
-        if state_at is None or kernel.read(at - function_at + state_at, 1)[0] & 1:
+        if state_at is None or sleeper.peek(at - function_at + state_at, 1)[0] & 1:
             return True
     return False
 

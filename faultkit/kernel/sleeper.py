@@ -2,7 +2,8 @@
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Optional, Union
+from functools import cached_property
+from typing import Optional
 
 from faultkit.kernel.objects import BrokenList, is_kernel_pointer, need, ring
 from faultkit.kernel.system import System, UserRegisters, base_name
@@ -17,6 +18,9 @@ CALLERS = 12  # frames from the scheduler up to the function that waits, at most
 # switch_to.h, struct inactive_task_frame): above the six registers that are kept.
 SWITCHED = 48
 OUTERMOST, VARIES = 0, -1  # instead of a frame's size
+# What a system call is entered by: nothing that sleeps lies outside, and the frames' sizes vary
+# (CONFIG_RANDOMIZE_KSTACK_OFFSET).
+ENTRIES = frozenset(("do_syscall_64", "__do_fast_syscall_32", "do_int80_syscall_32"))
 
 
 class Sleeper:
@@ -26,69 +30,43 @@ class Sleeper:
     for what is reported.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_call",
-        "_frames",
-        "_functions",
-        "_sp",
-        "_window",
-        "_words",
-        "kernel",
-        "state",
-        "system",
-        "task",
-    )  # fmt: skip
-
     def __init__(self, system: System, task: Task, state: int) -> None:
         self.system = system
         self.kernel: Kernel = system.kernel
         self.task = task
         self.state = state
-        self._sp: Optional[int] = None
-        self._window: Optional[bytes] = None
-        self._words: Optional[tuple[int, ...]] = None
-        self._functions: Optional[tuple[str, ...]] = None
-        self._frames: Optional[tuple[Frame, ...]] = None
-        self._call: Union[UserRegisters, bool, None] = False  # not looked up yet
 
-    @property
+    @cached_property
     def sp(self) -> int:
         """The kernel stack pointer that the task was switched out with.  Raises ReadError."""
-        if self._sp is None:
-            at = (self.task.address or 0) + self.system.stack_pointer_offset
-            self._sp = self.kernel.u64(at)
-        return self._sp
+        return self.kernel.u64((self.task.address or 0) + self.system.stack_pointer_offset)
 
-    @property
+    @cached_property
     def stack(self) -> tuple[int, int]:
         """[start, end) of the task's kernel stack.  Raises ReadError."""
         base = self.system.stack_base(self.task)
         return base, base + self.system.thread_size
 
-    @property
+    @cached_property
     def window(self) -> bytes:
         """The stack from the stack pointer up, to its end if that is near; b"" where the pointer
         is garbage.  Raises ReadError."""
-        if self._window is None:
-            self._window = self.kernel.read(*self._place())
-        return self._window
+        return self.kernel.read(*self.place())
 
-    def _place(self) -> tuple[int, int]:
+    def place(self) -> tuple[int, int]:
         """(address, size) of the window.  Raises ReadError."""
         start, end = self.stack
-        if not start <= self.sp < end or self.sp & 7:
+        sp = self.sp
+        if not start <= sp < end or sp & 7:
             return start, 0
-        return self.sp, min(WINDOW, end - self.sp)
+        return sp, min(WINDOW, end - sp)
 
-    @property
+    @cached_property
     def words(self) -> tuple[int, ...]:
         """The stack from the stack pointer up, as far as sleeping functions reach: words[i] is
         at sp + 8 * i.  () where the pointer is garbage.  Raises ReadError."""
-        if self._words is None:
-            count = min(NEAR, len(self.window)) // 8
-            self._words = struct.unpack_from(f"<{count}Q", self.window)
-        return self._words
+        count = min(NEAR, len(self.window)) // 8
+        return struct.unpack_from(f"<{count}Q", self.window)
 
     def peek(self, address: int, size: int) -> bytes:
         """As Kernel.read, without asking the host again for what is in the window."""
@@ -97,33 +75,29 @@ class Sleeper:
             return self.window[at : at + size]
         return self.kernel.read(address, size)
 
-    @property
+    @cached_property
     def functions(self) -> tuple[str, ...]:
         """The functions that have return addresses near the top of the stack, innermost first,
         without clone suffixes.  What lies on the stack is not always part of the call chain:
         a hint whom to ask, never a proof.  Raises ReadError."""
-        if self._functions is None:
-            system = self.system
-            code = self.kernel.words_within(self.window[:NEAR], *system.code_ranges)
-            known: dict[bytes, tuple[str, ...]] = system.cache.setdefault("functions", {})
-            found = known.get(code)
-            if found is None:
-                names = map(system.names.__getitem__, struct.unpack(f"<{len(code) // 8}Q", code))
-                found = known[code] = tuple(filter(None, dict.fromkeys(names)))
-            self._functions = found
-        return self._functions
+        system = self.system
+        code = self.kernel.words_within(self.window[:NEAR], *system.code_ranges)
+        known = system.functions
+        found = known.get(code)
+        if found is None:
+            names = map(system.names.__getitem__, struct.unpack(f"<{len(code) // 8}Q", code))
+            found = known[code] = tuple(filter(None, dict.fromkeys(names)))
+        return found
 
-    @property
+    @cached_property
     def frames(self) -> tuple[Frame, ...]:
         """The back trace, innermost first."""
-        if self._frames is None:
-            try:
-                self._frames = self.kernel.frames(self.task)
-            except FaultkitError:
-                self._frames = ()
-        return self._frames
+        try:
+            return self.kernel.frames(self.task)
+        except FaultkitError:
+            return ()
 
-    @property
+    @cached_property
     def callers(self) -> tuple[str, ...]:
         """The functions of the back trace's innermost frames, without clone suffixes: as `frames`
         has them, without unwinding whatever was unwound before."""
@@ -145,11 +119,11 @@ class Sleeper:
         while len(names) < CALLERS:
             pc = int.from_bytes(window[at : at + 8], "little")
             size, name = known.get(pc, (VARIES, ""))
+            if name in ENTRIES or size == OUTERMOST:
+                break
             if size == VARIES:
                 return None
             names.append(name)
-            if size == OUTERMOST:
-                break
             at += size
         return names
 
@@ -173,15 +147,13 @@ class Sleeper:
             return False
         return int.from_bytes(word, "little") == frame.address
 
-    @property
+    @cached_property
     def call(self) -> Optional[UserRegisters]:
         """The system call that the task is in; None for kernel threads."""
-        if self._call is False:
-            try:
-                self._call = self.system.user_registers(self.stack[0], self.peek)
-            except FaultkitError:
-                self._call = None
-        return self._call if isinstance(self._call, UserRegisters) else None
+        try:
+            return self.system.user_registers(self.stack[0], self.peek)
+        except FaultkitError:
+            return None
 
     def on_stack(self, value: int) -> Iterator[int]:
         """The stack's addresses at which this word lies, nearest to the top first."""
@@ -225,16 +197,17 @@ def read_ahead(system: System, sleepers: Sequence[Sleeper]) -> None:
     )
     for sleeper, pointer in zip(sleepers, pointers):
         if pointer is not None:
-            sleeper._sp = int.from_bytes(pointer, "little")
+            sleeper.sp = int.from_bytes(pointer, "little")
     places = []
     for sleeper in sleepers:
         try:
-            places.append((sleeper, sleeper._place()))
+            places.append((sleeper, sleeper.place()))
         except FaultkitError:
             continue
     windows = system.kernel.read_each([place for _, place in places])
     for (sleeper, _), window in zip(places, windows):
-        sleeper._window = window
+        if window is not None:
+            sleeper.window = window
 
 
 def list_head_of(sleeper: Sleeper, waiter: int, type_name: str, links: str) -> Optional[int]:

@@ -67,6 +67,7 @@ class System:
         self._on_cpu = set(self.running.values())
         self._layouts: dict[tuple[Members, ...], Layout] = {}
         self.names = Names(self)
+        self.functions: dict[bytes, tuple[str, ...]] = {}  # by the code words of a stack
         self._symbols: dict[int, Optional[Symbol]] = {}
         self._states: dict[int, int] = {}
         self._stacks: dict[int, int] = {}

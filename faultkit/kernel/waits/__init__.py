@@ -10,6 +10,7 @@ It may raise FaultkitError: then the next provider is asked.
 """
 
 import os
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, Optional, Protocol
 
@@ -37,12 +38,7 @@ def recognise(sleeper: Sleeper) -> Optional[Wait]:
         functions = sleeper.functions
     except FaultkitError:
         return None
-    concerned: dict[tuple[str, ...], list[Provider]]
-    concerned = sleeper.system.cache.setdefault("providers", {})
-    asked = concerned.get(functions)
-    if asked is None:
-        asked = concerned[functions] = _concerned(functions)
-    for provider in asked:
+    for provider in _concerned(functions):
         try:
             wait = provider.recognise(sleeper)
         except FaultkitError:
@@ -52,6 +48,7 @@ def recognise(sleeper: Sleeper) -> Optional[Wait]:
     return None
 
 
+@lru_cache(maxsize=1 << 14)
 def _concerned(functions: tuple[str, ...]) -> list[Provider]:
     """The providers of any of the functions, in the order in which they are asked."""
     known = _providers()
