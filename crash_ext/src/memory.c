@@ -122,6 +122,8 @@ static PyObject *read_each(PyObject *module, PyObject *arguments)
         return NULL;
     for (i = 0; i < count; i++) {
         piece = PyList_GetItem(pieces, i);
+        if (i % 1024 == 1023 && PyErr_CheckSignals())
+            goto failed;
         if (!piece || !PyArg_ParseTuple(piece, "Kn", &address, &size))
             goto failed;
         if (!(bytes = read_bytes(address, size, KVADDR))) {
