@@ -4,10 +4,11 @@ One session per dump writes the report; each fault is a test of its own.
 """
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
-from crash_session import Session
+from crash_session import Session, built, command
 from lab.checking import problems, strangers
 from lab.dumps import dump
 from lab.scenarios.boots import BOOTS
@@ -84,3 +85,17 @@ def test_nothing_else_is_claimed(report_of, kernel, boot):
     else:
         assert report["verdict"] != "found"
     assert report["verdict"] != "inconclusive" or report["limits"]
+
+
+def test_the_example_session_leaves_its_reports(tmp_path):
+    made = dump("sleeping")
+    checkout = built().parent.parent
+    (tmp_path / "crash_ext").symlink_to(checkout / "crash_ext")
+    example = checkout / "examples" / "deadlock.crash"
+    crash = command(made, made.kernel.root, "-s", "-i", str(example))
+    done = subprocess.run(
+        crash, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
+    )
+    assert "VERDICT: DEADLOCK: " in done.stdout, done.stdout + done.stderr
+    assert json.loads((tmp_path / "deadlock.json").read_text())["verdict"] == "found"
+    assert "VERDICT: DEADLOCK" in (tmp_path / "deadlock.txt").read_text()
