@@ -314,6 +314,30 @@ def _block_values(memory: PythonMemory, frame: PyFrame) -> tuple[int, ...]:
     return tuple(values)
 
 
+def instruction_index(memory: PythonMemory, frame: PyFrame) -> int:
+    """The frame's current instruction, in units of 2 bytes; negative where it can't be told."""
+    layout = _code_layout(memory, frame)
+    if layout is None:
+        return -1
+    index, units = _instruction(memory, frame, layout)
+    return index if units else index // 2
+
+
+def local_values(memory: PythonMemory, frame: PyFrame) -> tuple[tuple[int, ...], int]:
+    """(the frame's local, cell and free variables, where among them LOAD_DEREF counts from)."""
+    process = memory.process
+    layout = _code_layout(memory, frame)
+    if layout is None:
+        return (), 0
+    if frame.shape == OBJECT:
+        start = frame.address + _locals_at(memory, frame)
+        locals_count = process.u32(frame.code + 28)
+        count = (process.u64(frame.address + 64) - start) // 8
+    else:
+        start, count, locals_count = frame.address + 72, process.u32(frame.code + layout.locals), 0
+    return process.words(start, count) if 0 <= count <= 4096 else (), locals_count
+
+
 def uses_name(memory: PythonMemory, frame: PyFrame, name: str) -> bool:
     """Whether the frame's code mentions `name` as an attribute or global (co_names)."""
     try:

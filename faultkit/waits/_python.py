@@ -9,12 +9,16 @@ from faultkit.layouts.cpython import (
     list_thread_states,
     read_thread_state,
 )
+from faultkit.layouts.pycode import FrameCalls
 from faultkit.layouts.pyframes import PyFrame, exits, place, python_frames, uses_name
 from faultkit.model import Task
 from faultkit.target import ReadError
 from faultkit.waits._stack import live_stack, words
 from faultkit.world import Blocked
 
+BY_HAND = ("acquire", "release")
+WAITS = ("wait", "wait_for")  # of threading's Condition, which let go of its lock meanwhile
+MOST_FRAMES = 1024  # of all threads, whose code is searched for calls of a lock's methods
 STACK = 16 << 10  # how far up a waiter's stack its thread state and its lock object are looked for
 
 
@@ -24,6 +28,16 @@ class Inside(NamedTuple):
     task: Task
     kind: str
     manager: int
+    where: str
+
+
+class Taken(NamedTuple):
+    """A thread whose code took a lock by hand; `certain` as in Call; `returns` if the same code
+    gives it back later on: then it is a lock, and no gate that another thread opens."""
+
+    task: Task
+    certain: bool
+    returns: bool
     where: str
 
 
@@ -37,6 +51,7 @@ class Python:
         self.states: dict[int, int] = {}
         self._tids = {task: tid for tid, task in self.tasks.items()}
         self._inside: Optional[list[Inside]] = None
+        self._speaking: Optional[list[tuple[Task, FrameCalls, str]]] = None
         self._released_on_exit: Optional[dict[int, Task]] = None
 
     def pointers_on_stack(self, blocked: Blocked) -> list[int]:
@@ -96,13 +111,45 @@ class Python:
             where = place(self.memory, frame)
             if where is None:
                 continue
-            if where.is_threading and where.function in ("wait", "wait_for"):
+            if where.is_threading and where.function in WAITS:
                 break
             if uses_name(self.memory, frame, "release"):
                 continue
             for kind, manager in exits(self.memory, frame):
                 found.append(Inside(task, kind, manager, str(where)))
         return found
+
+    def taken_by_hand(self, lock: int) -> tuple[list[Taken], set[Task]]:
+        """The threads in whose frames `lock.acquire()` was called and `lock.release()` was not
+        since, the call that a thread is in aside; and those whose frames only release it, as
+        others take it."""
+        found: list[Taken] = []
+        releasers: set[Task] = set()
+        for task, code, where in self._by_hand():
+            calls = code.on(lock)
+            if {call.method for call in calls} == {"release"}:
+                releasers.add(task)
+            past = [call for call in calls if not call.pending and not call.ahead]
+            if past and past[-1].method == "acquire":
+                returns = any(call.method == "release" and call.ahead for call in calls)
+                found.append(Taken(task, past[-1].certain, returns, where))
+        return found, releasers
+
+    def _by_hand(self) -> list[tuple[Task, FrameCalls, str]]:
+        """The frames whose code speaks of acquire or release, but of threads that are in
+        threading's wait()."""
+        if self._speaking is None:
+            self._speaking = []
+            for tid, state in self.states.items():
+                for number, frame in enumerate(self.frames(state)):
+                    where = place(self.memory, frame)
+                    if where is None or (where.is_threading and where.function in WAITS):
+                        break
+                    speaks = any(uses_name(self.memory, frame, name) for name in BY_HAND)
+                    if speaks and len(self._speaking) < MOST_FRAMES:
+                        code = FrameCalls(self.memory, frame, BY_HAND, number == 0)
+                        self._speaking.append((self.tasks[tid], code, str(where)))
+        return self._speaking
 
     def locks_with(self, condition: int, lock: int) -> bool:
         """Whether the threading.Condition at `condition` is made of `lock`: its first attribute

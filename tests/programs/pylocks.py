@@ -102,6 +102,159 @@ def play_acquire():
     cross(acquired, threading.Lock(), threading.Lock())
 
 
+class Account:
+    """Locks that are attributes, taken by hand; and what is done before, and not done."""
+
+    def __init__(self, other=None):
+        self.name, self.spare, self.lock, self.other = "", threading.Lock(), threading.Lock(), other
+
+    def transfer(self, other):
+        self.lock.acquire()
+        hold()
+        other.lock.acquire()
+        other.lock.release()
+        self.lock.release()
+
+    def spare_first(self, other, never=False):
+        self.spare.acquire()
+        self.spare.release()
+        if never:
+            other.lock.acquire()
+        self.lock.acquire()
+        hold()
+        other.spare.acquire()
+
+
+audit, archive = threading.Lock(), threading.Lock()
+
+
+def play_attributes():
+    def body(first, second):
+        first.transfer(second)
+
+    cross(body, Account(), Account())
+
+
+def play_globals():
+    def audit_first():
+        audit.acquire()
+        hold()
+        archive.acquire()
+
+    def archive_first():
+        archive.acquire()
+        hold()
+        audit.acquire()
+
+    thread("a", audit_first)
+    thread("b", archive_first)
+    start(2)
+    idle()
+
+
+def take(lock):
+    lock.acquire()
+
+
+def play_given_back():
+    """Not a deadlock: a and b gave back what they took, or never took it; c has what they want,
+    from a function that has returned, and sleeps."""
+    one, other = Account(), Account()
+
+    def sleeper():
+        take(one.spare)
+        take(other.spare)
+        hold()
+        while True:
+            time.sleep(3600)
+
+    first, second = Account(), Account()
+    first.lock, second.lock = one.lock, other.lock
+
+    def body(mine, others):
+        mine.spare_first(others)
+
+    thread("a", body, first, one)
+    thread("b", body, second, other)
+    doze_until(lambda: len(held) >= 2)
+    thread("c", sleeper)
+    start(3)
+    idle()
+
+
+def play_gate():
+    """Not a deadlock: locks that stand for events, released by whoever brings them about."""
+    one, other = threading.Lock(), threading.Lock()
+
+    def opener():
+        hold()
+        while True:
+            time.sleep(3600)
+            one.release()
+            other.release()
+
+    def closes_and_waits():
+        one.acquire()
+        other.acquire()
+        hold()
+        one.acquire()
+
+    def waits():
+        hold()
+        other.acquire()
+
+    thread("a", closes_and_waits)
+    doze_until(lambda: held)
+    thread("b", waits)
+    thread("c", opener)
+    start(3)
+    idle()
+
+
+def play_by_hand_twice():
+    """a takes again what it took by hand, and would have given back."""
+    lock = threading.Lock()
+
+    def twice():
+        lock.acquire()
+        hold()
+        lock.acquire()
+        lock.release()
+        lock.release()
+
+    thread("a", twice)
+    start(1)
+    idle()
+
+
+def play_never_taken():
+    """Not a deadlock: a's code takes b's lock on a way that it did not go; c has it."""
+    one, other = Account(), Account()
+
+    def sleeper():
+        take(other.lock)
+        hold()
+        while True:
+            time.sleep(3600)
+
+    def wants():
+        one.spare.acquire()
+        hold()
+        other.lock.acquire()
+
+    def never():
+        if len(held) > 1000:
+            other.lock.acquire()
+        hold()
+        one.spare.acquire()
+
+    thread("c", sleeper)
+    thread("b", wants)
+    thread("a", never)
+    start(3)
+    idle()
+
+
 def play_timed():
     def body(first, second):
         with first:

@@ -31,7 +31,8 @@ HANDLE_SIZE = 96  # at least as much as a ThreadHandle has
 SHOWN = 3  # Python frames told of as evidence
 
 NO_OWNER = (
-    "threading.Lock records no owner and no thread is seen inside `with` on it; "
+    "threading.Lock records no owner and no thread is seen to hold it, inside `with` or between "
+    "acquire() and release(); "
     "py-spy dump or faulthandler shows all Python stacks, an RLock would name its owner"
 )
 
@@ -196,4 +197,17 @@ def _plain(blocked: Blocked, wait: Wait, python: Python, lock: int) -> Wait:
     if len(holders) == 1:
         found = f"thread {holders[0].tid} is inside `with` on this lock, in {inside[0].where}"
         return wait.but(holders=holders, evidence=(*wait.evidence, found))
+    if not holders:
+        taken, releasers = python.taken_by_hand(lock)
+        by_hand = tuple(dict.fromkeys(one.task for one in taken))
+        # a thread that takes it twice, or others that only release it: a gate, not a lock
+        is_gate = bool(releasers) or blocked.task in by_hand
+        is_lock = not is_gate or any(one.returns for one in taken)
+        if len(by_hand) == 1 and is_lock and all(one.certain for one in taken):
+            found = (
+                f"thread {by_hand[0].tid} called acquire() on this lock and has not called "
+                f"release() since, in {taken[0].where}"
+            )
+            return wait.but(holders=by_hand, evidence=(*wait.evidence, found))
+        holders = by_hand
     return wait.but(candidates=holders or blocked.world.members(blocked.process), missing=NO_OWNER)
