@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import termios
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ EXTENSION = CHECKOUT / "crash_ext" / "faultkit.so"
 PROMPT = "crash> "
 TROUBLE = re.compile(r"Traceback|internal error|<segmentation violation|recursive restart")
 SECONDS = 120
+LONGEST = 600  # seconds that one line may take: crash has hung, or its root is gone
 
 
 def built():
@@ -78,12 +80,17 @@ class Session:
         self.process.stdin.write(f"{line}\n!echo {mark}\n")
         self.process.stdin.flush()
         said = []
-        for text in self.process.stdout:
-            if text == mark + "\n":
-                answer = "".join(said)
-                assert not trouble or not trouble.search(answer), answer
-                return answer
-            said.append(text)
+        watch = threading.Timer(LONGEST, self.process.kill)
+        watch.start()
+        try:
+            for text in self.process.stdout:
+                if text == mark + "\n":
+                    answer = "".join(said)
+                    assert not trouble or not trouble.search(answer), answer
+                    return answer
+                said.append(text)
+        finally:
+            watch.cancel()
         raise AssertionError(f"crash ended in {line!r}, saying {''.join(said)!r}")
 
     def python(self, directory, source, *arguments):
