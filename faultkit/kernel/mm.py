@@ -24,13 +24,14 @@ def mappings(files: Files, mm: int, only_files: bool = False) -> list[Mapping]:
         heap = stack = vdso = 0
     found = []
     file_at = need(files.kernel, "vm_area_struct", "vm_file")
-    for address in _vmas(files, mm):
-        try:
-            if only_files and not files.kernel.u64(address + file_at):
-                continue
-            start, end, flags, place, file, owner = vma.read(address)
-        except FaultkitError:
+    addresses = list(_vmas(files, mm))
+    if only_files:  # most are none: stacks of threads, heaps
+        pointers = files.kernel.read_each([(address + file_at, 8) for address in addresses])
+        addresses = [address for address, file in zip(addresses, pointers) if file and any(file)]
+    for fields in vma.read_each(addresses):
+        if fields is None:
             continue
+        start, end, flags, place, file, owner = fields
         if owner != mm or not start < end <= 1 << 57:
             continue
         path, device, inode = _file(files, file) if file else ("", "00:00", 0)
