@@ -17,9 +17,7 @@ CALLERS = 12  # frames from the scheduler up to the function that waits, at most
 # Where the return address of the switch lies above the stack pointer (arch/x86/include/asm/
 # switch_to.h, struct inactive_task_frame): above the six registers that are kept.
 SWITCHED = 48
-OUTERMOST, VARIES = 0, -1  # instead of a frame's size
-# What a system call is entered by: nothing that sleeps lies outside, and the frames' sizes vary
-# (CONFIG_RANDOMIZE_KSTACK_OFFSET).
+# What a system call is entered by: nothing that sleeps lies outside.
 ENTRIES = frozenset(("do_syscall_64", "__do_fast_syscall_32", "do_int80_syscall_32"))
 
 
@@ -109,8 +107,12 @@ class Sleeper:
         return tuple(walked)
 
     def _walk(self) -> Optional[list[str]]:
-        """By the sizes of the frames of the same calls on other stacks; None if any is unknown."""
-        known: dict[int, tuple[int, str]] = self.system.cache.setdefault("frame sizes", {})
+        """By the calls that were met on other stacks; None where this one leaves their paths.
+
+        A frame's size alone does not tell: that of a function which aligns its frame differs by
+        its caller's.
+        """
+        known = self.system.calls
         names: list[str] = []
         try:
             window, at = self.window, SWITCHED
@@ -118,27 +120,36 @@ class Sleeper:
             return None
         while len(names) < CALLERS:
             pc = int.from_bytes(window[at : at + 8], "little")
-            size, name = known.get(pc, (VARIES, ""))
-            if name in ENTRIES or size == OUTERMOST:
+            name, steps = known.get(pc, ("", ()))
+            if name in ENTRIES:
                 break
-            if size == VARIES:
+            sizes = [
+                size
+                for size, outer in steps
+                if not size or int.from_bytes(window[at + size : at + size + 8], "little") == outer
+            ]
+            if len(sizes) != 1:
                 return None
             names.append(name)
-            at += size
+            if not sizes[0]:
+                break  # the outermost
+            at += sizes[0]
         return names
 
     def _learn(self, frames: tuple[Frame, ...]) -> None:
-        """Remember the frames' sizes by their return addresses, each of which lies in the word
-        below its frame.  Where none does, an interrupt or exception came; a size that varies is
-        that of a function which aligns its frame."""
-        known: dict[int, tuple[int, str]] = self.system.cache.setdefault("frame sizes", {})
+        """Remember by whom each function is called, and how far outside that call's return
+        address lies.  Where there is none, an interrupt or exception came."""
+        known = self.system.calls
         for frame, outer in zip(frames, (*frames[1:], None)):
             if not self._is_called(frame) or (outer is not None and not self._is_called(outer)):
                 return
-            size = (outer.sp or 0) - (frame.sp or 0) if outer is not None else OUTERMOST
+            step = ((outer.sp or 0) - (frame.sp or 0), outer.address) if outer else (0, 0)
+            if outer is not None and step[0] <= 0:
+                return
             name = base_name(frame.symbol or "")
-            if known.setdefault(frame.address, (size, name))[0] != size or size < 0:
-                known[frame.address] = VARIES, name
+            steps = known.setdefault(frame.address, (name, []))[1]
+            if step not in steps:
+                steps.append(step)
 
     def _is_called(self, frame: Frame) -> bool:
         try:

@@ -68,6 +68,9 @@ class System:
         self._layouts: dict[tuple[Members, ...], Layout] = {}
         self.names = Names(self)
         self.functions: dict[bytes, tuple[str, ...]] = {}  # by the code words of a stack
+        # By return address: the function, and [(distance, its caller's return address)] as back
+        # traces had them; (0, 0) of the outermost.
+        self.calls: dict[int, tuple[str, list[tuple[int, int]]]] = {}
         self._symbols: dict[int, Optional[Symbol]] = {}
         self._states: dict[int, int] = {}
         self._stacks: dict[int, int] = {}
