@@ -7,11 +7,11 @@ met when one of a few medians meets it.
 import os
 import platform
 from datetime import date
-from pathlib import Path
 
 import measuring
 import pytest
-from measuring import CHECKOUT, Attached, Session
+from chapters import machine, mark, write_chapter
+from measuring import Attached, Session
 
 pytestmark = pytest.mark.bench
 
@@ -58,7 +58,7 @@ def results():
     measured = Results()
     yield measured
     if measured.attached and measured.unattached and measured.sourcing:
-        (CHECKOUT / "docs" / "benchmarks.md").write_text(document(measured), encoding="utf-8")
+        write_chapter("Benchmarks", chapter(measured))
 
 
 def best(measure, is_met, key=lambda found: found.ratio):
@@ -141,14 +141,12 @@ def test_sourcing(compiled, tmp_path, results):
     assert found < MOST_SOURCING
 
 
-# The document
+# The chapter of docs/benchmarks.md
 
 
-def document(results: Results) -> str:
+def chapter(results: Results) -> "list[str]":
     version = measuring.gdb_run(["--version"], dict(os.environ)).said
     lines = [
-        "# Benchmarks",
-        "",
         "Written by `make bench`; do not edit. Each crowd has a deadlock of two threads in it; "
         "the rest does what the row says. Times are medians of runs that take turns, in "
         "seconds; a measurement that missed its target was repeated up to "
@@ -212,20 +210,5 @@ def document(results: Results) -> str:
             )
             + ". `make test` and `make demo` compile them beforehand.",
         ]
-    return "\n".join(lines) + "\n"
+    return lines
 
-
-def mark(value: float, most: float) -> str:
-    """The number, bold where it misses its target."""
-    shown = f"{value:.3f}" if most < 10 else f"{value:.1f}"
-    return shown if value <= most else f"**{shown}**"
-
-
-def machine() -> str:
-    model = "a processor"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    load = f"load average {os.getloadavg()[1]:.1f}"  # of others, too: it lengthens all times
-    return f"{os.cpu_count()} x {model}, {load}, Linux {platform.release().split('-')[0]}"
