@@ -15,6 +15,13 @@ if "FAULTKIT_ROOT_SUITE" in os.environ:
     ]
 
 
+@pytest.fixture(scope="session")
+def session_directory(tmp_path_factory):
+    """A directory that all workers of one run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if base.name.startswith("popen-") else base
+
+
 def pytest_collection_modifyitems(config, items):
     if os.environ.get("FAULTKIT_FULL") == "1" or "full" in config.getoption("-m"):
         return

@@ -36,13 +36,6 @@ def _faults():
             yield pytest.param(kernel, boot.name, fault, id=name, marks=marks)
 
 
-@pytest.fixture(scope="session")
-def session_directory(tmp_path_factory):
-    """A directory that all workers of one run share."""
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if base.name.startswith("popen-") else base
-
-
 @pytest.fixture
 def report_of(session_directory):
     """Gives the report on a boot's dump, made by one session of crash for all workers."""
