@@ -210,14 +210,15 @@ print(now[0] - descriptors, now[1] - kilobytes)
 def test_a_hundred_reloads_use_no_more_memory_than_modules_need(crash, tmp_path):
     program = FAILURES + "print(*used())"
     sizes = []
-    for _ in range(3):
+    for _ in range(4):
         for _ in range(15):
             crash.run(f"extend -u {EXTENSION}")
             crash.run(f"extend {EXTENSION}")
             crash.run("deadlock --stacks none")
         sizes.append(list(map(int, crash.python(tmp_path, program).split())))
-    assert sizes[2][0] == sizes[0][0]
-    assert sizes[2][1] - sizes[1][1] < 4096
+    assert sizes[3][0] == sizes[0][0]
+    # What is lost at every reload is lost in every round; a heap that grows once is not.
+    assert min(sizes[3][1] - sizes[2][1], sizes[2][1] - sizes[1][1]) < 4096
 
 
 # --- output -----------------------------------------------------------------------------------
