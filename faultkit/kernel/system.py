@@ -1,7 +1,7 @@
 """A kernel's tasks, indexed, with what providers ask about them again and again."""
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple, Optional
 
@@ -320,9 +320,3 @@ def base_name(name: str) -> str:
         if cut > 0:
             name = name[:cut]
     return name
-
-
-def tasks_at(system: System, addresses: Iterable[int]) -> tuple[Task, ...]:
-    """The tasks with these task_structs, those that are none left out."""
-    found = (system.by_address.get(address) for address in addresses)
-    return tuple(task for task in found if task is not None)
