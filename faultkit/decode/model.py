@@ -1,0 +1,129 @@
+"""What kdecode takes in and gives out: plain data, whoever asks and whoever shows it.
+
+Plain classes and NamedTuples, for the reason that faultkit.model gives.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+from faultkit.model import SourceLine
+
+Inline = SourceLine  # one level of an inline chain: function, file, line, column
+
+
+class Instruction(NamedTuple):
+    """One instruction around a frame's address.
+
+    `current` marks the one that the frame is at: for a return address, the call before it.
+    `note` says what is special: "patched: fentry", "call of kfree"; `target` is where it jumps.
+    """
+
+    address: int
+    bytes: bytes
+    text: str
+    file: Optional[str] = None
+    line: Optional[int] = None
+    current: bool = False
+    note: Optional[str] = None
+    target: Optional[int] = None
+
+
+class Value(NamedTuple):
+    """An argument or local: its value in words and where that is from, or why there is none."""
+
+    name: str
+    type: Optional[str]
+    text: Optional[str] = None
+    origin: Optional[str] = None  # "rdi", "stack at rsp+8", "constant"
+    unavailable: Optional[str] = None
+    meaning: Optional[str] = None  # symbol, slab cache, task, file
+
+
+class Address(NamedTuple):
+    """A place in code as it is asked for: by a runtime address, by symbol+offset/size, or both.
+
+    `exact` tells the address of an instruction (an exception's, a symbol's start) from a return
+    address, which belongs to the call before it.  `unreliable` marks what the kernel prints with
+    a question mark.  `module` is the module's name, None for the kernel itself or where unknown;
+    `build_id` in hex where the trace gives it.
+    """
+
+    address: Optional[int] = None
+    exact: bool = False
+    symbol: Optional[str] = None
+    offset: int = 0
+    size: Optional[int] = None
+    module: Optional[str] = None
+    unreliable: bool = False
+    registers: Optional[dict[str, int]] = None
+    build_id: Optional[str] = None
+
+
+class Decoded:
+    """One frame, decoded.  `address` is the runtime one, or the file's own where no runtime one
+    is known; `inlines` has the innermost function first; `place` is the address in the file
+    `debug_file`, None where it was not found."""
+
+    def __init__(
+        self,
+        index: int,
+        address: int,
+        exact: bool,
+        symbol: Optional[str] = None,
+        offset: Optional[int] = None,
+        size: Optional[int] = None,
+        module: Optional[str] = None,
+    ) -> None:
+        self.index = index
+        self.address = address
+        self.exact = exact
+        self.symbol = symbol
+        self.offset = offset
+        self.size = size
+        self.module = module
+        self.unreliable = False
+        self.place: Optional[int] = None
+        self.debug_file: Optional[str] = None
+        self.inlines: list[Inline] = []
+        self.source: list[tuple[int, str]] = []
+        self.instructions: list[Instruction] = []
+        self.arguments: list[Value] = []
+        self.locals: list[Value] = []
+        self.notes: list[str] = []
+
+
+class CodeBytes(NamedTuple):
+    """The `Code:` line of an oops: `data[at]` is the first byte of the faulting instruction."""
+
+    data: bytes
+    at: int
+
+
+class Trace:
+    """One back trace as it was found in a text.
+
+    `kind` is "oops", "warning", "lockdep", "hung-task", "task", "stack", "perf", "ftrace",
+    "addresses", "bt"...; `title` the line that says what happened; `registers` are those of the
+    exception, by lower-case names ("rip", "rdi", "cr2"), `code` the bytes around it.  `offset`
+    is what KASLR added to the kernel's addresses, None where the text does not tell.
+    """
+
+    def __init__(self, kind: str, title: str = "") -> None:
+        self.kind = kind
+        self.title = title
+        self.task: Optional[str] = None
+        self.pid: Optional[int] = None
+        self.cpu: Optional[int] = None
+        self.release: Optional[str] = None
+        self.offset: Optional[int] = None
+        self.entries: list[Address] = []
+        self.registers: dict[str, int] = {}
+        self.code: Optional[CodeBytes] = None
+        self.notes: list[str] = []
+
+
+class DecodedTrace(NamedTuple):
+    """A trace and its frames, in the order of its entries."""
+
+    trace: Trace
+    frames: Sequence[Decoded]
