@@ -296,15 +296,16 @@ def test_control_c_ends_a_command(terminal, tmp_path, where):
 
 
 def test_a_second_control_c_breaks_off_what_does_not_listen(terminal, tmp_path):
-    # crash looks for an interrupt between commands only; a search for nothing takes minutes.
+    # crash looks for an interrupt between commands only; a search for so much takes seconds.
     (tmp_path / "busy.py").write_text(
         "import _faultkit\nprint('busy', flush=True)\n"
-        "_faultkit.run('repeat -1 search -k deadbeefdeadbeef')\nprint('not reached')"
+        "wanted = ' '.join(f'{0xdeadbe00 + n:x}' for n in range(90))\n"
+        "_faultkit.run(f'repeat -1 search -k {wanted}')\nprint('not reached')"
     )
     terminal.type(f"faultkit python {tmp_path}/busy.py\n")
     terminal.until("busy\n")
-    terminal.interrupt(0.5)
-    terminal.interrupt(0.5)
+    terminal.interrupt(0.2)
+    terminal.interrupt(0.2)
     said = terminal.until("crash> ", 60)
     assert "interrupted" in said and "not reached" not in said
     assert "VERDICT: DEADLOCK" in terminal.run("deadlock")
