@@ -5,8 +5,14 @@ comes by the thousand is a NamedTuple: importing and making dataclasses would co
 time that a command may take inside gdb.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+
+if TYPE_CHECKING:
+    from faultkit.signals.model import SignalFinding
+    from faultkit.target import SignalMasks
 
 PROVEN = "proven"  # recorded by the lock itself or by the kernel
 INFERRED = "inferred"  # concluded from the candidate's code and stack; evidence says how
@@ -128,7 +134,7 @@ class Wait(NamedTuple):
     missing: Optional[str] = None
     frames: tuple[Frame, ...] = ()
 
-    def but(self, **changes: Any) -> "Wait":
+    def but(self, **changes: Any) -> Wait:
         """The same wait with some fields changed."""
         return self._replace(**changes)
 
@@ -199,7 +205,8 @@ class BlockedGroup(NamedTuple):
 class Report:
     """An analyzer's whole answer; see docs/architecture.md for its JSON form.
 
-    `findings` are deadlock's, `groups` are dstate's.
+    `findings` are deadlock's, `groups` are dstate's, `signals` are sigsrc's: the one that comes
+    first is the cause of those that came in its handler.  `masks` are the signal sets of tasks.
 
     `counts` says how many tasks there are and how many waits are resolved; `paused_seconds` is
     how long the target has been stopped, None where nothing was.
@@ -224,6 +231,8 @@ class Report:
         self.findings = list(findings)
         self.limits = list(limits)
         self.groups: list[BlockedGroup] = []
+        self.signals: list[SignalFinding] = []
+        self.masks: list[tuple[Task, SignalMasks]] = []
         self.notes: list[str] = []
         self.stacks: list[tuple[Task, tuple[Frame, ...]]] = []
         self.counts = counts or {}

@@ -144,6 +144,59 @@ def dstate_arguments(given: dict[str, Any]) -> DstateArguments:
     return wanted
 
 
+SIGSRC_OPTIONS = ("--watch", "--json", "--output")
+
+
+class SigsrcArguments(NamedTuple):
+    """What `sigsrc` was asked: process ids, or to watch the inferior; and where its answer
+    goes."""
+
+    pids: tuple[int, ...] = ()
+    watch: bool = False
+    json: Optional[str] = None
+    output: Optional[str] = None
+
+    @property
+    def dot(self) -> Optional[str]:
+        """No graph is drawn of signals."""
+        return None
+
+    @property
+    def svg(self) -> Optional[str]:
+        """No graph is drawn of signals."""
+        return None
+
+
+def add_sigsrc_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sigsrc`, for a host's parser or for the console script's."""
+    parser.add_argument("pids", metavar="PID", nargs="*", type=_pid, help="process to examine")
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="in gdb: let the inferior run, and tell of each signal until interrupted",
+    )
+    parser.add_argument("--json", metavar="FILE", help="report for machines; - is the output")
+    parser.add_argument("--output", metavar="FILE", help="write the report to FILE")
+
+
+def parse_sigsrc(words: Sequence[str]) -> SigsrcArguments:
+    """The arguments of `sigsrc`.  Raises FaultkitError on words that it does not know."""
+    if not words:
+        return SigsrcArguments()
+    return sigsrc_arguments(_parse("sigsrc", add_sigsrc_arguments, words))
+
+
+def sigsrc_arguments(given: dict[str, Any]) -> SigsrcArguments:
+    """The arguments as parsed.  Raises FaultkitError where they contradict each other."""
+    fields = {name: given[name] for name in SigsrcArguments._fields}
+    wanted = SigsrcArguments(**{**fields, "pids": tuple(dict.fromkeys(fields["pids"]))})
+    if wanted.pids and wanted.watch:
+        raise FaultkitError(
+            "--watch follows the inferior, and a PID names another process", "leave one out"
+        )
+    return wanted
+
+
 def _seconds(text: str) -> float:
     import argparse
 

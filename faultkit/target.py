@@ -80,6 +80,28 @@ class Local(NamedTuple):
     function: Optional[str]
 
 
+class SignalMasks(NamedTuple):
+    """A task's sets of signals, bit n-1 for signal n: pending for itself, pending for its whole
+    process, blocked, ignored, handled.  None: not known."""
+
+    pending: Optional[int] = None
+    shared: Optional[int] = None
+    blocked: Optional[int] = None
+    ignored: Optional[int] = None
+    caught: Optional[int] = None
+
+
+class Member(NamedTuple):
+    """A pointer variable that debug information tells of ("conn->next"), and the member
+    ("value", of the type "struct node") that an address calculated with it means."""
+
+    pointer: str
+    member: str
+    type: str
+    file: Optional[str] = None
+    line: Optional[int] = None
+
+
 class Process(ABC):
     """One process, live or from a core file.  Nothing here changes it.
 
@@ -165,6 +187,33 @@ class Process(ABC):
     def registers(self, task: Task) -> dict[str, int]:
         """What is known of the task's registers now: "rip", "rsp", "rbx"...; may be partial."""
         return {}
+
+    def struck(self) -> Optional[Task]:
+        """The task that the signal at hand has hit: that the core is of, or that has stopped."""
+        return None
+
+    def siginfo(self, task: Task) -> Optional[bytes]:
+        """The siginfo_t of the signal that the task has died of, or has stopped with."""
+        return None
+
+    def masks(self, task: Task) -> Optional[SignalMasks]:
+        """The task's pending, blocked, ignored and handled signals."""
+        return None
+
+    def queued(self, task: Task, shared: bool) -> Optional[Sequence[bytes]]:
+        """The siginfo_t of each signal that is pending for the task, or with `shared` for its
+        process, in the order of sending; nothing is consumed.  None where they can't be seen."""
+        return None
+
+    def all_registers(self, task: Task) -> dict[str, int]:
+        """The registers as they were when the signal came: the general ones, "rip", "eflags",
+        "orig_rax", "fs_base", "gs_base"; {} if unknown."""
+        return {}
+
+    def members(self, task: Task, pointer: int, offset: int) -> Sequence[Member]:
+        """The pointers in scope in the task's innermost frame that are `pointer`, with the member
+        at `offset` in what they point to, by debug information."""
+        return ()
 
     def locals(self, task: Task, limit: int = 64) -> Sequence[Local]:
         """Local variables of composite type in the task's frames, by debug information."""

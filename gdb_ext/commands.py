@@ -60,6 +60,30 @@ def dstate(argument: str) -> None:
         deliver(report, arguments, gdb.write, width(), colored())
 
 
+def sigsrc(argument: str) -> None:
+    """Run `sigsrc` with the words typed after it.  Raises gdb.GdbError for the user."""
+    with _told("sigsrc"):
+        from faultkit.options import parse_sigsrc
+        from faultkit.render import deliver
+
+        arguments = parse_sigsrc(gdb.string_to_argv(argument or ""))
+        if arguments.pids:
+            from faultkit.sigsrc import examine
+
+            report = examine(arguments, host())
+        else:
+            from faultkit.analyzers.sigsrc import Options, analyze
+            from gdb_ext.signals import SignalledProcess
+            from gdb_ext.target import selection_kept
+
+            with selection_kept():
+                process = SignalledProcess()
+                when = os.stat(process.core).st_mtime if process.core else None
+                report = analyze(process, host(), Options(when))
+                report.notes += process.notes()
+        deliver(report, arguments, gdb.write, width(), colored())
+
+
 @contextmanager
 def _told(command: str) -> Iterator[None]:
     """Runs a command: what goes wrong is one line for the user."""
@@ -104,7 +128,7 @@ def _unforeseen(error: Exception) -> str:
 
 def complete(command: str, text: str, word: Optional[str]) -> list[str]:
     """Completions: options, the values of --stacks, files after those that take one, pids."""
-    from faultkit.options import DEADLOCK_OPTIONS, DSTATE_OPTIONS, STACKS
+    from faultkit.options import DEADLOCK_OPTIONS, DSTATE_OPTIONS, SIGSRC_OPTIONS, STACKS
 
     words = text.split()
     last = words.pop() if words and not text[-1].isspace() else ""
@@ -119,7 +143,8 @@ def complete(command: str, text: str, word: Optional[str]) -> list[str]:
     elif last.isdigit():
         choices = [pid for pid in os.listdir("/proc") if pid.isdigit()]
     else:
-        choices = list(DSTATE_OPTIONS if command == "dstate" else DEADLOCK_OPTIONS)
+        options = {"dstate": DSTATE_OPTIONS, "sigsrc": SIGSRC_OPTIONS}
+        choices = list(options.get(command, DEADLOCK_OPTIONS))
     return [choice[cut:] for choice in choices if choice.startswith(last)]
 
 

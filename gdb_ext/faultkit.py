@@ -153,6 +153,34 @@ It reads /proc: nothing is attached, nothing is paused.
         return commands.complete("dstate", text, word)
 
 
+class _Sigsrc(gdb.Command):
+    """Say where signals came from: the one that the core died of, or the inferior
+stopped with, and those that are pending.
+
+Usage: sigsrc [PID] [--watch] [--json FILE] [--output FILE]
+
+Of a fault: which access failed, and why; of a signal that was sent: by whom.
+Without PID the inferior, live or a core, is examined.  With PID that process
+is, through /proc, which tells of pending signals but not of their senders.
+
+  --watch         let the inferior run, and tell of each signal until interrupted
+  --json FILE     the report for machines ("-": standard output, alone)
+  --output FILE   the report goes to FILE instead of the terminal"""
+
+    def __init__(self, name):
+        super().__init__(name, gdb.COMMAND_SUPPORT)
+
+    def invoke(self, argument, from_tty):
+        from gdb_ext import commands
+
+        commands.sigsrc(argument)
+
+    def complete(self, text, word):
+        from gdb_ext import commands
+
+        return commands.complete("sigsrc", text, word)
+
+
 def _is_free(name):
     """Whether no command of that very name exists but ours."""
     if name in getattr(gdb, "_faultkit_commands", ()):
@@ -167,7 +195,7 @@ def _define():
         _SetPrefix("show faultkit", "show faultkit color")
         _Color()
         gdb._faultkit_commands = set()
-    for name, command in (("deadlock", _Deadlock), ("dstate", _Dstate)):
+    for name, command in (("deadlock", _Deadlock), ("dstate", _Dstate), ("sigsrc", _Sigsrc)):
         command("faultkit " + name)
         if _is_free(name):
             command(name)

@@ -250,7 +250,7 @@ def test_help_of_dstate():
         ("deadlock --stacks n", ["deadlock --stacks none"]),
         ("deadlock 1 --js", ["deadlock 1 --json"]),
         ("deadlock --s", ["deadlock --stacks", "deadlock --svg"]),
-        ("faultkit ", ["faultkit deadlock", "faultkit dstate"]),
+        ("faultkit ", ["faultkit deadlock", "faultkit dstate", "faultkit sigsrc"]),
         ("dstate --s", ["dstate --stacks"]),
         ("dstate --stacks --m", ["dstate --stacks --min-age"]),
         ("faultkit deadlock --o", ["faultkit deadlock --output"]),

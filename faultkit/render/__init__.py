@@ -68,6 +68,10 @@ def _text_renderer(command: str) -> Callable[[Report, int, bool], str]:
         from faultkit.render.dstate_text import render_dstate
 
         return render_dstate
+    if command == "sigsrc":
+        from faultkit.render.sigsrc_text import render_sigsrc
+
+        return render_sigsrc
     from faultkit.render.text import render_text
 
     return render_text

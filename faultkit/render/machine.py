@@ -21,6 +21,15 @@ def render_json(report: Report) -> str:
 
 def report_object(report: Report) -> dict[str, Any]:
     """The report as plain objects; addresses are hex strings, unknown values None."""
+    told = _report_object(report)
+    if report.command == "sigsrc":
+        from faultkit.render.sigsrc_json import masks_object
+
+        told["masks"] = [masks_object(task, masks, _task) for task, masks in report.masks]
+    return told
+
+
+def _report_object(report: Report) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "command": report.command,
@@ -42,6 +51,10 @@ def report_object(report: Report) -> dict[str, Any]:
 
 
 def _groups(report: Report) -> list[dict[str, Any]]:
+    if report.signals:
+        from faultkit.render.sigsrc_json import signal_object
+
+        return [signal_object(finding, _task, _frame, _clean) for finding in report.signals]
     if not report.groups:
         return []
     from faultkit.render.dstate_json import group_object

@@ -1,0 +1,41 @@
+"""`faultkit sigsrc PID`: pending, blocked and handled signals of a process; nothing is attached."""
+
+import argparse
+import os
+import shutil
+import sys
+from typing import Any
+
+import faultkit
+from faultkit.model import FOUND, NOT_FOUND
+from faultkit.options import add_sigsrc_arguments, sigsrc_arguments
+
+STATUS = {FOUND: 0, NOT_FOUND: 0}
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add the parser of `faultkit sigsrc`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "sigsrc",
+        help="which signals a process has pending, blocked, ignored and handled",
+        description="Tell of a process's signals by /proc: nothing is attached. Who sent the "
+        "pending ones only `sigsrc` in gdb tells, as well as what a core died of. Exit status: "
+        "0 an answer, 2 inconclusive, 1 an error.",
+    )
+    add_sigsrc_arguments(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Examine and show; 0 if there is an answer, 2 if it is inconclusive.  Raises FaultkitError."""
+    from faultkit.render import deliver
+    from faultkit.sigsrc import examine
+
+    wanted = sigsrc_arguments(vars(arguments))
+    host = {"name": None, "version": None, "faultkit": faultkit.__version__}
+    report = examine(wanted, host)
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    color = color and os.environ.get("TERM", "dumb") != "dumb"
+    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
+    deliver(report, wanted, sys.stdout.write, width, color)
+    return STATUS.get(report.verdict, 2)

@@ -1,0 +1,62 @@
+"""`sigsrc`'s findings as plain objects, for the machine-readable report."""
+
+from typing import Any, Callable, Optional
+
+from faultkit.model import Task
+from faultkit.signals.model import Sender, SignalFinding
+from faultkit.signals.names import signal_name, signals_in
+from faultkit.target import SignalMasks
+
+
+def signal_object(
+    finding: SignalFinding,
+    task_object: "Callable[[Task], dict[str, Any]]",
+    frame_object: "Callable[[Any], dict[str, Any]]",
+    cleaned: "Callable[[Optional[str]], Optional[str]]",
+) -> "dict[str, Any]":
+    """One finding; `address` is a hex string, `value` a number."""
+
+    def sender(one: Sender) -> "dict[str, Any]":
+        return {
+            "pid": one.pid,
+            "uid": one.uid,
+            "name": cleaned(one.name),
+            "user": cleaned(one.user),
+            "itself": one.itself,
+            "alive": one.alive,
+            "reused": one.reused,
+            "fate": cleaned(one.fate),
+        }
+
+    return {
+        "type": finding.type,
+        "task": task_object(finding.task),
+        "signal": finding.signal,
+        "number": finding.number,
+        "code": finding.code_name,
+        "origin": finding.origin,
+        "cause": finding.cause,
+        "sender": sender(finding.sender) if finding.sender is not None else None,
+        "address": None if finding.address is None else f"{finding.address:#x}",
+        "value": finding.value,
+        "state": finding.state,
+        "shared": finding.shared,
+        "count": finding.times,
+        "within": signal_name(finding.within) if finding.within else None,
+        "explanation": cleaned(finding.explanation),
+        "next": cleaned(finding.next),
+        "confidence": finding.confidence,
+        "evidence": [cleaned(line) for line in finding.evidence],
+        "frames": [frame_object(frame) for frame in finding.frames],
+    }
+
+
+def masks_object(
+    task: Task, masks: SignalMasks, task_object: "Callable[[Task], dict[str, Any]]"
+) -> "dict[str, Any]":
+    """A task's sets of signals by name; null where they are not known."""
+    sets = {
+        name: None if mask is None else [signal_name(number) for number in signals_in(mask)]
+        for name, mask in masks._asdict().items()
+    }
+    return {"task": task_object(task), **sets}

@@ -1,0 +1,134 @@
+"""`sigsrc`'s report that a person reads: verdict first, then each signal."""
+
+import os
+
+from faultkit.model import Frame, Report, Task
+from faultkit.places import waiting_call
+from faultkit.render.escape import clean
+from faultkit.render.page import Page
+from faultkit.render.style import Style, how_to_install
+from faultkit.signals.model import BLOCKED, FATAL, PENDING, STOPPED, SignalFinding
+from faultkit.signals.names import mask_words, signal_name
+
+MOST_PENDING = 12  # shown; JSON has them all
+MOST_FRAMES = 10
+MOST_TASKS = 8
+
+
+def render_sigsrc(report: Report, width: int, color: bool) -> str:
+    """The report as text, lines at most `width` columns where they can be broken."""
+    return _Text(report, width, Style(color)).render()
+
+
+class _Text(Page):
+    def __init__(self, report: Report, width: int, style: Style) -> None:
+        super().__init__(width, style)
+        self._report = report
+
+    def render(self) -> str:
+        report = self._report
+        self._line(self._header())
+        color = {"found": "*brightred*", "not-found": "green"}.get(report.verdict, "*yellow*")
+        word = report.verdict.upper().replace("-", " ")
+        self._wrapped("VERDICT: ", f"{word}: {clean(report.summary, 1000)}", color)
+        waiting = [finding for finding in report.signals if finding.state in (PENDING, BLOCKED)]
+        for finding in report.signals:
+            if finding not in waiting[MOST_PENDING:]:
+                self._line("")
+                self._signal(finding)
+        if len(waiting) > MOST_PENDING:
+            self._line("")
+            self._line(f"  ... {len(waiting) - MOST_PENDING} more pending signals; --json has all")
+        self._masks()
+        if report.signals or report.masks:
+            self._line("")
+        for note in report.notes:
+            self._wrapped("NOTE: ", clean(note, 2000))
+        for limit in report.limits:
+            self._wrapped("LIMIT: ", clean(limit, 2000))
+        for package in self._style.missing:
+            self._line(f"PLAIN: {package} is not installed; {how_to_install(package)}")
+        self._wrapped("SUMMARY: ", clean(report.summary, 2000))
+        return "\n".join(self._lines) + "\n"
+
+    def _header(self) -> str:
+        report = self._report
+        parts = [" ".join(("faultkit", report.host.get("faultkit") or "", report.command))]
+        name = clean(report.target["name"] or "?")
+        parts.append(("process " if report.target["kind"] == "process" else "") + name)
+        if report.target.get("release"):
+            parts.append(f"Linux {clean(report.target['release'] or '', 80)}")
+        if report.host.get("name"):
+            version = (report.host.get("version") or "").rpartition(" ")[2]
+            parts.append(f"{report.host['name']} {version}".strip())
+        return " | ".join(parts)
+
+    def _signal(self, finding: SignalFinding) -> None:
+        head = finding.signal
+        if finding.code_name is not None:
+            head += f" {finding.code_name}"
+        if finding.address is not None:
+            head += f" at {finding.address:#x}"
+        if finding.times > 1:
+            head += f", {finding.times} times"
+        head += f": {finding.state}, {'for' if finding.shared else 'thread'} "
+        head += f"process {finding.task.pid}" if finding.shared else _task(finding.task)
+        if finding.within:
+            head += f", in the handler of {signal_name(finding.within)}"
+        color = "*red*" if finding.state in (FATAL, STOPPED) else "*white*"
+        self._line("  " + self._style.paint(color, head))
+        self._wrapped("    WHY:    ", clean(finding.explanation, 2000))
+        if finding.frames:
+            own = waiting_call(finding.frames)
+            self._wrapped("    WHERE:  ", _where(own.frame if own else finding.frames[0]))
+        if finding.evidence:
+            evidence = "; ".join(clean(line, 400) for line in finding.evidence)
+            self._wrapped("    EVIDENCE: ", f"{evidence} ({finding.confidence})")
+        if finding.next:
+            self._wrapped("    NEXT:   ", clean(finding.next, 1000), "*white*")
+        if finding.frames:
+            self._line("    STACK")
+            for frame in finding.frames[:MOST_FRAMES]:
+                self._line(f"      #{frame.index:<2} {_where(frame)}")
+            if len(finding.frames) > MOST_FRAMES:
+                self._line(f"      ... {len(finding.frames) - MOST_FRAMES} more frames")
+
+    def _masks(self) -> None:
+        masks = self._report.masks
+        if not masks:
+            return
+        self._line("")
+        first = masks[0][1]
+        for word, mask in (("HANDLED", first.caught), ("IGNORED", first.ignored)):
+            if mask is not None:
+                self._wrapped(f"  {word}: ", mask_words(mask))
+        alike: dict[int, list[Task]] = {}
+        for task, sets in masks:
+            if sets.blocked is not None:
+                alike.setdefault(sets.blocked, []).append(task)
+        for mask, tasks in alike.items():
+            named = "all threads" if len(tasks) == len(masks) > 1 else ", ".join(
+                str(task.tid) for task in tasks[:MOST_TASKS]
+            )
+            if len(tasks) > MOST_TASKS and len(tasks) < len(masks):
+                named += f" and {len(tasks) - MOST_TASKS} more"
+            self._wrapped(f"  BLOCKED in {named}: ", mask_words(mask))
+
+
+def _task(task: Task) -> str:
+    words = str(task.tid)
+    if task.name:
+        words += f' "{clean(task.name, 40)}"'
+    return words + (f" (gdb {clean(task.number, 20)})" if task.number else "")
+
+
+def _where(frame: Frame) -> str:
+    """A frame in one line: function, source line, image."""
+    source = next((source for source in frame.inlines if source.file and source.line), None)
+    name = (source.function if source else None) or frame.symbol
+    words = clean(name, 120) if name else f"{frame.address:#x}"
+    if not source and frame.symbol and frame.offset:
+        words += f"+{frame.offset:#x}"
+    if source is not None:
+        return f"{words} at {clean(os.path.basename(source.file or ''), 80)}:{source.line}"
+    return words + (f" ({clean(os.path.basename(frame.module), 60)})" if frame.module else "")

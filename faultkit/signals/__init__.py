@@ -1,0 +1,1 @@
+"""Signals: what their siginfo says, where they came from, and why: one module per origin."""
