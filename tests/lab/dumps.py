@@ -4,11 +4,13 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from . import qemu
 from .filtering import filtered, truncated
 from .fixture import Fixture, fixture
 from .kernels import Kernel, kernel
+from .overlay import Overlay, overlay
 from .scenarios.boots import BOOTS, find
 from .scenarios.model import Boot, Fault
 from .store import LabError, digest, forget, lab_directory, once
@@ -23,6 +25,12 @@ class Dump:
     boot: Boot
     fixture: Fixture
     directory: Path
+    overlay: Optional[Overlay] = None
+
+    @property
+    def guest(self) -> Path:
+        """The static program of the userspace faults."""
+        return self.overlay.guest if self.overlay is not None else self.fixture.guest
 
     @property
     def kernel(self) -> Kernel:
@@ -72,19 +80,20 @@ def dump(name: str, kernel_name: str = "6.1") -> Dump:
     if not boot.on(kernel_name):
         raise LabError(f"{name} can't be played on {kernel_name}")
     made = fixture(kernel(kernel_name))
+    over = overlay(made, boot.program) if boot.program else None
     code = [HERE / "qemu.py", HERE / "filtering.py"]
     how = (boot.command_line(kernel_name), boot.cpus, boot.memory, boot.cpu, boot.panics, boot.form)
-    key = digest([made.directory.name, how, *code])
+    key = digest([made.directory.name, how, *code, *([over.directory.name] if over else [])])
     path = lab_directory() / "dumps" / f"{name}-{made.kernel.abi}-{key}"
-    once(path, lambda aside: _make(boot, made, aside))
+    once(path, lambda aside: _make(boot, made, over, aside))
     forget(path, f"{name}-{made.kernel.abi}-*")
-    return Dump(boot, made, path)
+    return Dump(boot, made, path, over)
 
 
-def _make(boot: Boot, made: Fixture, directory: Path) -> None:
+def _make(boot: Boot, made: Fixture, over: Optional[Overlay], directory: Path) -> None:
     qemu.dump(
         made.kernel.image,
-        made.initramfs,
+        over.initramfs if over is not None else made.initramfs,
         boot.command_line(made.kernel.name),
         directory,
         cpus=boot.cpus,

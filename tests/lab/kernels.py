@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .debian import Apt
-from .store import LabError, lab_directory, once
+from .store import LabError, lab_directory, locked, once
 
-# What initramfs images hold, besides what these depend on; a kernel may have one built in.
-MODULES = ("qemu_fw_cfg", "fuse", "ext4", "brd", "crc32c_generic")
+# What initramfs images and overlays hold, besides what these depend on; a kernel may have one
+# built in.
+MODULES = (
+    "qemu_fw_cfg", "fuse", "ext4", "brd", "crc32c_generic",
+    "dm_mod", "loop", "nbd", "nfs", "nfsv3",
+)  # fmt: skip
+COMPLETE = "complete"  # the file beside them that names those of MODULES that were fetched
 
 
 @dataclass(frozen=True)
@@ -138,13 +143,49 @@ def _fetch(apt: Apt, abi: str, directory: Path) -> None:
             _unpack(apt.download(package, debs), unpacked)
         shutil.move(_only(unpacked, "vmlinuz*"), directory / "vmlinuz")
         wanted = _modules(unpacked, directory / "modules")
+        (directory / "modules" / COMPLETE).write_text(" ".join(MODULES))
         patterns = ["*/vmlinux*", *(f"*/{module}.ko*" for module in wanted)]
         _unpack(apt.download(f"{image}-dbg", debs), debs / "debug", patterns)
         shutil.move(_only(debs / "debug", "vmlinux*"), directory / "vmlinux")
-        (directory / "debug").mkdir()
-        for path in (debs / "debug").rglob("*.ko*"):
-            if path.is_file() and not path.is_symlink():
-                shutil.move(path, directory / "debug" / f"{_module_name(path)}.ko.debug")
+        _move_debug(debs / "debug", directory)
+
+
+def _move_debug(unpacked: Path, directory: Path) -> None:
+    (directory / "debug").mkdir(exist_ok=True)
+    for path in unpacked.rglob("*.ko*"):
+        if path.is_file() and not path.is_symlink():
+            shutil.move(path, directory / "debug" / f"{_module_name(path)}.ko.debug")
+
+
+def complete(made: Kernel) -> Kernel:
+    """The kernel with all of MODULES, also if it was fetched when these were fewer; LabError."""
+    with locked(made.directory.parent / f"{made.abi}-modules"):
+        marker = made.directory / "modules" / COMPLETE
+        if marker.exists() and marker.read_text().split() == list(MODULES):
+            return made
+        apt = Apt(source(made.name).suites)
+        apt.refresh()
+        with tempfile.TemporaryDirectory(dir=made.directory) as name:
+            debs = Path(name)
+            image = f"linux-image-{made.abi}"
+            parts = [part for part in apt.depends(image) if part.startswith("linux-modules-")]
+            for package in [*parts, *([] if parts else [image])]:
+                _unpack(apt.download(package, debs), debs / "image", ["*.ko", "*.ko.xz"])
+            found = _modules(debs / "image", debs / "modules")
+            wanted = [file for file in found if not _has(made, file)]
+            patterns = [f"*/{file}.ko*" for file in wanted]
+            if wanted:
+                _unpack(apt.download(f"{image}-dbg", debs), debs / "debug", patterns)
+                _move_debug(debs / "debug", made.directory)
+            for file in wanted:
+                module = file.replace("-", "_")
+                shutil.move(debs / "modules" / f"{module}.ko", made.directory / "modules")
+        marker.write_text(" ".join(MODULES))
+    return made
+
+
+def _has(made: Kernel, file: str) -> bool:
+    return (made.directory / "modules" / f"{file.replace('-', '_')}.ko").exists()
 
 
 def _headers(apt: Apt, abi: str, debs: Path, directory: Path) -> None:

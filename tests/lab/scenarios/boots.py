@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from . import events, inferred, sleeping, spinning, users
+from . import dstate, events, inferred, sleeping, spinning, users
 from .model import Boot, Expect, Fault, cycle
 
 _SPIN = "isolcpus=1-5"
@@ -60,6 +60,8 @@ BOOTS = {
         Boot("spin-hot", inferred.HOT, cpus=4, cpu=_REAL),
         Boot("crowd-1000", (_CROWDED,), memory=512, count=48, crowd=850),
         Boot("crowd-4000", (_CROWDED,), memory=1024, count=48, crowd=3850),
+        Boot("stuck", dstate.STUCK, program="dstate"),
+        Boot("busy", dstate.BUSY, program="dstate"),
         Boot("filtered", _FILTERED, append="nokaslr", form="filtered"),
         Boot("truncated", _TRUNCATED, append="nokaslr", form="truncated"),
     )

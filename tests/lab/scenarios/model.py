@@ -40,8 +40,9 @@ class Fault:
 class Boot:
     """A machine that is booted, plays its faults, and is dumped.
 
-    `count` is the module's parameter; `crowd` how many user tasks rest besides; `cpu` what is
-    added to QEMU's -cpu; `append` to the kernel's command line.  `panics`: it is dumped when it
+    `program` is the folder of guests/ whose program plays the faults of user tasks, that of guest/
+    if empty.  `count` is the module's parameter; `crowd` how many user tasks rest besides; `cpu`
+    what is added to QEMU's -cpu; `append` to the kernel's command line.  `panics`: it is dumped when it
     has panicked by itself.  `form` is what becomes of the dump: "whole"; "filtered", as
     makedumpfile -d 31 does; "truncated", that without its end.
     """
@@ -56,6 +57,7 @@ class Boot:
     append: str = ""
     panics: bool = False
     form: str = "whole"
+    program: str = ""
 
     def on(self, kernel: str) -> tuple[Fault, ...]:
         """The faults that can be played on a kernel."""
