@@ -44,14 +44,15 @@ class Address(NamedTuple):
 
     `exact` tells the address of an instruction (an exception's, a symbol's start) from a return
     address, which belongs to the call before it.  `unreliable` marks what the kernel prints with
-    a question mark.  `module` is the module's name, None for the kernel itself or where unknown;
+    a question mark.  `offset` is None where only a function is named.  `module` is the module's
+    name, None for the kernel itself or where unknown; for user code, the program's path.
     `build_id` in hex where the trace gives it.
     """
 
     address: Optional[int] = None
     exact: bool = False
     symbol: Optional[str] = None
-    offset: int = 0
+    offset: Optional[int] = None
     size: Optional[int] = None
     module: Optional[str] = None
     unreliable: bool = False
@@ -115,6 +116,7 @@ class Trace:
         self.pid: Optional[int] = None
         self.cpu: Optional[int] = None
         self.release: Optional[str] = None
+        self.build_id: Optional[str] = None
         self.offset: Optional[int] = None
         self.entries: list[Address] = []
         self.registers: dict[str, int] = {}

@@ -1,0 +1,205 @@
+"""One file with debug information: from addresses to inline chains."""
+
+import struct
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import Optional
+
+from faultkit.code import FormatError
+from faultkit.code.elf import ElfFile, open_elf
+from faultkit.debuginfo import constants as c
+from faultkit.debuginfo.functions import Call, Functions
+from faultkit.debuginfo.linetable import LineTable, Row
+from faultkit.debuginfo.ranges import Coverage, ranges_of, read_aranges
+from faultkit.debuginfo.sections import Sections
+from faultkit.debuginfo.units import (
+    UT_COMPILE,
+    UT_PARTIAL,
+    Entry,
+    Header,
+    Unit,
+    headers,
+    read_header,
+)  # fmt: skip
+from faultkit.model import SourceLine
+from faultkit.target import FaultkitError
+
+Chain = tuple[SourceLine, ...]
+
+# What a reader of broken debug information raises; FormatError is no ValueError.
+BROKEN = (FormatError, LookupError, ValueError, struct.error, OverflowError)
+MAX_KEPT = 64  # units
+
+
+class DebugFile:
+    """One ELF file.  Addresses are the file's own; in a relocatable one (a kernel module)
+    offset o of section n is at n << sections.PLACE | o."""
+
+    def __init__(self, file: ElfFile, path: str) -> None:
+        self.file = file
+        self.path = path
+        self.sections = Sections(file)
+        self._coverage: Optional[Coverage] = None
+        self._rest: Optional[Coverage] = None
+        self._told: set[int] = set()
+        self._headers: Optional[list[Header]] = None
+        self._units: dict[int, tuple[Unit, Functions]] = {}
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether it holds debug information of its own."""
+        found = self.file.sections
+        return ".debug_info" in found and ".debug_abbrev" in found
+
+    def chain(self, address: int) -> Chain:
+        """The inline chain at a code address, innermost first: for a return address pass it less
+        one.  () where nothing is known.  Raises FormatError only if nothing can be read at all,
+        as for a compression that is not known."""
+        return self.chains((address,))[address]
+
+    def chains(self, addresses: Iterable[int]) -> dict[int, Chain]:
+        """The same of many at once, which is cheaper: each unit is read once."""
+        found: dict[int, Chain] = {}
+        by_unit: dict[int, list[int]] = {}
+        for address in sorted(set(addresses)):
+            found[address] = ()
+            try:
+                unit = self.unit_at(address)
+            except BROKEN as error:
+                if isinstance(error, FormatError) and error.remedy:
+                    raise
+                unit = None
+            if unit is not None:
+                by_unit.setdefault(unit, []).append(address)
+        for offset, wanted in by_unit.items():
+            try:
+                self._resolve(offset, wanted, found)
+            except BROKEN as error:
+                if isinstance(error, FormatError) and error.remedy:
+                    raise
+        return found
+
+    def unit_at(self, address: int) -> Optional[int]:
+        """The offset of the unit that covers `address`: by .debug_aranges, else (clang and rustc
+        write none) by the units' own ranges."""
+        if self._coverage is None:
+            section = self.sections.get(".debug_aranges")
+            if section is not None:
+                self._coverage, self._told = read_aranges(section)
+            else:
+                self._coverage = Coverage([])
+        offset = self._coverage.unit(address)
+        if offset is not None:
+            return offset
+        if self._rest is None:
+            self._rest = self._cover()
+        return self._rest.unit(address)
+
+    def _cover(self) -> Coverage:
+        """The ranges of the units that .debug_aranges does not speak of."""
+        found = []
+        for header in self.headers():
+            if header.offset in self._told or header.kind not in (UT_COMPILE, UT_PARTIAL):
+                continue
+            try:
+                unit = Unit(self.sections, header, root_only=True)
+                ranges = ranges_of(unit, unit.root)
+            except BROKEN as error:
+                if isinstance(error, FormatError) and error.remedy:
+                    raise
+                continue
+            found += [(start, end, header.offset) for start, end in ranges if start]
+        return Coverage(found)
+
+    def headers(self) -> list[Header]:
+        """The headers of all units."""
+        if self._headers is None:
+            info = self.sections.get(".debug_info")
+            self._headers = list(headers(info)) if info is not None else []
+        return self._headers
+
+    def unit(self, offset: int) -> tuple[Unit, Functions]:
+        """The unit at an offset, and its functions; may raise any of BROKEN."""
+        if offset not in self._units:
+            unit = Unit(self.sections, read_header(self.sections.need(".debug_info"), offset))
+            while len(self._units) >= MAX_KEPT:
+                del self._units[next(iter(self._units))]
+            self._units[offset] = unit, Functions(unit)
+        return self._units[offset]
+
+    def _resolve(self, offset: int, wanted: list[int], found: dict[int, Chain]) -> None:
+        """Put the chains of addresses of one unit into `found`."""
+        unit, functions = self.unit(offset)
+        rows: dict[int, Row] = {}
+        table = None
+        try:
+            table = LineTable(unit)
+            rows = table.rows(wanted)
+        except BROKEN:  # names and call lines may be sound all the same
+            pass
+        for address in wanted:
+            calls: list[Call] = []
+            try:
+                position = functions.at(address)
+                if position is not None:
+                    calls = functions.chain(position, address)
+            except BROKEN:
+                pass
+            place: Optional[tuple[int, int, int]] = rows.get(address)
+            chain = []
+            for call in reversed(calls):
+                chain.append(self._source_line(self.name(unit, call.entry), place, table))
+                known = call.file is not None
+                place = (call.file or 0, call.line or 0, call.column or 0) if known else None
+            if not calls and place is not None:
+                chain.append(self._source_line(None, place, table))
+            found[address] = tuple(chain)
+
+    def _source_line(
+        self, name: Optional[str], place: Optional[tuple[int, int, int]], table: Optional[LineTable]
+    ) -> SourceLine:
+        if place is None or table is None:
+            return SourceLine(name, None, None)
+        file, line, column = place
+        try:
+            path = table.path(file)
+        except BROKEN:
+            path = None
+        return SourceLine(name, path, line or None, column or None)
+
+    def name(self, unit: Unit, entry: Entry) -> Optional[str]:
+        """A function's name: its own, or that of its origin or declaration."""
+        for _ in range(8):
+            name = entry.text(c.AT_NAME)
+            if name is not None:
+                return name
+            for attribute in (c.AT_ABSTRACT_ORIGIN, c.AT_SPECIFICATION):
+                if attribute in entry.values:
+                    form, value = entry.values[attribute]
+                    break
+            else:
+                return None
+            if not isinstance(value, int):
+                return None
+            try:
+                if form == c.FORM_REF_ADDR:
+                    unit, value = self._anywhere(value)
+                entry = unit.entry(value)
+            except BROKEN:
+                return None
+        return None
+
+    def _anywhere(self, offset: int) -> tuple[Unit, int]:
+        """(the unit that holds an offset of .debug_info, the position in it)."""
+        known = self.headers()
+        starts = [header.offset for header in known]
+        header = known[bisect_right(starts, offset) - 1]
+        return self.unit(header.offset)[0], offset - header.offset
+
+
+def open_debug_file(path: str) -> DebugFile:
+    """The file at `path`.  Raises FaultkitError if it can't be read or is no ELF file of x86-64."""
+    file = open_elf(path)
+    if file is None:
+        raise FaultkitError(f"{path} can't be read, or is no ELF file for x86-64")
+    return DebugFile(file, path)

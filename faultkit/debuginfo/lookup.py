@@ -1,0 +1,168 @@
+"""A file with debug information behind its cache: what is kept is not looked up again."""
+
+from collections.abc import Iterable
+from typing import Optional
+
+from faultkit.code.elf import ElfFile, FileBytes, build_id, open_elf, parse_notes
+from faultkit.debuginfo.cache import Cache
+from faultkit.debuginfo.debugfile import Chain, DebugFile
+from faultkit.debuginfo.sections import Sections
+from faultkit.debuginfo.symbols import Symbol, Symbols
+from faultkit.model import SourceLine
+from faultkit.target import FaultkitError
+
+_FIELD, _RECORD = "\x1f", "\x1e"
+_BANNER = b"Linux version "
+
+
+class Lookup:
+    """One file's lines and symbols, many at a time.  Addresses are the file's own."""
+
+    def __init__(self, path: str, use_cache: bool = True) -> None:
+        """Raises FaultkitError if the file can't be read, or is no ELF file of x86-64."""
+        file = open_elf(path)
+        if file is None:
+            raise FaultkitError(f"{path} can't be read, or is no ELF file for x86-64")
+        self.path = path
+        self.file = file
+        self.build_id = build_id_of(file)
+        name = f"{self.build_id}-{_size(file):x}" if self.build_id and use_cache else ""
+        self._cache = Cache(name)
+        self._debug: Optional[DebugFile] = None
+        self._symbols: Optional[Symbols] = None
+
+    @property
+    def debug(self) -> DebugFile:
+        """The debug information itself."""
+        if self._debug is None:
+            self._debug = DebugFile(self.file, self.path)
+        return self._debug
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether it holds debug information."""
+        return ".debug_info" in self.file.sections
+
+    @property
+    def has_symbols(self) -> bool:
+        """Whether it holds a symbol table."""
+        return ".symtab" in self.file.sections
+
+    def chains(self, addresses: Iterable[int]) -> dict[int, Chain]:
+        """Inline chains, innermost first, as DebugFile.chains()."""
+        wanted = {f"{address:x}": address for address in addresses}
+        found: dict[int, Chain] = {}
+        for key, text in self._cache.get("chain", wanted).items():
+            found[wanted[key]] = _unpack_chain(text)
+        missing = [address for address in wanted.values() if address not in found]
+        if missing and self.has_lines:
+            new = self.debug.chains(missing)
+            self._cache.put("chain", {f"{a:x}": _pack_chain(chain) for a, chain in new.items()})
+            found.update(new)
+        return {address: found.get(address, ()) for address in wanted.values()}
+
+    def symbols_named(self, names: Iterable[str]) -> dict[str, list[Symbol]]:
+        """The functions of each name; [] where there is none."""
+        wanted = set(names)
+        found = {
+            name: _unpack_symbols(text) for name, text in self._cache.get("name", wanted).items()
+        }
+        missing = wanted.difference(found)
+        if missing:
+            new = self._table().named(missing)
+            self._cache.put("name", {name: _pack_symbols(some) for name, some in new.items()})
+            found.update(new)
+        return found
+
+    def symbols_at(self, addresses: Iterable[int]) -> dict[int, Optional[Symbol]]:
+        """The function that each address is in; None where there is none."""
+        wanted = {f"{address:x}": address for address in addresses}
+        found: dict[int, Optional[Symbol]] = {}
+        for key, text in self._cache.get("at", wanted).items():
+            found[wanted[key]] = next(iter(_unpack_symbols(text)), None)
+        missing = [address for address in wanted.values() if address not in found]
+        if missing:
+            new = self._table().at(missing)
+            self._cache.put(
+                "at", {f"{a:x}": _pack_symbols([s] if s else []) for a, s in new.items()}
+            )
+            found.update(new)
+        return found
+
+    def release(self) -> Optional[str]:
+        """The release of a vmlinux ("6.1.0-56-amd64"), by its linux_banner (init/version.c)."""
+        kept = self._cache.get("release", ("",))
+        if "" in kept:
+            return kept[""] or None
+        release = ""
+        section = self.file.sections.get(".rodata")
+        if section is not None:
+            data = self.file.data[section.offset : section.offset + section.size]
+            at = data.find(_BANNER)
+            while at >= 0 and not release:
+                word = data[at + len(_BANNER) : at + 120].split(b" ")[0]
+                release = word.decode("ascii", "replace") if word[:1].isdigit() else ""
+                at = data.find(_BANNER, at + 1)
+        self._cache.put("release", {"": release})
+        return release or None
+
+    def _table(self) -> Symbols:
+        if self._symbols is None:
+            self._symbols = Symbols(Sections(self.file))
+        return self._symbols
+
+
+def build_id_of(file: ElfFile) -> Optional[str]:
+    """A file's build-id in hex: by its program headers, else (a module has none) by sections."""
+    found = file.build_id
+    if found is None:
+        for name in (".note.gnu.build-id", ".notes"):
+            data = file.section_data(name)
+            found = build_id(parse_notes(data)) if data else None
+            if found:
+                break
+    return found
+
+
+def _size(file: ElfFile) -> int:
+    return file.data.size if isinstance(file.data, FileBytes) else len(file.data)
+
+
+def _pack_chain(chain: Chain) -> str:
+    return _RECORD.join(
+        _FIELD.join("" if field is None else _clean(field) for field in each) for each in chain
+    )
+
+
+def _clean(field: object) -> str:
+    return str(field).replace(_FIELD, "?").replace(_RECORD, "?")
+
+
+def _unpack_chain(text: str) -> Chain:
+    if not text:
+        return ()
+    found = []
+    for record in text.split(_RECORD):
+        function, file, line, column = record.split(_FIELD)
+        found.append(
+            SourceLine(
+                function or None, file or None, int(line or 0) or None, int(column or 0) or None
+            )
+        )
+    return tuple(found)
+
+
+def _pack_symbols(symbols: Iterable[Symbol]) -> str:
+    return _RECORD.join(
+        _FIELD.join((_clean(s.name), *(f"{n:x}" for n in (s.address, s.size, s.last, *s.reaches))))
+        for s in symbols
+    )
+
+
+def _unpack_symbols(text: str) -> list[Symbol]:
+    found = []
+    for record in text.split(_RECORD) if text else ():
+        name, *numbers = record.split(_FIELD)
+        address, size, last, *reaches = (int(number, 16) for number in numbers)
+        found.append(Symbol(name, address, size, tuple(reaches), bool(last)))
+    return found
