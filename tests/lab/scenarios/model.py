@@ -42,9 +42,9 @@ class Boot:
 
     `program` is the folder of guests/ whose program plays the faults of user tasks, that of guest/
     if empty.  `count` is the module's parameter; `crowd` how many user tasks rest besides; `cpu`
-    what is added to QEMU's -cpu; `append` to the kernel's command line.  `panics`: it is dumped when it
-    has panicked by itself.  `form` is what becomes of the dump: "whole"; "filtered", as
-    makedumpfile -d 31 does; "truncated", that without its end.
+    what is added to QEMU's -cpu; `append` to the kernel's command line.  `panics`: it is
+    dumped when it has panicked by itself.  `form` is what becomes of the dump: "whole"; "filtered",
+    as makedumpfile -d 31 does; "truncated", that without its end.
     """
 
     name: str
