@@ -1,5 +1,6 @@
 """The host by faultkit.so: Python embedded in crash, with the C module _faultkit."""
 
+import gc
 import io
 import os
 import signal
@@ -155,6 +156,8 @@ def dispatch(words: list[str]) -> None:
     """Run one command; nothing is raised."""
     outer = sys.stdout  # a command may run in another one, whose output is elsewhere
     sys.stdout = Output()
+    collecting = gc.isenabled()
+    gc.disable()  # nearly all that a command makes lasts as long as it does
     try:
         try:
             commands.run(words, EmbeddedSession())
@@ -168,6 +171,9 @@ def dispatch(words: list[str]) -> None:
         _complain(words, error.strerror or str(error))
     finally:
         sys.stdout = outer
+        if collecting:
+            gc.enable()
+            gc.collect(1)  # what the command left behind, and no more
 
 
 def _complain(words: list[str], message: str) -> None:

@@ -2,6 +2,7 @@
 faultkit.so, which calls `start`, and by faultkit.py inside PyKdump, which calls `prepare`.
 """
 
+import gc
 import os
 import sys
 from typing import Any
@@ -22,8 +23,11 @@ def prepare(path: str) -> None:
     places.append(root)
     places += [place for place in os.environ.get("FAULTKIT_SITE", "").split(os.pathsep) if place]
     sys.path.extend(place for place in places if place not in sys.path)
-    for name in [name for name in sys.modules if name.split(".")[0] in ("faultkit", "crash_ext")]:
+    stale = [name for name in sys.modules if name.split(".")[0] in ("faultkit", "crash_ext")]
+    for name in stale:
         del sys.modules[name]  # loaded again: take the files as they are now
+    if stale:
+        gc.collect()  # modules hold each other
     for package in ("faultkit", "crash_ext"):
         folder = os.path.join(root, package)
         spec = importlib.util.spec_from_file_location(

@@ -12,8 +12,9 @@ if sys.version_info < (3, 11):
 from altered_kernel import AlteredKernel
 from kernel_dumps import opened, report_of
 
-from faultkit.kernel.cpus import spinners, standing_in_queue
+from faultkit.kernel.cpus import spinners
 from faultkit.kernel.snapshot import KernelSnapshot
+from faultkit.kernel.spinlocks import standing_in_queue
 from faultkit.kernel.system import System
 from faultkit.kernel.unrecorded import fill_holders
 from faultkit.render.text import render_text

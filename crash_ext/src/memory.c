@@ -30,7 +30,7 @@ static int read_into(void *buffer, ulonglong address, long size, int type)
  * DISKDUMP_CACHED_PAGES), fewer than one task's structures and stack lie in.  To unpack one takes
  * longer than all else that a task costs. */
 #define PAGE 4096
-#define PAGE_BITS 14
+#define PAGE_BITS 16
 
 static struct page {
     ulonglong address; /* of the page that `bytes` holds, where `valid` */

@@ -156,14 +156,16 @@ def analyze_kernel(
     from faultkit.kernel.details import back_trace, with_details
     from faultkit.kernel.snapshot import KernelSnapshot
     from faultkit.kernel.system import System
-    from faultkit.kernel.unrecorded import fill_holders as fill_kernel_holders
 
     began = time.perf_counter()
     options = options or Options()
     system = System(kernel)
     snapshot = KernelSnapshot(system)
     snapshot.settle()
-    fill_kernel_holders(snapshot)
+    if snapshot.has_open_waits():
+        from faultkit.kernel.unrecorded import fill_holders as fill_kernel_holders
+
+        fill_kernel_holders(snapshot)
     graph = WaitGraph(snapshot.waits, snapshot.tasks)
     if snapshot.programs is not None and fill_wakers(snapshot.programs, graph):
         graph = WaitGraph(snapshot.waits, snapshot.tasks)

@@ -6,7 +6,6 @@ from faultkit.details import name_address as name_in_process
 from faultkit.findings import UNNAMED
 from faultkit.kernel.objects import is_kernel_pointer
 from faultkit.kernel.programs import programs_of
-from faultkit.kernel.registers import frames_with_registers
 from faultkit.kernel.system import System
 from faultkit.model import Finding, Frame, Lock, Task, Wait
 from faultkit.target import FaultkitError
@@ -47,6 +46,8 @@ def back_trace(system: System, task: Task) -> tuple[Frame, ...]:
     try:
         frames = system.kernel.frames(task)
         if system.modules.answered:  # then the host may have left out modules' frames
+            from faultkit.kernel.registers import frames_with_registers
+
             frames = frames_with_registers(system, task) or frames
     except FaultkitError:
         frames = ()

@@ -36,7 +36,7 @@ NEEDED: tuple[Group, ...] = (
     *_members("mod_kallsyms", "num_symtab", "strtab", "symtab"),
     # registers.py
     *_members("inactive_task_frame", "bx", "bp", "r12", "r13", "r14", "r15"),
-    # cpus.py
+    # spinlocks.py
     *_members("mcs_spinlock", "next", "count"),
     *_members("qrwlock", "cnts", "wait_lock"),
     # waits/mutex.py, rwsem.py, semaphore.py

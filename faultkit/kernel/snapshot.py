@@ -78,6 +78,13 @@ class KernelSnapshot:
         """The tasks that wait for another one, or for a lock."""
         return [task for task, wait in self.waits.items() if wait.needs != OUTSIDE]
 
+    def has_open_waits(self) -> bool:
+        """Whether a task waits for somebody, and no lock records whom."""
+        return any(
+            wait.needs != OUTSIDE and not wait.holders and not wait.fault and not wait.changing
+            for wait in self.waits.values()
+        )
+
     def settle(self) -> None:
         """Put right what can only be told with all tasks in view: a lock that names no holder at
         this moment is being handed on, or let go of, by a task that runs; in a dump in which

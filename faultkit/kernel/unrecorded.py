@@ -30,6 +30,13 @@ MOST_LOCKS = 64  # that are looked into
 MOST_CANDIDATES = 256  # that are unwound for one lock
 MOST_ASKED = 20_000  # whose stacks are searched for functions
 OUTWARD = 2  # frames outside of one that works with locks, for what they pass to it
+# Where an idle CPU halts (arch/x86/kernel/process.c, drivers/acpi, drivers/idle/intel_idle.c): it
+# has let go of every lock, and an interrupt's handler would be elsewhere.
+_IDLE = frozenset(
+    ("native_safe_halt", "pv_native_safe_halt", "default_idle", "mwait_idle", "acpi_safe_halt")
+    + ("acpi_idle_do_entry", "intel_idle", "intel_idle_irq", "intel_idle_ibrs", "intel_idle_xstate")
+    + ("mwait_idle_with_hints", "cpu_idle_poll", "tdx_safe_halt", "tdx_halt")
+)
 _SLEEP_ONLY = frozenset(("__schedule", "schedule", "schedule_timeout", "preempt_schedule_common"))
 
 
@@ -215,7 +222,7 @@ class Search:
     def _candidates(self) -> Sequence[Task]:
         """Tasks that may hold a lock: on a CPU, about to run, or asleep for more than time."""
         snapshot = self.snapshot
-        on_cpu = [task for task in snapshot.tasks if self.system.on_cpu(task)]
+        on_cpu = [task for task in self.system.running.values() if not self._is_idle(task)]
         rest = [
             task
             for task in snapshot.tasks
@@ -223,6 +230,13 @@ class Search:
             and (task in snapshot.sleepers or task in snapshot.running)
         ]
         return on_cpu + rest
+
+    def _is_idle(self, task: Task) -> bool:
+        """Whether it is a CPU's idle task and the CPU halts: the back trace need not be asked."""
+        if task.tid or task.cpu is None:
+            return False
+        pc = self.system.kernel.registers(task.cpu).get("rip", 0)
+        return self.system.function(pc) in _IDLE
 
     def _stack(self, task: Task) -> tuple[frozenset[int], frozenset[int]]:
         """(starts of the functions that have return addresses on a sleeping task's stack, the

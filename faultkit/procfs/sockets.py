@@ -1,7 +1,6 @@
 """Sockets: the kernel's tables of unix and TCP sockets, by inode number."""
 
 import os
-import socket
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
@@ -55,6 +54,8 @@ def unix_sockets() -> dict[int, UnixSocket]:
     """The unix sockets of our network namespace, by inode (net/unix/diag.c).
 
     Raises OSError where the kernel has no unix_diag."""
+    import socket  # much to load for what few reports need
+
     show = UDIAG_SHOW_NAME | UDIAG_SHOW_PEER | UDIAG_SHOW_ICONS | UDIAG_SHOW_RQLEN
     request = struct.pack(
         "=BBHIIIII", socket.AF_UNIX, 0, 0, 0xFFFFFFFF, 0, show, 0xFFFFFFFF, 0xFFFFFFFF
@@ -160,6 +161,8 @@ def _endpoint(text: str) -> Endpoint:
 
 def endpoint_name(endpoint: Endpoint) -> str:
     """ "127.0.0.1:5432", "[::1]:5432"."""
+    import socket
+
     address, port = endpoint
     if len(address) == 4:
         return f"{socket.inet_ntop(socket.AF_INET, address)}:{port}"
