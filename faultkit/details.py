@@ -8,18 +8,20 @@ from faultkit.snapshot import Snapshot
 from faultkit.target import FaultkitError, Process, ReadError
 from faultkit.world import World
 
+FEW = 64  # tasks
+
 
 def with_details(snapshot: Snapshot, finding: Finding, stacks: str, names: bool) -> Finding:
     """The finding with names of tasks and locks, and (unless `stacks` is "none") the members'
     back traces; the victims' names only with `names`."""
-    world = snapshot.world
+    world, tasks = snapshot.world, snapshot.tasks
 
     def detail(wait: Wait, frames: bool) -> Wait:
-        process = snapshot.tasks.get(wait.task)
-        # following code takes longer than all the rest: not while a live process stands still,
+        process = tasks.get(wait.task)
+        # to follow code takes as long as all the rest: not while many threads stand still for it,
         # unless everything was asked for
-        quick = process is not None and process.live and process.stopped
-        wanted = frames and (not quick or stacks == "all")
+        crowd = process is not None and process.live and process.stopped and len(tasks) > FEW
+        wanted = frames and (not crowd or stacks == "all")
         taken = _taken_at(world, wait) if wanted else ()
         lock = wait.lock
         if process is not None and lock.name is None and lock.address is not None:

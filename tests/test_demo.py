@@ -52,6 +52,8 @@ def test_demo_prints_the_diagnosis(demo):
     for word in ('"transfer"', "<audit>", '"close-day"', "<accounts>", "transfer.c:"):
         assert word in members
     assert "4 more threads queue behind it" in output
+    for taken in ("close_day() calls pthread_mutex_lock on it", "transfer() calls"):
+        assert taken in " ".join(output.split())  # where the holders took the locks
     assert processes_of(demo.pid) == []
 
 
