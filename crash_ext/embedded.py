@@ -14,6 +14,13 @@ from crash_ext.bridge import Bridge, BridgeError, Listed
 
 T = TypeVar("T")
 
+# What this file takes from the library; one that was built before it came lacks some of it.
+_TAKEN = (
+    "Error about bounds btf_index enumerator gdb is_terminal line lookup member_type offset read "
+    "read_each read_physical run size symbol tasks translate words_within write"
+).split()
+_MISSING = [name for name in _TAKEN if not hasattr(_faultkit, name)]
+
 
 class Output(io.TextIOBase):
     """sys.stdout, onto the output of the running command: terminal, pager, pipe or file.
@@ -154,6 +161,13 @@ def start() -> "tuple[Callable[[list[str]], None], list[tuple[str, list[str]]]]"
 
 def dispatch(words: list[str]) -> None:
     """Run one command; nothing is raised."""
+    if _MISSING:
+        _complain(
+            words,
+            "faultkit.so is older than the files beside it; build it (make crash-ext) "
+            "and start crash again",
+        )
+        return
     outer = sys.stdout  # a command may run in another one, whose output is elsewhere
     sys.stdout = Output()
     collecting = gc.isenabled()

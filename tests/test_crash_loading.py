@@ -14,10 +14,13 @@ SOURCE = CHECKOUT / "crash_ext/src"
 INCLUDE = "/usr/include/crash"
 
 
-def build(directory, **settings):
-    """faultkit.so built in a copy of the packages; `settings` are make's."""
+def copy(directory):
     for package in ("faultkit", "crash_ext"):
         shutil.copytree(CHECKOUT / package, directory / package, ignore=ignored, symlinks=True)
+
+
+def build(directory, **settings):
+    """faultkit.so built in a copy of the packages; `settings` are make's."""
     words = [f"{name}={value}" for name, value in settings.items()]
     make = ["make", "-s", "-C", str(directory / "crash_ext/src"), *words]
     subprocess.run(make, check=True, timeout=300)
@@ -63,6 +66,7 @@ def test_an_unknown_layout_is_refused(quiet, tmp_path):
     header = (tmp_path / "include/defs.h").write_text
     with open(f"{INCLUDE}/defs.h") as file:
         text = file.read()
+    copy(tmp_path)
     field = "char *program_path;"
     assert field in text
     header(text.replace(field, "long one_more;" + field, 1))
@@ -76,6 +80,22 @@ def test_an_unknown_layout_is_refused(quiet, tmp_path):
         assert "command not found" in session.run("deadlock")
         # A good one still loads.
         assert session.run(f"extend {EXTENSION}") == f"{EXTENSION}: shared object loaded\n"
+
+
+def test_a_library_older_than_the_files_beside_it_is_told(quiet, tmp_path):
+    used = re.findall(r"_faultkit\.(\w+)", (CHECKOUT / "crash_ext/embedded.py").read_text())
+    assert "read_each" in used
+    copy(tmp_path)
+    source = tmp_path / "crash_ext/src/memory.c"
+    source.write_text(source.read_text().replace('{"read_each"', '{"not_yet_known"'))
+    with Session(quiet, extension=build(tmp_path)) as session:
+        assert session.run("deadlock") == (
+            "deadlock: faultkit.so is older than the files beside it; build it (make crash-ext) "
+            "and start crash again\n"
+        )
+    loaded = "import crash_ext.embedded as host\nprint(*sorted(host._TAKEN))"
+    with Session(quiet) as session:
+        assert session.python(tmp_path, loaded).split() == sorted(set(used))
 
 
 @pytest.mark.parametrize("library", ["/nonexistent", "libc.so.6"])
