@@ -81,6 +81,15 @@ class SymbolTable:
         name = self._strings[start : end if end >= 0 else start].decode("utf-8", "replace")
         return name.partition("@")[0] or name  # ld writes "stdout@GLIBC_2.2.5" in .symtab
 
+    def functions(self) -> list[tuple[int, int, str]]:
+        """[start, end) and name of each function whose size is known, in order of addresses."""
+        values, sizes = self._values, self._sizes
+        return sorted(
+            (values[index], values[index] + sizes[index], self.name(index))
+            for index, word in enumerate(self._first)
+            if word >> 32 & 15 == STT_FUNC and sizes[index] and self._usable(index)
+        )
+
     def find(self, address: int) -> Optional[Symbol]:
         """The symbol that covers `address`.
 
@@ -126,6 +135,17 @@ class SymbolTable:
                 position = self._strings.find(wanted, position + 1)
         return sorted(found)
 
+    def label(self, name: str) -> Optional[int]:
+        """The address of a symbol of any type, such as one that a linker script defines."""
+        wanted = name.encode() + b"\0"
+        position = self._strings.find(wanted)
+        while position >= 0:
+            for index in self._indices(position):
+                if self._first[index] >> 48:
+                    return self._values[index]
+            position = self._strings.find(wanted, position + 1)
+        return None
+
     def _indices(self, name_offset: int) -> Iterator[int]:
         mask = 0xFFFFFFFF
         return (i for i, word in enumerate(self._first) if word & mask == name_offset)
@@ -144,6 +164,11 @@ def _from_section(file: ElfFile, name: str) -> Optional[SymbolTable]:
     code = frozenset(s.number for s in file.sections.values() if s.flags & SHF_EXECINSTR)
     complete = code if name != ".dynsym" else None
     return SymbolTable(symbols, names, complete) if symbols and names else None
+
+
+def full_table(file: ElfFile) -> Optional[SymbolTable]:
+    """The symbol table that is not loaded, of all functions; None if it was stripped."""
+    return _from_section(file, ".symtab")
 
 
 def dynamic_symbols(image: Image) -> Optional[SymbolTable]:

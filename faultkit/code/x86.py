@@ -93,6 +93,9 @@ _VECTOR = _set(range(0x10, 0x18), range(0x28, 0x2C), 0x2E, 0x2F, range(0x51, 0x7
                0x7F, 0xC2, 0xC4, 0xC6, range(0xD0, 0xD7), range(0xD8, 0x100))  # fmt: skip
 
 _ALU = ("add", "other", "other", "other", "and", "sub", "xor", "cmp")
+# A0 to AF: movabs to rax, from rax; movs, cmps; test; stos, lods, scas, with rep
+_STRING_WRITES = (RAX, 0, RSI | RDI | RCX, RSI | RDI | RCX, 0, RDI | RCX, RAX | RSI | RCX,
+                  RDI | RCX)  # fmt: skip
 _SEGMENTS = {0x64: "fs", 0x65: "gs"}
 
 
@@ -390,8 +393,7 @@ def _meaning(
     if opcode in (0x9C, 0x9D):
         return make("push" if opcode == 0x9C else "pop", writes=RSP)
     if 0xA0 <= opcode <= 0xAF:
-        writes = 0 if opcode in (0xA2, 0xA3, 0xA8, 0xA9) else RAX | RCX | RSI | RDI
-        return make("other", writes=RAX if opcode < 0xA2 else writes)
+        return make("other", writes=_STRING_WRITES[opcode >> 1 & 7])
     if 0xB0 <= opcode <= 0xB7:
         number = _byte_register(low, rex)
         return make("mov", REGISTERS[number], immediate, 1 << number)
