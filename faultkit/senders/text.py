@@ -131,6 +131,20 @@ class KernelText:
         except ReadError:
             return 0, b""
 
+    @cached_property
+    def release(self) -> Optional[str]:
+        """The kernel's release, as its banner says it (init/version-timestamp.c)."""
+        start = self._symbols.label("linux_banner") if self._symbols is not None else None
+        if start is None:
+            return None
+        try:
+            words = self.read(start, 128).split(b"\0")[0].split()
+        except ReadError:
+            return None
+        if words[:2] != [b"Linux", b"version"] or len(words) < 3:
+            return None
+        return words[2].decode("ascii", "replace")
+
     def read(self, address: int, size: int) -> bytes:
         """What the file has at `address`.  Raises ReadError."""
         for section in self._sections:

@@ -1,0 +1,81 @@
+"""`sigsrc --kernel`: every place in a kernel build that can send a signal."""
+
+import os
+import time
+from typing import Optional
+
+from faultkit.model import FOUND, NOT_FOUND, Report
+from faultkit.senders.catalog import Catalog, catalog
+from faultkit.senders.model import Place
+from faultkit.senders.trace import Site
+from faultkit.senders.words import when
+from faultkit.signals.names import signal_name, signal_number
+from faultkit.target import FaultkitError
+
+
+def parse_signal(text: str) -> Optional[int]:
+    """The number of the signal that is asked for, None for "all".  Raises FaultkitError."""
+    if text.lower() == "all":
+        return None
+    number = signal_number(text)
+    if number is None:
+        raise FaultkitError(f"`{text}` is no signal", "name one as in SIGBUS, bus or 7; or all")
+    return number
+
+
+def analyze_senders(path: str, signal: Optional[int], host: dict[str, Optional[str]]) -> Report:
+    """The places in the vmlinux at `path` that send `signal`, those that send what they are told
+    last; None: all signals.  Raises FaultkitError."""
+    begun = time.monotonic()
+    found = catalog(path)
+    chosen = [place(site) for site in found.sites if signal is None or signal in site.signals]
+    told = [place(site) for site in found.sites if site.open and site not in chosen]
+    told = [one for one in told if one.signals == () or signal not in one.signals]
+    report = Report(
+        "sigsrc",
+        host,
+        {"kind": "kernel", "name": os.path.basename(path), "release": found.release},
+        FOUND if chosen or told else NOT_FOUND,
+        _summary(found, signal, chosen, told),
+    )
+    report.senders = [*chosen, *told]
+    report.counts = {"places": len(chosen), "open": len(told)}
+    report.limits.append(
+        "modules are files of their own and were not read: drivers among them may send signals, too"
+    )
+    report.elapsed_seconds = time.monotonic() - begun
+    return report
+
+
+def place(site: Site) -> Place:
+    """The site with what is said of it."""
+    words = when(site.function)
+    return Place(
+        site.address,
+        site.function,
+        site.signals,
+        site.codes,
+        site.way[0] if site.way else None,
+        site.way,
+        words or _untold(site),
+        site.open,
+    )
+
+
+def _untold(site: Site) -> str:
+    return "" if site.signals else "; ".join(site.open)
+
+
+def _summary(
+    found: Catalog, signal: Optional[int], chosen: list[Place], told: list[Place]
+) -> str:
+    what = "signals" if signal is None else signal_name(signal)
+    functions = len({one.function for one in chosen})
+    if not chosen:
+        words = f"no place in this kernel chooses {what}"
+    else:
+        words = f"{len(chosen)} place{'s' * (len(chosen) != 1)} in {functions} function"
+        words += f"{'s' * (functions != 1)} send{'s' * (len(chosen) == 1)} {what}"
+    if told:
+        words += f"; {len(told)} send what they are told"
+    return words

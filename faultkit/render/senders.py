@@ -1,0 +1,101 @@
+"""`sigsrc --kernel`: the places that send a signal, as text and as plain objects."""
+
+from itertools import groupby
+from typing import Any
+
+from faultkit.model import Report
+from faultkit.render.escape import clean
+from faultkit.render.page import Page
+from faultkit.render.style import Style
+from faultkit.senders.model import Place
+from faultkit.signals.names import code_name, signal_name
+
+MOST_SIGNALS = 4  # named of one place
+
+
+def render_senders(report: Report, width: int, color: bool) -> str:
+    """The report as text, lines at most `width` columns where they can be broken."""
+    return _Text(report, width, Style(color)).render()
+
+
+class _Text(Page):
+    def __init__(self, report: Report, width: int, style: Style) -> None:
+        super().__init__(width, style)
+        self._report = report
+
+    def render(self) -> str:
+        report = self._report
+        version = report.host.get("faultkit") or ""
+        parts = [f"faultkit {version} sigsrc --kernel", clean(report.target["name"] or "?")]
+        if report.target.get("release"):
+            parts.append(f"Linux {clean(report.target['release'] or '', 80)}")
+        self._line(" | ".join(parts))
+        word = report.verdict.upper().replace("-", " ")
+        self._wrapped("VERDICT: ", f"{word}: {clean(report.summary, 1000)}")
+        chosen = report.senders[: report.counts["places"]]
+        self._places("", chosen)
+        self._places("  SEND WHAT THEY ARE TOLD", report.senders[len(chosen) :])
+        self._line("")
+        for limit in report.limits:
+            self._wrapped("LIMIT: ", clean(limit, 2000))
+        self._wrapped("SUMMARY: ", clean(report.summary, 2000))
+        return "\n".join(self._lines) + "\n"
+
+    def _places(self, title: str, places: list[Place]) -> None:
+        if title and places:
+            self._line("")
+            self._line(title)
+        # What happens for one reason is said once; sites of one function lie side by side.
+        ordered = sorted(places, key=lambda one: (one.when, one.function, one.address))
+        for words, group in groupby(ordered, key=lambda one: one.when):
+            self._line("")
+            if words:
+                self._wrapped("  ", words[0].upper() + words[1:] + ":", "*white*")
+            for one in group:
+                self._line(f"    {clean(one.function, 80)}: {_what(one)}{_where(one)}")
+
+
+def _what(place: Place) -> str:
+    """The call as it stands in the source, as far as it is known."""
+    names = [signal_name(number) for number in place.signals[:MOST_SIGNALS]]
+    if len(place.signals) > MOST_SIGNALS:
+        names.append("...")
+    if place.open:
+        names.append("*")
+    said = "|".join(names)
+    number = place.signals[0] if place.signals else 0
+    codes = "|".join(code_name(number, code) for code in place.codes)
+    if place.call is None:
+        return f"marks {said} as pending"
+    return f"{clean(place.call, 80)}({said}{', ' * bool(codes)}{codes})"
+
+
+def _where(place: Place) -> str:
+    chain = [one for one in place.lines if one.file and one.line]
+    if not chain:
+        return f"  {place.address:#x}"
+    return "  " + ", inlined at ".join(f"{clean(one.file or '', 120)}:{one.line}" for one in chain)
+
+
+def place_object(place: Place) -> "dict[str, Any]":
+    """One place; the address is the vmlinux's own, without KASLR, a hex string."""
+    number = place.signals[0] if place.signals else 0
+    first = place.lines[0] if place.lines else None
+    return {
+        "type": place.type,
+        "function": clean(place.function, 200),
+        "address": f"{place.address:#x}",
+        "signals": [signal_name(one) for one in place.signals],
+        "codes": [code_name(number, code) for code in place.codes],
+        "any": bool(place.open),
+        "call": place.call,
+        "way": list(place.way),
+        "when": place.when or None,
+        "why_open": list(place.open),
+        "file": first.file if first else None,
+        "line": first.line if first else None,
+        "inlines": [
+            {"function": one.function, "file": one.file, "line": one.line, "column": one.column}
+            for one in place.lines
+        ],
+    }

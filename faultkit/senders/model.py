@@ -1,0 +1,27 @@
+"""What `sigsrc --kernel` says of a place that sends signals: plain data."""
+
+from typing import NamedTuple, Optional
+
+from faultkit.model import SourceLine
+
+
+class Place(NamedTuple):
+    """A place at `address` in `function` that sends one of `signals`: by calling `call`, or, where
+    that is None, by marking it as pending itself.
+
+    `codes` are the si_codes that it can give, where the code tells; `way` the functions from the
+    called one to the one that queues the signal; `open` why a signal can't be told from the code:
+    such a place sends what it is told.  `when` says in words when it is come to.  `lines` is the
+    inline chain of the source, innermost first.
+    """
+
+    address: int
+    function: str
+    signals: tuple[int, ...]
+    codes: tuple[int, ...] = ()
+    call: Optional[str] = None
+    way: tuple[str, ...] = ()
+    when: str = ""
+    open: tuple[str, ...] = ()
+    lines: tuple[SourceLine, ...] = ()
+    type: str = "sender"
