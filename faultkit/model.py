@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 if TYPE_CHECKING:
+    from faultkit.senders.model import Place as SenderPlace
     from faultkit.signals.model import SignalFinding
     from faultkit.target import SignalMasks
 
@@ -206,7 +207,8 @@ class Report:
     """An analyzer's whole answer; see docs/architecture.md for its JSON form.
 
     `findings` are deadlock's, `groups` are dstate's, `signals` are sigsrc's: the one that comes
-    first is the cause of those that came in its handler.  `masks` are the signal sets of tasks.
+    first is the cause of those that came in its handler.  `masks` are the signal sets of tasks,
+    `senders` the places of a kernel that send signals, chosen ones first.
 
     `counts` says how many tasks there are and how many waits are resolved; `paused_seconds` is
     how long the target has been stopped, None where nothing was.
@@ -233,6 +235,7 @@ class Report:
         self.groups: list[BlockedGroup] = []
         self.signals: list[SignalFinding] = []
         self.masks: list[tuple[Task, SignalMasks]] = []
+        self.senders: list[SenderPlace] = []
         self.notes: list[str] = []
         self.stacks: list[tuple[Task, tuple[Frame, ...]]] = []
         self.counts = counts or {}

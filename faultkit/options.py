@@ -144,15 +144,17 @@ def dstate_arguments(given: dict[str, Any]) -> DstateArguments:
     return wanted
 
 
-SIGSRC_OPTIONS = ("--watch", "--json", "--output")
+SIGSRC_OPTIONS = ("--watch", "--kernel", "--vmlinux", "--json", "--output")
 
 
 class SigsrcArguments(NamedTuple):
-    """What `sigsrc` was asked: process ids, or to watch the inferior; and where its answer
-    goes."""
+    """What `sigsrc` was asked: process ids, or to watch the inferior, or where a kernel (by its
+    vmlinux) sends a signal from; and where its answer goes."""
 
     pids: tuple[int, ...] = ()
     watch: bool = False
+    kernel: Optional[str] = None
+    vmlinux: Optional[str] = None
     json: Optional[str] = None
     output: Optional[str] = None
 
@@ -175,6 +177,12 @@ def add_sigsrc_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="in gdb: let the inferior run, and tell of each signal until interrupted",
     )
+    parser.add_argument(
+        "--kernel",
+        metavar="SIGNAL",
+        help="every place in a kernel that can send the signal (SIGBUS, bus, 7; all)",
+    )
+    parser.add_argument("--vmlinux", metavar="FILE", help="the kernel for --kernel")
     parser.add_argument("--json", metavar="FILE", help="report for machines; - is the output")
     parser.add_argument("--output", metavar="FILE", help="write the report to FILE")
 
@@ -194,6 +202,13 @@ def sigsrc_arguments(given: dict[str, Any]) -> SigsrcArguments:
         raise FaultkitError(
             "--watch follows the inferior, and a PID names another process", "leave one out"
         )
+    if wanted.kernel is not None and (wanted.pids or wanted.watch):
+        raise FaultkitError(
+            "--kernel looks at a kernel's code, in which no PID or --watch has a meaning",
+            "leave them out",
+        )
+    if wanted.vmlinux is not None and wanted.kernel is None:
+        raise FaultkitError("--vmlinux names the kernel for --kernel SIGNAL", "add --kernel")
     return wanted
 
 

@@ -1,5 +1,6 @@
 """What every host does for `sigsrc`: from the arguments to the report."""
 
+import os
 from typing import Optional
 
 from faultkit.analyzers.sigsrc import analyze
@@ -12,7 +13,35 @@ from faultkit.target import FaultkitError
 def examine(arguments: SigsrcArguments, host: dict[str, Optional[str]]) -> Report:
     """The report of what was asked for, where that is not a debugger's inferior.
 
-    Raises FaultkitError for processes that can't be read."""
+    Raises FaultkitError for processes and files that can't be read."""
+    if arguments.kernel is not None:
+        from faultkit.analyzers.senders import analyze_senders, parse_signal
+
+        return analyze_senders(
+            arguments.vmlinux or running_vmlinux(), parse_signal(arguments.kernel), host
+        )
     if len(arguments.pids) != 1:
         raise FaultkitError("sigsrc: name one process", "sigsrc PID")
     return analyze(ProcProcess(arguments.pids[0]), host)
+
+
+def running_vmlinux() -> str:
+    """The vmlinux of the kernel that runs here, where debug packages put it.  Raises
+    FaultkitError."""
+    release = os.uname().release
+    for pattern in _VMLINUX:
+        path = pattern.format(release)
+        if os.path.exists(path):
+            return path
+    raise FaultkitError(
+        f"no vmlinux of this kernel ({release}) is installed",
+        "install its debug package, or name one with --vmlinux FILE",
+    )
+
+
+_VMLINUX = (
+    "/usr/lib/debug/boot/vmlinux-{}",
+    "/usr/lib/debug/lib/modules/{}/vmlinux",
+    "/lib/modules/{}/build/vmlinux",
+    "/boot/vmlinux-{}",
+)

@@ -28,9 +28,12 @@ def analyze_senders(path: str, signal: Optional[int], host: dict[str, Optional[s
     last; None: all signals.  Raises FaultkitError."""
     begun = time.monotonic()
     found = catalog(path)
-    chosen = [place(site) for site in found.sites if signal is None or signal in site.signals]
-    told = [place(site) for site in found.sites if site.open and site not in chosen]
-    told = [one for one in told if one.signals == () or signal not in one.signals]
+    chosen, told = [], []
+    for site in found.sites:
+        if signal in site.signals or (signal is None and site.signals):
+            chosen.append(place(site))
+        elif site.open:
+            told.append(place(site))
     report = Report(
         "sigsrc",
         host,
@@ -54,7 +57,7 @@ def place(site: Site) -> Place:
         site.address,
         site.function,
         site.signals,
-        site.codes,
+        tuple(code - (code >> 31 << 32) for code in site.codes),
         site.way[0] if site.way else None,
         site.way,
         words or _untold(site),

@@ -38,7 +38,7 @@ def deliver(
     """Write the report wherever it was asked for; the text goes to `write` unless `output` or
     `json` "-" took its place.  Raises OSError for a file that can't be written, FaultkitError
     for a missing graphviz; the text is shown all the same."""
-    render_text = _text_renderer(report.command)
+    render_text = _text_renderer(report)
     if to.json == "-":
         from faultkit.render.machine import render_json
 
@@ -63,12 +63,16 @@ def deliver(
             draw(graph, to.svg)
 
 
-def _text_renderer(command: str) -> Callable[[Report, int, bool], str]:
-    if command == "dstate":
+def _text_renderer(report: Report) -> Callable[[Report, int, bool], str]:
+    if report.command == "dstate":
         from faultkit.render.dstate_text import render_dstate
 
         return render_dstate
-    if command == "sigsrc":
+    if report.command == "sigsrc" and report.target["kind"] == "kernel":
+        from faultkit.render.senders import render_senders
+
+        return render_senders
+    if report.command == "sigsrc":
         from faultkit.render.sigsrc_text import render_sigsrc
 
         return render_sigsrc

@@ -51,6 +51,10 @@ def _report_object(report: Report) -> dict[str, Any]:
 
 
 def _groups(report: Report) -> list[dict[str, Any]]:
+    if report.senders:
+        from faultkit.render.senders import place_object
+
+        return [place_object(place) for place in report.senders]
     if report.signals:
         from faultkit.render.sigsrc_json import signal_object
 

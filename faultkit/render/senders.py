@@ -50,9 +50,14 @@ class _Text(Page):
         for words, group in groupby(ordered, key=lambda one: one.when):
             self._line("")
             if words:
-                self._wrapped("  ", words[0].upper() + words[1:] + ":", "*white*")
+                self._wrapped("  ", f"{_capital(words)}:", "*white*")
             for one in group:
                 self._line(f"    {clean(one.function, 80)}: {_what(one)}{_where(one)}")
+
+
+def _capital(words: str) -> str:
+    """With a capital, unless they begin with a name of C's."""
+    return words[0].upper() + words[1:] if words.partition(" ")[0].isalpha() else words
 
 
 def _what(place: Place) -> str:

@@ -11,8 +11,9 @@ MASK = 0xFFFFFFFF
 
 
 class Computed(NamedTuple):
-    """`operation` on registers by their 64-bit names: either (cmov: one of both), bit (setcc), byte,
-    word, copy, borrow (sbb of itself), neg, not, shl, shr, sar, imul; `number` is the immediate."""
+    """`operation` on registers by their 64-bit names: either (cmov: one of both), bit (setcc),
+    byte, word, copy, borrow (sbb of itself), neg, not, shl, shr, sar, imul; `number` is the
+    immediate."""
 
     operation: str
     register: str

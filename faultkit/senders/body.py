@@ -1,6 +1,5 @@
 """A function's instructions as blocks, its cold part included, with what leads to each block."""
 
-from collections.abc import Callable
 from typing import Optional
 
 from faultkit.code.x86 import Instruction, instructions
@@ -34,8 +33,17 @@ class Body:
         self.function = function
         self.sites: dict[int, tuple[Block, int]] = {}
         self.blocks: dict[int, Block] = {}
-        pieces = [function, *text.parts.get(function.name, ())]
-        code = [self._decode(piece) for piece in pieces]
+        code = [self._decode(function)]
+        targets = {one.target for one in code[0] if one.kind in ("jcc", "jmp")}
+        targets.update(at for one in code[0] for at in text.hidden.get(one.address, ()))
+        # Of several functions with one name each has its own cold part: the one it leads to.
+        parts = [
+            part
+            for part in text.parts.get(function.name, ())
+            if any(at is not None and part.start <= at < part.end for at in targets)
+        ]
+        code += [self._decode(part) for part in parts]
+        pieces = [function, *parts]
         leaders = {piece.start for piece in pieces}
         for piece in code:
             for instruction in piece:
@@ -50,8 +58,6 @@ class Body:
         for piece in code:
             self._link(piece)
         self._link_lone_blocks()
-        # Of several functions with one name each has its own cold part: the one it leads to.
-        self.entry = self.blocks.get(function.start)
 
     def _decode(self, piece: Function) -> list[Instruction]:
         found = []
@@ -130,6 +136,3 @@ class Body:
             return None
         found = self.text.starting(instruction.target)
         return found.base if found is not None else None
-
-
-Decoder = Callable[[Function], Body]

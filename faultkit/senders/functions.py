@@ -10,6 +10,7 @@ from typing import NamedTuple, Optional
 from faultkit.senders.places import Place, Slot
 
 SIGKILL = 9
+SI_CODE = 8  # where it lies in a siginfo; the signal's number lies at 0
 
 
 class Primitive(NamedTuple):
@@ -29,7 +30,7 @@ PRIMITIVES = (
     Primitive("__send_signal_locked", "rdi", None, "rsi"),
     Primitive("__send_signal", "rdi", None, "rsi"),
     Primitive("complete_signal", "rdi"),  # timers queue by themselves, and then call this
-    Primitive("force_sig_info_to_task", Slot("rdi", 0), Slot("rdi", 8)),
+    Primitive("force_sig_info_to_task", Slot("rdi", 0), Slot("rdi", SI_CODE)),
     # These set SIGKILL in the pending mask and wake the thread, without a siginfo.
     Primitive("zap_other_threads", fixed=SIGKILL),
     Primitive("zap_process", fixed=SIGKILL),
@@ -51,5 +52,12 @@ def is_interface(name: str) -> bool:
     return name not in _NOT_INTERFACES and _INTERFACE.match(name) is not None
 
 
+# Interfaces with an argument `priv`: whether the signal is the kernel's own (SEND_SIG_PRIV)
+PRIVILEGE: dict[str, Place] = {
+    "send_sig": "rdx",
+    "kill_pgrp": "rdx",
+    "kill_pid": "rdx",
+    "kill_cad_pid": "rsi",
+}
 # What siginfo may be instead of a pointer (include/linux/sched/signal.h), and send_sig()'s priv.
 INFO_CODES = {0: 0, 1: 0x80}  # SI_USER, SI_KERNEL

@@ -20,6 +20,15 @@ class Slot(NamedTuple):
 Place = Union[str, Slot]  # the low 32 bits of a register, or memory
 
 
+def slot_of(operand: object) -> Optional[Slot]:
+    """The memory operand as register + offset; None for what is more than that, and for others."""
+    if not isinstance(operand, Memory) or operand.base not in REGISTERS:
+        return None
+    if operand.scaled is not None or operand.segment is not None:
+        return None
+    return Slot(str(operand.base), operand.displacement)
+
+
 class _Definition(NamedTuple):
     """What gave a pointer its value: `register` + `offset`, the stack pointer having moved by
     `moved` since then; `address` is the instruction's."""
@@ -94,12 +103,12 @@ def _made_of(instruction: Instruction, register: str, moved: int) -> Optional[_D
         return None
     if instruction.kind == "mov" and isinstance(source, str):
         return _Definition(instruction.address, source, 0, moved if source == "rsp" else 0)
-    if instruction.kind == "lea" and isinstance(source, Memory):
-        if source.base in REGISTERS and source.scaled is None and source.segment is None:
-            base = str(source.base)
-            offset = source.displacement
-            return _Definition(instruction.address, base, offset, moved if base == "rsp" else 0)
-    return None
+    slot = slot_of(source) if instruction.kind == "lea" else None
+    if slot is None:
+        return None
+    return _Definition(
+        instruction.address, slot.register, slot.offset, moved if slot.register == "rsp" else 0
+    )
 
 
 def moves(instruction: Instruction) -> Optional[int]:

@@ -5,7 +5,14 @@ from typing import NamedTuple, Optional
 
 from faultkit.senders.body import Body
 from faultkit.senders.calls import calls_to
-from faultkit.senders.functions import INFO_CODES, PRIMITIVES, SIGKILL, is_interface
+from faultkit.senders.functions import (
+    INFO_CODES,
+    PRIMITIVES,
+    PRIVILEGE,
+    SI_CODE,
+    SIGKILL,
+    is_interface,
+)
 from faultkit.senders.marks import marks_of_kill
 from faultkit.senders.places import Place, Slot
 from faultkit.senders.text import Function, KernelText
@@ -52,7 +59,7 @@ class Trace:
         self.sites: dict[int, Site] = {}
         self._bodies: dict[int, Body] = {}
         self._told: dict[int, set[int]] = {}  # si_codes that sites give themselves
-        self._known: set[tuple[int, Optional[Place], frozenset[int], Optional[Place]]] = set()
+        self._known: set[Sink] = set()
         self._sinks: deque[Sink] = deque()
         for primitive in PRIMITIVES:
             for function in text.named.get(primitive.name, ()):
@@ -104,7 +111,7 @@ class Trace:
         self.sites[address] = Site(address, body.function.base, (SIGKILL,), (), (), ())
 
     def _add(self, sink: Sink) -> None:
-        key = sink.start, sink.signal, sink.signals, sink.code
+        key = sink._replace(way=())
         if key not in self._known and len(self._known) < MOST_SINKS:
             self._known.add(key)
             self._sinks.append(sink)
@@ -139,11 +146,13 @@ class Trace:
         signals: Values = sink.signals
         if sink.signal is not None:
             signals = place_values(body, address, sink.signal)
-        codes = self._codes(body, address, sink)
+        codes, info = self._codes(body, address, sink)
         constants = frozenset(v for v in signals if isinstance(v, int) and v in SIGNALS)
         given = [v for v in signals if isinstance(v, Given)]
         function = body.function
         name = function.base
+        if name in PRIVILEGE:
+            info, codes = PRIVILEGE[name], frozenset()
         numbers = frozenset(v for v in codes if isinstance(v, int))
         passed = [v for v in codes if isinstance(v, Given)]
         code = passed[0].place if len(passed) == 1 else None
@@ -152,25 +161,36 @@ class Trace:
             self._told.setdefault(address, set()).update(numbers)
         wraps = [v for v in given if _passes_on(v)] if len(sink.way) < LONGEST_WAY else []
         for value in wraps:
-            self._add(Sink(function.start, name, value.place, frozenset(), code, numbers, None, way))
+            chosen = Sink(function.start, name, value.place, frozenset(), code, numbers, info, way)
+            self._add(chosen)
         if constants and is_interface(name):
-            self._add(Sink(function.start, name, None, constants, code, numbers, None, way))
+            self._add(Sink(function.start, name, None, constants, code, numbers, info, way))
             constants = frozenset()
         reasons = tuple(sorted({_why(v) for v in signals if v not in wraps and _is_open(v)}))
         if constants or (reasons and not is_interface(name)):
             self._note(address, name, constants, numbers, reasons, sink.way)
 
-    def _codes(self, body: Body, address: int, sink: Sink) -> Values:
-        if sink.code is not None:
-            return frozenset(sink.codes) | place_values(body, address, sink.code)
-        if sink.info is not None:
-            values = place_values(body, address, sink.info)
-            codes: set[Value] = set()
-            for value in values:
+    def _codes(self, body: Body, address: int, sink: Sink) -> tuple[Values, Optional[Place]]:
+        """The si_codes that the call gives; and which argument of the function decides, where the
+        call passes on a siginfo that may be SEND_SIG_NOINFO or SEND_SIG_PRIV."""
+        codes: set[Value] = set(sink.codes)
+        passed: Optional[Place] = None
+        places = [] if sink.code is None else [sink.code]
+        if isinstance(sink.info, str):
+            infos = place_values(body, address, sink.info)
+            for value in infos:
                 if isinstance(value, int) and value in INFO_CODES:
                     codes.add(INFO_CODES[value])
-            return frozenset(codes)
-        return frozenset(sink.codes)
+                elif isinstance(value, Given):
+                    passed = value.place
+            if all(isinstance(value, int) for value in infos):
+                places = []
+            elif passed is None and not places:
+                places = [Slot(sink.info, SI_CODE)]
+        for place in places:
+            found = place_values(body, address, place)
+            codes.update(value for value in found if not isinstance(value, Untold))
+        return frozenset(codes), passed
 
     def _note(
         self,

@@ -7,7 +7,7 @@ from faultkit.code.x86 import REGISTERS, Instruction, Memory
 from faultkit.infer.values import CLOBBERED
 from faultkit.senders.arithmetic import MASK, apply, computed
 from faultkit.senders.body import Block, Body
-from faultkit.senders.places import Place, Slot, through_frame
+from faultkit.senders.places import Place, Slot, slot_of, through_frame
 
 MOST_STEPS = 20_000  # blocks and places looked at for one value
 MOST_VALUES = 32
@@ -38,7 +38,7 @@ _Step = Union[None, Values, list[Place]]  # unaffected; known; or to be followed
 
 
 def place_values(body: Body, address: int, place: Place) -> Values:
-    """The values of `place` right before the instruction at `address`, of which the body has one."""
+    """The values of `place` right before the instruction at `address` of the body."""
     block, index = body.sites[address]
     if isinstance(place, Slot):
         place = through_frame(block, index, place)
@@ -107,9 +107,9 @@ class _Search:
     def _over_call(self, instruction: Instruction, place: Place) -> _Step:
         name = self.body.callee(instruction)
         register = place.register if isinstance(place, Slot) else place
-        if name is not None and name.startswith(_KEEPING):
-            if name == "__fentry__" or register not in _ANSWERS:
-                return None
+        keeps = name is not None and name.startswith(_KEEPING)
+        if keeps and (name == "__fentry__" or register not in _ANSWERS):
+            return None
         if register not in CLOBBERED:
             return None
         if place == "rax":
@@ -208,9 +208,9 @@ class _Search:
             return _untold("a pointer that is computed")
         if kind == "mov" and isinstance(source, str) and instruction.width == 8:
             return [Slot(source, place.offset)]
-        if kind == "lea" and isinstance(source, Memory):
-            if source.base in REGISTERS and source.scaled is None and source.segment is None:
-                return [Slot(str(source.base), place.offset + source.displacement)]
+        slot = slot_of(source) if kind == "lea" else None
+        if slot is not None:
+            return [Slot(slot.register, place.offset + slot.offset)]
         if kind in ("add", "sub") and isinstance(source, int) and instruction.width == 8:
             change = source if kind == "add" else -source
             return [Slot(place.register, place.offset + change)]
@@ -269,16 +269,17 @@ def _pushed(source: object, place: Slot) -> _Step:
 def _or_immediate(body: Body, instruction: Instruction, place: str) -> Optional[int]:
     """The immediate of `or r32, imm`, which x86.py counts among the others."""
     code = body.text.read(instruction.address, instruction.size).lstrip(b"\x41\x48\x49")
-    if instruction.destination == place and code[:1] in (b"\x83", b"\x81"):
-        if code[1] >> 3 == 0b11001 and isinstance(instruction.source, int):
-            return instruction.source & MASK
-    return None
+    if instruction.destination != place or code[:1] not in (b"\x83", b"\x81"):
+        return None
+    is_or = code[1] >> 3 == 0b11001
+    return instruction.source & MASK if is_or and isinstance(instruction.source, int) else None
 
 
 def _loaded(source: object) -> _Step:
-    if isinstance(source, Memory) and source.segment is None and source.scaled is None:
-        if source.base in REGISTERS:
-            return [Slot(str(source.base), source.displacement)]
+    slot = slot_of(source)
+    if slot is not None:
+        return [slot]
+    if isinstance(source, Memory) and source.base is source.scaled is source.segment is None:
         return _untold("read from a variable of the kernel")
     return _untold("read from memory")
 

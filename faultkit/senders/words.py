@@ -65,7 +65,8 @@ _WHEN = {
     "do_group_exit": "one thread ends the process, by exit_group() or a fatal signal: the others "
     "are killed",
     "complete_signal": "a fatal signal without a core dump: all threads of the process are killed",
-    "do_coredump": "a core is dumped: the other threads, and who else shares the memory, are killed",
+    "do_coredump": "a core is dumped: the other threads, and who else shares the memory, are "
+    "killed",
     "vfs_coredump": "a core is dumped: the other threads, and who else shares the memory, are "
     "killed",
     "coredump_wait": "a core is dumped: the other threads, and who else shares the memory, are "
