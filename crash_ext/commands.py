@@ -54,6 +54,21 @@ def _deadlock(words: list[str], session: Session) -> None:
     deliver(report, arguments, sys.stdout.write, width(session), colored(session))
 
 
+def _sigsrc(words: list[str], session: Session) -> None:
+    from faultkit.options import parse_sigsrc
+    from faultkit.render import deliver
+    from faultkit.sigsrc import examine
+
+    arguments = parse_sigsrc(words)
+    if arguments.kernel is None:
+        raise FaultkitError("name a signal", "sigsrc --kernel SIGNAL")
+    if arguments.vmlinux is None:
+        files = session.bridge.debug_files()
+        arguments = arguments._replace(vmlinux=files[0] if files else None)
+    report = examine(arguments, host(session))
+    deliver(report, arguments, sys.stdout.write, width(session), colored(session))
+
+
 def _python(words: list[str], session: Session) -> None:
     from crash_ext.kernel import CrashKernel
 
@@ -105,6 +120,24 @@ EXAMPLE
     crash> deadlock
     crash> deadlock --output report.txt --json report.json
     crash> deadlock > report.txt""",
+    ),
+    "sigsrc": Command(
+        _sigsrc,
+        "where a signal comes from: every place in this kernel that can send it",
+        "--kernel SIGNAL [--vmlinux FILE] [--json FILE] [--output FILE]",
+        """\
+  Lists every place in this kernel build that can send the signal: by the code of
+  the vmlinux, with the si_code, the source line, and a word on when.
+
+    --kernel SIGNAL  the signal (SIGBUS, bus or 7), or all
+    --vmlinux FILE   another kernel than the dump's
+    --json FILE      the report for machines ("-": standard output, alone)
+    --output FILE    the report goes to FILE instead of the terminal
+
+EXAMPLE
+  Who sends SIGBUS:
+
+    crash> sigsrc --kernel SIGBUS""",
     ),
     "python": Command(
         _python,

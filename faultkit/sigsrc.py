@@ -26,22 +26,14 @@ def examine(arguments: SigsrcArguments, host: dict[str, Optional[str]]) -> Repor
 
 
 def running_vmlinux() -> str:
-    """The vmlinux of the kernel that runs here, where debug packages put it.  Raises
-    FaultkitError."""
+    """The vmlinux of the kernel that runs here.  Raises FaultkitError where it is not found."""
+    from faultkit.debuginfo.find import Places, find_vmlinux
+
     release = os.uname().release
-    for pattern in _VMLINUX:
-        path = pattern.format(release)
-        if os.path.exists(path):
-            return path
-    raise FaultkitError(
-        f"no vmlinux of this kernel ({release}) is installed",
-        "install its debug package, or name one with --vmlinux FILE",
-    )
-
-
-_VMLINUX = (
-    "/usr/lib/debug/boot/vmlinux-{}",
-    "/usr/lib/debug/lib/modules/{}/vmlinux",
-    "/lib/modules/{}/build/vmlinux",
-    "/boot/vmlinux-{}",
-)
+    path = find_vmlinux(Places(), release)
+    if path is None:
+        raise FaultkitError(
+            f"no vmlinux of this kernel ({release}) was found",
+            "install its debug package, or name one with --vmlinux FILE",
+        )
+    return path

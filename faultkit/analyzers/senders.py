@@ -4,7 +4,8 @@ import os
 import time
 from typing import Optional
 
-from faultkit.model import FOUND, NOT_FOUND, Report
+from faultkit.debuginfo.lookup import Lookup
+from faultkit.model import FOUND, NOT_FOUND, Report, SourceLine
 from faultkit.senders.catalog import Catalog, catalog
 from faultkit.senders.model import Place
 from faultkit.senders.trace import Site
@@ -41,7 +42,7 @@ def analyze_senders(path: str, signal: Optional[int], host: dict[str, Optional[s
         FOUND if chosen or told else NOT_FOUND,
         _summary(found, signal, chosen, told),
     )
-    report.senders = [*chosen, *told]
+    report.senders = _with_lines(path, [*chosen, *told])
     report.counts = {"places": len(chosen), "open": len(told)}
     report.limits.append(
         "modules are files of their own and were not read: drivers among them may send signals, too"
@@ -63,6 +64,23 @@ def place(site: Site) -> Place:
         words or _untold(site),
         site.open,
     )
+
+
+def _with_lines(path: str, places: list[Place]) -> list[Place]:
+    """The same, each with the inline chain of its call; words, too, by the inlined function."""
+    try:
+        chains = Lookup(path).chains(one.address for one in places)
+    except FaultkitError:
+        return places
+    return [_at_line(one, chains.get(one.address, ())) for one in places]
+
+
+def _at_line(one: Place, chain: tuple[SourceLine, ...]) -> Place:
+    inlined = (when(level.function or "") for level in chain[:-1])
+    words = next(filter(None, inlined), "") or one.when
+    if not words or words == "; ".join(one.open):
+        words = when(one.function, chain[0].file if chain else None) or words
+    return one._replace(lines=chain, when=words)
 
 
 def _untold(site: Site) -> str:

@@ -1,12 +1,15 @@
 """`sigsrc --kernel`: the places that send a signal, as text and as plain objects."""
 
+import os
+from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, Optional
 
-from faultkit.model import Report
+from faultkit.model import Report, SourceLine
 from faultkit.render.escape import clean
 from faultkit.render.page import Page
 from faultkit.render.style import Style
+from faultkit.senders.functions import is_interface
 from faultkit.senders.model import Place
 from faultkit.signals.names import code_name, signal_name
 
@@ -22,6 +25,7 @@ class _Text(Page):
     def __init__(self, report: Report, width: int, style: Style) -> None:
         super().__init__(width, style)
         self._report = report
+        self._folder = _folder(report.senders)
 
     def render(self) -> str:
         report = self._report
@@ -52,7 +56,17 @@ class _Text(Page):
             if words:
                 self._wrapped("  ", f"{_capital(words)}:", "*white*")
             for one in group:
-                self._line(f"    {clean(one.function, 80)}: {_what(one)}{_where(one)}")
+                self._line(f"    {self._place(one)}")
+
+    def _place(self, place: Place) -> str:
+        line = _source(place)
+        name = clean(place.function, 80)
+        if line is None:
+            return f"{name}: {_what(place)}  {place.address:#x}"
+        if line.function and line.function != place.function:
+            name = f"{clean(line.function, 80)} in {name}"
+        file = (line.file or "").removeprefix(self._folder)
+        return f"{name}: {_what(place)}  {clean(file, 120)}:{line.line}"
 
 
 def _capital(words: str) -> str:
@@ -75,11 +89,24 @@ def _what(place: Place) -> str:
     return f"{clean(place.call, 80)}({said}{', ' * bool(codes)}{codes})"
 
 
-def _where(place: Place) -> str:
+def _source(place: Place) -> Optional[SourceLine]:
+    """The line that a reader looks for: the innermost one of a function that is no interface for
+    sending signals, nor in a header."""
     chain = [one for one in place.lines if one.file and one.line]
-    if not chain:
-        return f"  {place.address:#x}"
-    return "  " + ", inlined at ".join(f"{clean(one.file or '', 120)}:{one.line}" for one in chain)
+    for one in chain:
+        if not (one.file or "").endswith(".h") and not is_interface(one.function or ""):
+            return one
+    return chain[-1] if chain else None
+
+
+def _folder(places: Sequence[Place]) -> str:
+    """What the paths of all files begin with: where the kernel was built."""
+    files = {one.file for place in places for one in place.lines if one.file}
+    try:
+        common = os.path.commonpath(files) if len(files) > 1 else ""
+    except ValueError:  # some are absolute
+        return ""
+    return f"{common}/" if common else ""
 
 
 def place_object(place: Place) -> "dict[str, Any]":

@@ -57,6 +57,7 @@ class Body:
             self._split(piece, leaders)
         for piece in code:
             self._link(piece)
+        self._drop_padding()
         self._link_lone_blocks()
 
     def _decode(self, piece: Function) -> list[Instruction]:
@@ -105,6 +106,16 @@ class Body:
             # loses nothing without it.
             if not behind.leads:
                 behind.leads.append(block)
+
+    def _drop_padding(self) -> None:
+        """NOPs between a jump and an aligned block lead nowhere."""
+        padding = {
+            block.start
+            for block in self.blocks.values()
+            if not block.leads and all(one.kind == "nop" for one in block.body)
+        } - {self.function.start}
+        for block in self.blocks.values():
+            block.leads = [lead for lead in block.leads if lead.start not in padding]
 
     def ends(self, instruction: Instruction) -> bool:
         """Whether what lies behind the instruction is not reached through it."""

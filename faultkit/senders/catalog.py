@@ -2,14 +2,14 @@
 
 from typing import Any, NamedTuple, Optional
 
-from faultkit import usercache
+from faultkit.debuginfo.cache import Cache
 from faultkit.senders.text import KernelText
 from faultkit.senders.trace import Site, Trace
 from faultkit.target import FaultkitError
 
 # Of what is kept: to be raised with every change of what is found.
-EDITION = 1
-_FOLDER = "senders"
+EDITION = "1"
+_KIND = "senders"
 
 
 class Catalog(NamedTuple):
@@ -23,8 +23,11 @@ class Catalog(NamedTuple):
 
 def catalog(path: str) -> Catalog:
     """The sites of the vmlinux at `path`.  Raises FaultkitError for what is none."""
+    import json
+
     text = KernelText(path)
-    kept = _kept(text.build_id)
+    cache = Cache(f"{text.build_id}-{text.size:x}" if text.build_id else "")
+    kept = _kept(cache)
     if kept is not None:
         return Catalog(path, text.build_id, text.release, kept)
     trace = Trace(text)
@@ -34,29 +37,16 @@ def catalog(path: str) -> Catalog:
             "name the vmlinux of a kernel, with all its symbols",
         )
     sites = tuple(site for _, site in sorted(trace.run().sites.items()))
-    if text.build_id:
-        _keep(text.build_id, sites)
+    cache.put(_KIND, {EDITION: json.dumps(sites)})
     return Catalog(path, text.build_id, text.release, sites)
 
 
-def _name(build_id: str) -> str:
-    return f"{build_id}-{EDITION}.json"
-
-
-def _keep(build_id: str, sites: tuple[Site, ...]) -> None:
+def _kept(cache: Cache) -> Optional[tuple[Site, ...]]:
     import json
 
-    usercache.save(json.dumps(sites), _FOLDER, _name(build_id))
-
-
-def _kept(build_id: Optional[str]) -> Optional[tuple[Site, ...]]:
-    import json
-
-    text = usercache.load(_FOLDER, _name(build_id)) if build_id else None
-    if text is None:
-        return None
+    text = cache.get(_KIND, (EDITION,)).get(EDITION)
     try:
-        return tuple(_site(values) for values in json.loads(text))
+        return tuple(_site(values) for values in json.loads(text)) if text is not None else None
     except (ValueError, TypeError):
         return None
 

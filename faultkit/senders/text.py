@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple, Optional
 
-from faultkit.code.elf import SHF_EXECINSTR, SHT_NOBITS, ElfFile, open_elf
+from faultkit.code.elf import SHF_EXECINSTR, SHT_NOBITS, ElfFile, FileBytes, open_elf
 from faultkit.code.symbols import full_table
 from faultkit.target import FaultkitError, ReadError
 
@@ -47,6 +47,7 @@ class KernelText:
         self.path = path
         self.file: ElfFile = file
         self.build_id = file.build_id
+        self.size = file.data.size if isinstance(file.data, FileBytes) else len(file.data)
         self._sections = [
             section
             for section in file.sections.values()

@@ -153,10 +153,7 @@ class _Search:
         if done is None or done.register != place:
             if kind == "other" and isinstance(source, Memory) and instruction.destination == place:
                 return _untold("computed from memory")
-            or_number = _or_immediate(self.body, instruction, place)
-            if or_number is not None:
-                return self._applied(block, index, "or", place, or_number, depth)
-            return _untold("computed")
+            return self._with_carry(block, index, instruction, place, depth)
         if done.operation == "either":
             return [place, done.source or place]
         if done.operation == "bit":
@@ -166,6 +163,22 @@ class _Search:
         return self._applied(
             block, index, done.operation, done.source or place, done.number, depth
         )
+
+    def _with_carry(
+        self, block: Block, index: int, instruction: Instruction, place: str, depth: int
+    ) -> Values:
+        """or, adc and sbb with an immediate, which x86.py counts among the others."""
+        code = self.body.text.read(instruction.address, instruction.size).lstrip(b"\x41\x48\x49")
+        number = instruction.source
+        if instruction.destination != place or code[:1] not in (b"\x83", b"\x81"):
+            return _untold("computed")
+        operation = {0b11001: "or", 0b11010: "add", 0b11011: "sub"}.get(code[1] >> 3)
+        if operation is None or not isinstance(number, int):
+            return _untold("computed")
+        found = self._applied(block, index, operation, place, number, depth)
+        if operation == "or":
+            return found
+        return found | self._applied(block, index, operation, place, number + 1, depth)
 
     def _applied(
         self, block: Block, index: int, operation: str, place: str, number: int, depth: int
@@ -264,15 +277,6 @@ def _pushed(source: object, place: Slot) -> _Step:
     if place.offset == 0 and isinstance(source, int):
         return frozenset((source & MASK,))
     return _untold("put together in memory")
-
-
-def _or_immediate(body: Body, instruction: Instruction, place: str) -> Optional[int]:
-    """The immediate of `or r32, imm`, which x86.py counts among the others."""
-    code = body.text.read(instruction.address, instruction.size).lstrip(b"\x41\x48\x49")
-    if instruction.destination != place or code[:1] not in (b"\x83", b"\x81"):
-        return None
-    is_or = code[1] >> 3 == 0b11001
-    return instruction.source & MASK if is_or and isinstance(instruction.source, int) else None
 
 
 def _loaded(source: object) -> _Step:
