@@ -222,7 +222,7 @@ def program(tmp_path):
 def test_all_ways_to_choose(tmp_path, options):
     sites = {}
     for site in Trace(KernelText(str(built(tmp_path, options)))).run().sites.values():
-        signals, codes, is_open = sites.get(site.function, (set(), set(), False))
+        signals, codes, _ = sites.get(site.function, (set(), set(), False))
         sites[site.function] = (signals | {*site.signals}, codes | {*site.codes}, bool(site.open))
     for function, (signals, codes) in CHOSEN.items():
         found = sites.get(function)

@@ -1,7 +1,7 @@
 """Which values a register or a place in the frame can have at an instruction: backwards along all
 ways that lead there, to constants, to what the function was given, or to what can't be told."""
 
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple, Union
 
 from faultkit.code.x86 import REGISTERS, Instruction, Memory
 from faultkit.infer.values import CLOBBERED
