@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 if TYPE_CHECKING:
+    from faultkit.decode.model import DecodedTrace
     from faultkit.senders.model import Place as SenderPlace
     from faultkit.signals.model import SignalFinding
     from faultkit.target import SignalMasks
@@ -209,6 +210,8 @@ class Report:
     `findings` are deadlock's, `groups` are dstate's, `signals` are sigsrc's: the one that comes
     first is the cause of those that came in its handler.  `masks` are the signal sets of tasks,
     `senders` the places of a kernel that send signals, chosen ones first.
+    first is the cause of those that came in its handler.  `masks` are the signal sets of tasks.
+    `traces` are kdecode's.
 
     `counts` says how many tasks there are and how many waits are resolved; `paused_seconds` is
     how long the target has been stopped, None where nothing was.
@@ -236,6 +239,7 @@ class Report:
         self.signals: list[SignalFinding] = []
         self.masks: list[tuple[Task, SignalMasks]] = []
         self.senders: list[SenderPlace] = []
+        self.traces: list[DecodedTrace] = []
         self.notes: list[str] = []
         self.stacks: list[tuple[Task, tuple[Frame, ...]]] = []
         self.counts = counts or {}

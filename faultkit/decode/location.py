@@ -59,19 +59,27 @@ class Context:
         registers: Mapping[str, int],
         cfa: Optional[int] = None,
         frame_base: Optional[bytes] = None,
-        bias: int = 0,
+        runtime: Optional[Callable[[int], Optional[int]]] = None,
         origins: Optional[Mapping[str, str]] = None,
     ) -> None:
         self.read = read
         self.registers = registers
         self.cfa = cfa
         self.frame_base = frame_base
-        self.bias = bias  # from the file's own addresses to the target's
+        # From one of the file's own addresses to the target's; None where that is not known.
+        self.runtime: Callable[[int], Optional[int]] = runtime or (lambda address: address)
         self.origins = origins or {}
         # What a register had when the function was entered; raises Unavailable.
         self.entry_value: Callable[[str, int], tuple[int, str]] = _no_entry_value
         self.indexed: Callable[[int], Optional[int]] = lambda index: None  # .debug_addr, file's own
         self.base_type: Callable[[int], Optional[Type]] = lambda offset: None
+
+    def address(self, static: int) -> int:
+        """The target's address for one of the file's own; raises Unavailable."""
+        found = self.runtime(static)
+        if found is None:
+            raise Unavailable("where its section was loaded is not known")
+        return found
 
     def register(self, number: int) -> tuple[str, int]:
         """(name, value); raises Unavailable."""
@@ -244,7 +252,7 @@ class _Machine:
             self.push(form.unpack_from(code, self.at)[0])
             self.at += form.size
         elif operation == 0x03:  # DW_OP_addr
-            self.push(struct.unpack_from("<Q", code, self.at)[0] + context.bias)
+            self.push(context.address(struct.unpack_from("<Q", code, self.at)[0]))
             self.at += 8
         elif 0x30 <= operation <= 0x4F:
             self.push(operation - 0x30)
@@ -274,7 +282,7 @@ class _Machine:
             found = context.indexed(index)
             if found is None:
                 raise Unavailable("its address lies in a file that is not here")
-            self.push(found + (context.bias if operation in (0xA1, 0xFB) else 0))
+            self.push(context.address(found) if operation in (0xA1, 0xFB) else found)
         elif operation in (0xA4, 0xA5, 0xA8, 0xA9, 0xF4, 0xF5, 0xF7, 0xF9):
             self.typed(operation)
         elif operation in (0x9B, 0xE0):
@@ -288,6 +296,7 @@ class _Machine:
     def cfa(self) -> int:
         if self.context.cfa is None:
             raise Unavailable("on the stack, but where the frame begins is not known")
+        self.used.append("its place on the stack")
         return self.context.cfa
 
     def frame_base(self) -> int:
@@ -297,9 +306,11 @@ class _Machine:
         if base == b"\x9c":
             return self.cfa()
         if len(base) == 1 and 0x50 <= base[0] <= 0x6F:  # DW_OP_reg: clang's rbp
+            self.used.append("its place on the stack")
             return self.context.register(base[0] - 0x50)[1]
-        if b"\x91" == base[:1]:
+        if base[:1] == b"\x91":
             raise FormatError("a frame base that rests on itself")
+        self.used.append("its place on the stack")
         return value_of(base, self.context)[0]
 
     def dereference(self, operation: int) -> None:

@@ -113,7 +113,9 @@ def _why(
     callee = _callee(file, at, original, name_of)
     inside = place != live.address
     first = live.bytes[:1]
-    if first == BREAKPOINT and original.data[at : at + 1] != BREAKPOINT and not inside:
+    if inside:
+        return "patched: rest of the one before"
+    if first == BREAKPOINT and original.data[at : at + 1] != BREAKPOINT:
         return f"patched: breakpoint, kprobe or being patched; was {_was(file, callee)}"
     now = x86.decode(live.bytes, live.address)
     quiet = now is not None and now.kind == "nop"

@@ -119,7 +119,7 @@ class Sources:
         wrong = self._wrong_release(path)
         if wrong:
             return wrong
-        if function and declared and 0 < declared:
+        if function and declared and declared > 0:
             name = _MADE.sub("", function.split(".", 1)[0])
             word = re.compile(rf"\b{re.escape(name)}\b")
             near = lines[max(declared - 1 - NEAR, 0) : declared + NEAR]
