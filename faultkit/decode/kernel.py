@@ -99,6 +99,7 @@ class KernelSubject(Subject):
                 state.cfa,
                 self.read,
             )
+            view.name_of = self.name_of
             shown.append(Shown(dec, view))
         for below, above, state in zip(shown, shown[1:], states[1:]):
             if not state.exact:

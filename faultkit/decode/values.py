@@ -31,6 +31,7 @@ from faultkit.decode.variables import Scope, Variable, call_site, scope_at
 from faultkit.target import ReadError
 
 MASK = (1 << 64) - 1
+_THUNKS = ("__x86_indirect_thunk_", "__x86_indirect_call_thunk_", "__x86_indirect_its_thunk_")
 MOST_BYTES = 256  # of one variable that are read
 
 Read = Callable[[int, int], bytes]
@@ -82,6 +83,7 @@ class FrameView:
         self.code = code
         self.read = read
         self.caller: Optional[FrameView] = None
+        self.name_of: Callable[[int], Optional[str]] = lambda address: None
         self._unit: Optional[Unit] = None
         self._position: Optional[int] = None
         self.scope: Optional[Scope] = None
@@ -153,8 +155,8 @@ class FrameView:
     def _fetch(
         self, variable: Variable, types: Types, places: Sequence[Place], size: int
     ) -> Found:
-        if len(places) == 1 and places[0].bits is None:
-            place = places[0]
+        place = places[0]
+        if len(places) == 1 and (place.bits in (None, 8 * size) and not place.shift):
             if place.address is not None:
                 return self._from_memory(variable, types, place, size)
             if place.value is None:
@@ -230,12 +232,24 @@ class FrameView:
             return False
         if call.target == self.start:
             return True
-        if target is None:  # else it is indirect, though it may go by way of a thunk
+        register = call.source if call.target is None else self._by_way_of(call.target)
+        if isinstance(register, str):
+            return caller.context.registers.get(register) == self.start
+        if target is None:
             return False
         try:
             return value_of(target, caller.context, depth + 1)[0] == self.start
         except Unavailable:
             return False
+
+    def _by_way_of(self, target: int) -> Optional[str]:
+        """The register through which a retpoline that is called calls on
+        (arch/x86/lib/retpoline.S); None if the target is none."""
+        name = self.name_of(target) or ""
+        for start in _THUNKS:
+            if name.startswith(start) and name[len(start) :] in DWARF_REGISTERS:
+                return name[len(start) :]
+        return None
 
 
 def _number(value: object) -> Optional[int]:
