@@ -209,9 +209,7 @@ class Report:
 
     `findings` are deadlock's, `groups` are dstate's, `signals` are sigsrc's: the one that comes
     first is the cause of those that came in its handler.  `masks` are the signal sets of tasks,
-    `senders` the places of a kernel that send signals, chosen ones first.
-    first is the cause of those that came in its handler.  `masks` are the signal sets of tasks.
-    `traces` are kdecode's.
+    `senders` the places of a kernel that send signals, chosen ones first.  `traces` are kdecode's.
 
     `counts` says how many tasks there are and how many waits are resolved; `paused_seconds` is
     how long the target has been stopped, None where nothing was.
