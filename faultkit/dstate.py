@@ -1,15 +1,12 @@
 """What every host does for `dstate`: from the arguments to the view, and to the report."""
 
-import sys
 from typing import Optional
 
 from faultkit.analyzers.dstate import MIN_AGE, Options, analyze
 from faultkit.causes.view import View
 from faultkit.model import Report
 from faultkit.options import DstateArguments
-from faultkit.target import FaultkitError
-
-LARGEST = 1 << 28  # bytes of a log that are read
+from faultkit.textfile import read_text
 
 
 def options_of(arguments: DstateArguments) -> Options:
@@ -26,7 +23,7 @@ def open_view(arguments: DstateArguments) -> View:
         from faultkit.klog.view import TextView
 
         name = "standard input" if arguments.file == "-" else arguments.file
-        return TextView(name, _read(arguments.file))
+        return TextView(name, read_text(arguments.file, "name a file with a kernel log"))
     from faultkit.procfs.live import LiveView
 
     return LiveView(arguments.pids)
@@ -35,24 +32,3 @@ def open_view(arguments: DstateArguments) -> View:
 def examine(arguments: DstateArguments, host: dict[str, Optional[str]]) -> Report:
     """The report.  Raises FaultkitError."""
     return analyze(open_view(arguments), host, options_of(arguments))
-
-
-def _read(path: str) -> str:
-    try:
-        if path == "-":
-            data = bytes(sys.__stdin__.buffer.read(LARGEST)) if sys.__stdin__ is not None else b""
-        else:
-            with open(path, "rb") as file:
-                data = file.read(LARGEST)
-    except OSError as error:
-        raise FaultkitError(
-            f"cannot read {path}: {error.strerror}", "name a file with a kernel log"
-        ) from None
-    if data[:2] == b"\x1f\x8b":
-        import gzip
-
-        try:
-            data = bytes(gzip.decompress(data)[:LARGEST])
-        except (OSError, EOFError) as error:
-            raise FaultkitError(f"cannot unpack {path}: {error}", "zcat tells more") from None
-    return data.decode("utf-8", "replace")

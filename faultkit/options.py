@@ -212,6 +212,112 @@ def sigsrc_arguments(given: dict[str, Any]) -> SigsrcArguments:
     return wanted
 
 
+KDECODE_OPTIONS = (
+    "--exact", "--vmlinux", "--module", "--debug-dir", "--kaslr", "-n", "--brief", "--json",
+    "--output",
+)  # fmt: skip
+
+
+class KdecodeArguments(NamedTuple):
+    """What `kdecode` was asked in the shell: a file or places in code, where debug information
+    is, how many frames of each trace; and where its answer goes.  `kaslr` is what was added to
+    the kernel's addresses."""
+
+    words: tuple[str, ...] = ()
+    exact: bool = False
+    vmlinux: Optional[str] = None
+    modules: tuple[str, ...] = ()
+    debug_dirs: tuple[str, ...] = ()
+    kaslr: Optional[int] = None
+    frames: Optional[int] = None
+    brief: bool = False
+    json: Optional[str] = None
+    output: Optional[str] = None
+
+    @property
+    def dot(self) -> Optional[str]:
+        """No graph is drawn of back traces."""
+        return None
+
+    @property
+    def svg(self) -> Optional[str]:
+        """No graph is drawn of back traces."""
+        return None
+
+
+def add_debug_file_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where debug information is, and what of it is shown: the same in every host."""
+    parser.add_argument("--vmlinux", metavar="FILE", help="the kernel, with debug information")
+    parser.add_argument(
+        "--module",
+        dest="modules",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a module (.ko) with debug information; may be given again",
+    )
+    parser.add_argument(
+        "--debug-dir",
+        dest="debug_dirs",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="where to look for vmlinux and modules; may be given again",
+    )
+    parser.add_argument(
+        "-n", dest="frames", metavar="FRAMES", type=_count, help="so many of each back trace"
+    )
+    parser.add_argument(
+        "--brief", action="store_true", help="one line a frame: to paste in a ticket"
+    )
+    parser.add_argument("--json", metavar="FILE", help="report for machines; - is the output")
+    parser.add_argument("--output", metavar="FILE", help="write the report to FILE")
+
+
+def add_kdecode_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `faultkit kdecode`."""
+    parser.add_argument(
+        "words",
+        metavar="FILE|ADDRESS",
+        nargs="+",
+        help="a text with back traces (- is the input); or addresses, or SYMBOL+OFFSET",
+    )
+    parser.add_argument(
+        "--exact", action="store_true", help="addresses are instructions, not return addresses"
+    )
+    parser.add_argument(
+        "--kaslr",
+        metavar="OFFSET",
+        type=_hexadecimal,
+        help="what KASLR added to the kernel's addresses, where the text does not tell",
+    )
+    add_debug_file_arguments(parser)
+
+
+def kdecode_arguments(given: dict[str, Any]) -> KdecodeArguments:
+    """The arguments as parsed."""
+    fields = {name: given[name] for name in KdecodeArguments._fields}
+    lists = {name: tuple(given[name]) for name in ("words", "modules", "debug_dirs")}
+    return KdecodeArguments(**{**fields, **lists})
+
+
+def _count(text: str) -> int:
+    import argparse
+
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text)):
+        raise argparse.ArgumentTypeError(f"`{text}` is no number of frames")
+    return int(text)
+
+
+def _hexadecimal(text: str) -> int:
+    import argparse
+
+    try:
+        return int(text, 16) & (1 << 64) - 1
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"`{text}` is no hexadecimal number") from None
+
+
 def _seconds(text: str) -> float:
     import argparse
 

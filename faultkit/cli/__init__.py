@@ -15,7 +15,7 @@ from typing import Optional
 import faultkit
 from faultkit.target import FaultkitError
 
-COMMANDS = ("deadlock", "dstate", "sigsrc", "path", "install", "doctor")
+COMMANDS = ("deadlock", "dstate", "sigsrc", "kdecode", "path", "install", "doctor")
 
 
 def build_parser() -> argparse.ArgumentParser:

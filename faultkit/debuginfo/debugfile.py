@@ -10,6 +10,7 @@ from faultkit.code.elf import ElfFile, open_elf
 from faultkit.debuginfo import constants as c
 from faultkit.debuginfo.functions import Call, Functions
 from faultkit.debuginfo.linetable import LineTable, Row
+from faultkit.debuginfo.progress import tell
 from faultkit.debuginfo.ranges import Coverage, ranges_of, read_aranges
 from faultkit.debuginfo.sections import Sections
 from faultkit.debuginfo.units import (
@@ -71,7 +72,8 @@ class DebugFile:
                 unit = None
             if unit is not None:
                 by_unit.setdefault(unit, []).append(address)
-        for offset, wanted in by_unit.items():
+        for number, (offset, wanted) in enumerate(by_unit.items()):
+            tell(f"{self.path}: unit {number + 1} of {len(by_unit)}")
             try:
                 self._resolve(offset, wanted, found)
             except BROKEN as error:

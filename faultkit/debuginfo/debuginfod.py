@@ -1,22 +1,13 @@
 """Debug information from debuginfod servers, as elfutils' client gets and keeps it."""
 
 import os
-import time
 from collections.abc import Sequence
-from typing import Callable, Optional
+from typing import Optional
+
+from faultkit.debuginfo.progress import tell
 
 TIMEOUT = 90.0  # seconds without a byte: $DEBUGINFOD_TIMEOUT of debuginfod-find(1)
 PIECE = 1 << 16
-
-Progress = Callable[[str], object]
-
-_progress: list[Progress] = []
-
-
-def on_progress(show: Progress) -> None:
-    """Have downloads told of by `show`, with a line of text, about once a second."""
-    _progress[:] = [show]
-
 
 def server_urls() -> tuple[str, ...]:
     """The servers that $DEBUGINFOD_URLS names."""
@@ -65,7 +56,6 @@ def _download(url: str, path: str) -> bool:
         timeout = TIMEOUT
     with urlopen(url, timeout=timeout) as answer, open(path, "wb") as file:
         size = int(answer.headers.get("Content-Length") or 0)
-        told = time.monotonic()
         done = 0
         while True:
             piece = answer.read(PIECE)
@@ -73,11 +63,8 @@ def _download(url: str, path: str) -> bool:
                 break
             file.write(piece)
             done += len(piece)
-            if time.monotonic() - told > 1:
-                told = time.monotonic()
-                of = f" of {size >> 20}" if size else ""
-                for show in _progress:
-                    show(f"downloading debug information: {done >> 20}{of} MB")
+            of = f" of {size >> 20}" if size else ""
+            tell(f"downloading debug information: {done >> 20}{of} MB")
     if size and done != size:
         raise OSError("the download broke off")
     return os.path.getsize(path) > 0

@@ -48,6 +48,7 @@ class Kernel:
         self.offset = offset
         self.loaded = loaded or {}
         self.missing: dict[str, str] = {}  # files that were asked for in vain, and why
+        self.misfits: dict[Lookup, list[Decoded]] = {}  # frames that a file's symbols don't fit
         self._use_cache = use_cache
         self._files: dict[Optional[str], Optional[Lookup]] = {}
 
@@ -58,6 +59,10 @@ class Kernel:
         if module not in self._files:
             self._files[module] = self._find(module, build_id)
         return self._files[module]
+
+    def known(self, module: Optional[str]) -> Optional[Lookup]:
+        """The same where it has been asked for already."""
+        return self._files.get(module)
 
     def _find(self, module: Optional[str], build_id: Optional[str]) -> Optional[Lookup]:
         if module is None:
@@ -143,7 +148,7 @@ class Kernel:
         """The file's own address for one at run time; None where it can't be told."""
         if address is None:
             return None
-        if not file.debug.sections.relocatable:
+        if not file.relocatable:
             return address - (self.offset or 0 if module is None else 0)
         for name, start in self.loaded.get(module or "", {}).items():
             section = file.file.sections.get(name)
@@ -160,6 +165,8 @@ class Kernel:
             frame.notes.append("the trace gives no offset: this is where the function begins")
         offset = address.offset or 0
         fitting = [s for s in named if address.size is None or s.has_size(address.size)]
+        if not fitting:
+            self.misfits.setdefault(file, []).append(frame)
         if not named:
             frame.notes.append(f"no symbol {address.symbol} in {_base(file.path)}")
         elif not fitting:

@@ -6,7 +6,7 @@ from typing import Optional
 from faultkit.code.elf import ElfFile, FileBytes, build_id, open_elf, parse_notes
 from faultkit.debuginfo.cache import Cache
 from faultkit.debuginfo.debugfile import Chain, DebugFile
-from faultkit.debuginfo.sections import Sections
+from faultkit.debuginfo.sections import ET_REL, PLACE, Sections
 from faultkit.debuginfo.symbols import Symbol, Symbols
 from faultkit.model import SourceLine
 from faultkit.target import FaultkitError
@@ -89,6 +89,16 @@ class Lookup:
             found.update(new)
         return found
 
+    def section_start(self, name: str) -> int:
+        """A section's own address."""
+        section = self.file.sections[name]
+        return section.number << PLACE if self.relocatable else section.address
+
+    @property
+    def relocatable(self) -> bool:
+        """Whether it is a module, whose sections have no addresses yet."""
+        return self.file.header.type == ET_REL
+
     def release(self) -> Optional[str]:
         """The release of a vmlinux ("6.1.0-56-amd64"), by its linux_banner (init/version.c)."""
         kept = self._cache.get("release", ("",))
@@ -112,13 +122,18 @@ class Lookup:
         return self._symbols
 
 
+def build_id_of_notes(data: bytes) -> Optional[str]:
+    """The build-id in a section of notes, or in /sys/kernel/notes, in hex."""
+    return build_id(parse_notes(data))
+
+
 def build_id_of(file: ElfFile) -> Optional[str]:
     """A file's build-id in hex: by its program headers, else (a module has none) by sections."""
     found = file.build_id
     if found is None:
         for name in (".note.gnu.build-id", ".notes"):
             data = file.section_data(name)
-            found = build_id(parse_notes(data)) if data else None
+            found = build_id_of_notes(data)
             if found:
                 break
     return found

@@ -115,8 +115,7 @@ class Symbols:
         if not candidates:
             return None
         symbol = min(candidates)[1]
-        within = symbol.last or address - start < max(symbol.reaches, default=0)
-        return symbol if within or address - start < symbol.size else None
+        return symbol if address - start < max(symbol.size, *symbol.reaches) else None
 
     def _symbol(self, name: str, address: int, index: int) -> Symbol:
         size = struct.unpack_from("<Q", self._table, 24 * index + 16)[0]

@@ -37,7 +37,6 @@ class Value(NamedTuple):
     origin: Optional[str] = None  # "rdi", "stack at rsp+8", "constant"
     unavailable: Optional[str] = None
     meaning: Optional[str] = None  # symbol, slab cache, task, file
-    function: Optional[str] = None  # the inlined one that it belongs to, None: the frame's own
 
 
 class Address(NamedTuple):
@@ -87,8 +86,7 @@ class Decoded:
         self.place: Optional[int] = None
         self.debug_file: Optional[str] = None
         self.inlines: list[Inline] = []
-        self.source: list[tuple[int, str]] = []  # around the innermost function's line
-        self.inline_text: list[Optional[str]] = []  # the line itself, of each of `inlines`
+        self.source: list[tuple[int, str]] = []
         self.instructions: list[Instruction] = []
         self.arguments: list[Value] = []
         self.locals: list[Value] = []
@@ -107,8 +105,8 @@ class Trace:
 
     `kind` is "oops", "warning", "lockdep", "hung-task", "task", "stack", "perf", "ftrace",
     "addresses", "bt"...; `title` the line that says what happened; `registers` are those of the
-    exception, by lower-case names ("rip", "rdi", "cr2"), `code` the bytes around it.  `offset`
-    is what KASLR added to the kernel's addresses, None where the text does not tell.
+    first exact entry, by lower-case names ("rsp", "rdi", "cr2"), `code` the bytes around it.
+    `offset` is what KASLR added to the kernel's addresses, None where the text does not tell.
     """
 
     def __init__(self, kind: str, title: str = "") -> None:

@@ -38,7 +38,7 @@ def deliver(
     """Write the report wherever it was asked for; the text goes to `write` unless `output` or
     `json` "-" took its place.  Raises OSError for a file that can't be written, FaultkitError
     for a missing graphviz; the text is shown all the same."""
-    render_text = _text_renderer(report)
+    render_text = _text_renderer(report, getattr(to, "brief", False))
     if to.json == "-":
         from faultkit.render.machine import render_json
 
@@ -63,11 +63,15 @@ def deliver(
             draw(graph, to.svg)
 
 
-def _text_renderer(report: Report) -> Callable[[Report, int, bool], str]:
+def _text_renderer(report: Report, brief: bool) -> Callable[[Report, int, bool], str]:
     if report.command == "dstate":
         from faultkit.render.dstate_text import render_dstate
 
         return render_dstate
+    if report.command == "kdecode":
+        from faultkit.render.kdecode_brief import render_brief
+
+        return render_brief
     if report.command == "sigsrc" and report.target["kind"] == "kernel":
         from faultkit.render.senders import render_senders
 

@@ -26,6 +26,10 @@ def report_object(report: Report) -> dict[str, Any]:
         from faultkit.render.sigsrc_json import masks_object
 
         told["masks"] = [masks_object(task, masks, _task) for task, masks in report.masks]
+    if report.command == "kdecode":
+        from faultkit.render.kdecode_json import trace_objects
+
+        told["findings"], told["traces"] = trace_objects(report.traces, _clean)
     return told
 
 

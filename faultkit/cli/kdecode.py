@@ -1,0 +1,75 @@
+"""`faultkit kdecode FILE|ADDRESS...`: back traces of the kernel in text, mapped to source."""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from typing import Any
+
+import faultkit
+from faultkit.model import FOUND
+from faultkit.options import add_kdecode_arguments, kdecode_arguments
+
+QUIET = 1.0  # seconds of work that nobody needs to be told of
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add the parser of `faultkit kdecode`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "kdecode",
+        help="a kernel's back trace, from text or addresses, mapped to source lines",
+        description="Map back traces to functions, files and lines: pasted oopses and warnings, "
+        "sysrq output, /proc/PID/stack, perf script, ftrace, bpftrace, SystemTap, bt of crash or "
+        "gdb, plain addresses. Needs the kernel's vmlinux (and .ko files) with debug "
+        "information: given, in the usual places, or from $DEBUGINFOD_URLS. Exit status: 0 an "
+        "answer, 2 inconclusive, 1 an error.",
+    )
+    add_kdecode_arguments(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Decode and show; 0 if there is an answer, 2 if it is inconclusive.  Raises FaultkitError."""
+    from faultkit.debuginfo import progress
+    from faultkit.kdecode import examine
+    from faultkit.render import deliver
+
+    wanted = kdecode_arguments(vars(arguments))
+    host = {"name": None, "version": None, "faultkit": faultkit.__version__}
+    shown = _Progress()
+    if sys.stderr.isatty():
+        progress.show = shown
+    try:
+        report = examine(wanted, host)
+    finally:
+        progress.show = None
+        shown.clear()
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    color = color and os.environ.get("TERM", "dumb") != "dumb"
+    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
+    deliver(report, wanted, sys.stdout.write, width, color)
+    return 0 if report.verdict == FOUND else 2
+
+
+class _Progress:
+    """A line on the terminal that tells what takes long."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._told = 0.0
+        self._shown = False
+
+    def __call__(self, text: str) -> None:
+        now = time.monotonic()
+        if now - self._began >= QUIET and now - self._told >= 0.1:
+            self._told = now
+            self._shown = True
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

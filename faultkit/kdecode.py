@@ -1,0 +1,56 @@
+"""From `kdecode`'s arguments in the shell to the report: texts and addresses."""
+
+import os
+from typing import Optional
+
+from faultkit.analyzers.kdecode import Options, analyze
+from faultkit.debuginfo.debuginfod import server_urls
+from faultkit.debuginfo.find import Places
+from faultkit.decode.model import Trace
+from faultkit.model import Report
+from faultkit.options import KdecodeArguments
+from faultkit.target import FaultkitError
+from faultkit.textfile import read_text
+from faultkit.traces.addresses import parse_word
+from faultkit.traces.reader import distinct, read
+
+_REMEDY = "name a file with a back trace, - for the standard input, or addresses"
+
+
+def examine(arguments: KdecodeArguments, host: dict[str, Optional[str]]) -> Report:
+    """The report.  Raises FaultkitError."""
+    name, traces = _traces(arguments)
+    options = Options(arguments.frames, arguments.kaslr)
+    return analyze(traces, places_of(arguments), host, name, options)
+
+
+def places_of(arguments: KdecodeArguments) -> Places:
+    """Where debug information is.  Raises FaultkitError for a file that is not there."""
+    named = [path for path in (arguments.vmlinux, *arguments.modules) if path is not None]
+    for path in named:
+        if not os.path.isfile(path):
+            raise FaultkitError(f"there is no file {path}", "give a vmlinux or .ko file")
+    for path in arguments.debug_dirs:
+        if not os.path.isdir(path):
+            raise FaultkitError(f"there is no directory {path}", "give one with debug files")
+    directories = tuple(path.rstrip("/") or "/" for path in arguments.debug_dirs)
+    return Places(arguments.vmlinux, arguments.modules, directories, server_urls())
+
+
+def _traces(arguments: KdecodeArguments) -> tuple[str, list[Trace]]:
+    """(the name of what was given, the traces in it)."""
+    words = arguments.words
+    if len(words) == 1 and (words[0] == "-" or os.path.exists(words[0])):
+        text = read_text(words[0], _REMEDY)
+        name = "standard input" if words[0] == "-" else words[0]
+        traces = list(distinct(read(text, arguments.exact)))
+        if not traces:
+            raise FaultkitError(f"no back trace in {name}", _REMEDY)
+        return name, traces
+    trace = Trace("addresses")
+    for word in words:
+        address = parse_word(word, arguments.exact)
+        if address is None:
+            raise FaultkitError(f"{word} is neither a file nor an address", _REMEDY)
+        trace.entries.append(address)
+    return "arguments", [trace]

@@ -1,0 +1,90 @@
+"""`kdecode`'s frames and traces as plain objects, for the machine-readable report."""
+
+from collections.abc import Sequence
+from typing import Any, Callable, Optional
+
+from faultkit.decode.model import Decoded, DecodedTrace, Instruction, Value
+
+Clean = Callable[[Optional[str]], Optional[str]]
+
+
+def trace_objects(
+    traces: Sequence[DecodedTrace], clean: Clean
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(all frames, all traces): a trace has the numbers of its frames in the first list."""
+    frames: list[dict[str, Any]] = []
+    told: list[dict[str, Any]] = []
+    for trace, decoded in traces:
+        first = len(frames)
+        frames += [_frame(frame, len(told), clean) for frame in decoded]
+        told.append(
+            {
+                "kind": trace.kind,
+                "title": clean(trace.title),
+                "task": clean(trace.task),
+                "pid": trace.pid,
+                "cpu": trace.cpu,
+                "release": clean(trace.release),
+                "kaslr_offset": _hex(trace.offset),
+                "registers": {name: _hex(value) for name, value in trace.registers.items()},
+                "frames": list(range(first, len(frames))),
+                "notes": [clean(note) for note in trace.notes],
+            }
+        )
+    return frames, told
+
+
+def _frame(frame: Decoded, trace: int, clean: Clean) -> dict[str, Any]:
+    return {
+        "type": "frame",
+        "index": frame.index,
+        "trace": trace,
+        "address": _hex(frame.address) if frame.address else None,
+        "exact": frame.exact,
+        "unreliable": frame.unreliable,
+        "symbol": clean(frame.symbol),
+        "offset": frame.offset,
+        "size": frame.size,
+        "module": clean(frame.module),
+        "inlines": [
+            {
+                "function": clean(inline.function),
+                "file": clean(inline.file),
+                "line": inline.line,
+                "column": inline.column,
+            }
+            for inline in frame.inlines
+        ],
+        "source": [[number, clean(text)] for number, text in frame.source],
+        "disassembly": [_instruction(each, clean) for each in frame.instructions],
+        "arguments": {clean(value.name) or "?": _value(value, clean) for value in frame.arguments},
+        "locals": {clean(value.name) or "?": _value(value, clean) for value in frame.locals},
+        "notes": [clean(note) for note in frame.notes],
+    }
+
+
+def _instruction(instruction: Instruction, clean: Clean) -> dict[str, Any]:
+    return {
+        "address": _hex(instruction.address),
+        "bytes": instruction.bytes.hex(),
+        "text": clean(instruction.text),
+        "file": clean(instruction.file),
+        "line": instruction.line,
+        "current": instruction.current,
+        "note": clean(instruction.note),
+        "target": _hex(instruction.target),
+    }
+
+
+def _value(value: Value, clean: Clean) -> dict[str, Any]:
+    return {
+        "type": clean(value.type),
+        "value": clean(value.text),
+        "origin": clean(value.origin),
+        "unavailable": clean(value.unavailable),
+        "meaning": clean(value.meaning),
+    }
+
+
+def _hex(number: Optional[int]) -> Optional[str]:
+    return None if number is None else f"{number:#x}"

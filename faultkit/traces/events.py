@@ -1,0 +1,65 @@
+"""What a line of text can mean to a trace."""
+
+from typing import NamedTuple, Optional, Union
+
+from faultkit.decode.model import Address, CodeBytes
+
+
+class Head(NamedTuple):
+    """A trace begins, or is told more of.  `title` is the line that says what happened; with
+    `joins` it goes on with a trace that has no frames yet."""
+
+    kind: str
+    title: str = ""
+    task: Optional[str] = None
+    pid: Optional[int] = None
+    cpu: Optional[int] = None
+    release: Optional[str] = None
+    build_id: Optional[str] = None
+    joins: bool = True
+
+
+class Place(NamedTuple):
+    """A frame.  `kind` is that of a trace that begins with it, where none is open."""
+
+    address: Address
+    kind: str = "stack"
+
+
+class Registers(NamedTuple):
+    """Registers by lower-case names; `user` those of user space, which are no trace's."""
+
+    values: dict[str, int]
+    user: bool = False
+
+
+class Code(NamedTuple):
+    """The bytes around the instruction."""
+
+    code: CodeBytes
+
+
+class Offset(NamedTuple):
+    """What KASLR added to the kernel's addresses."""
+
+    offset: int
+
+
+class Skip(NamedTuple):
+    """A line that belongs to a trace, and says nothing about places."""
+
+
+class End(NamedTuple):
+    """The open trace is over."""
+
+
+Event = Union[Head, Place, Registers, Code, Offset, Skip, End]
+
+KERNEL_HALF = 1 << 63
+
+
+def module_name(text: Optional[str]) -> Optional[str]:
+    """A module's name, None for what stands for the kernel itself."""
+    if not text or text.startswith(("kernel.", "guest.kernel.")) or text in ("kernel", "vmlinux"):
+        return None
+    return text

@@ -1,0 +1,45 @@
+"""`perf script`'s samples (tools/perf/util/evsel_fprintf.c, sample__fprintf_callchain()), and
+bcc's and bpftrace's perf mode, which print the same."""
+
+import re
+from typing import Optional
+
+from faultkit.decode.model import Address
+from faultkit.traces.events import KERNEL_HALF, End, Event, Head, Place, module_name
+
+_HEAD = re.compile(
+    r"^(?P<comm>\S.*?) +(?P<pid>\d+)(?:/(?P<tid>\d+))? +(?:\[(?P<cpu>\d+)\] +)?(?:[\w.]{4,8} +)?"
+    r"\d+\.\d+: +(?:\d+ +)?[\w:.\-/=,*]+:"
+)
+_FRAME = re.compile(
+    r"^\s+(?P<address>[0-9a-f]{4,16}) (?P<symbol>\[unknown\]|\S.*?)(?:\+0x(?P<offset>[0-9a-f]+))? "
+    r"\((?P<where>\[?[^()]*\]?)\)(?: srcline.*)?$"
+)
+_INLINED = re.compile(r"^\s+(?:[0-9a-f]+ )?\S+ \(inlined\)$")
+
+
+def events(text: str) -> Optional[list[Event]]:
+    """A sample's head or one of its frames."""
+    match = _FRAME.match(text)
+    if match is not None:
+        if match["where"] == "inlined":
+            return []
+        return _frame(match)
+    if _INLINED.match(text):
+        return []
+    match = _HEAD.match(text)
+    if match is not None:
+        pid = int(match["tid"] or match["pid"])
+        cpu = int(match["cpu"]) if match["cpu"] else None
+        return [End(), Head("perf", text.strip(), match["comm"], pid, cpu, joins=False)]
+    return None
+
+
+def _frame(match: "re.Match[str]") -> list[Event]:
+    address = int(match["address"], 16)
+    symbol = None if match["symbol"] == "[unknown]" else match["symbol"]
+    offset = int(match["offset"], 16) if match["offset"] else None
+    where = match["where"].strip("[]")
+    if address < KERNEL_HALF and not where.startswith("/"):
+        where = "/" + where  # user code without a file: [vdso], //anon, [unknown]
+    return [Place(Address(address, False, symbol, offset, None, module_name(where)), "perf")]

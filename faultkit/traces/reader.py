@@ -1,0 +1,196 @@
+"""From text to traces: the kinds of text are asked line by line, what they say is put together."""
+
+from collections.abc import Iterable, Iterator
+from typing import Optional
+
+from faultkit.decode.model import Address, Trace
+from faultkit.klog.lines import parse_line
+from faultkit.traces import (
+    addresses,
+    bpf,
+    debuggers,
+    ftrace,
+    kernel_log,
+    perf,
+    proc_stack,
+    systemtap,
+)  # fmt: skip
+from faultkit.traces.events import Code, End, Event, Head, Offset, Place, Registers
+
+# The first that knows a line is believed.
+KINDS = (debuggers, perf, systemtap, ftrace, proc_stack, kernel_log, bpf, addresses)
+MOST_FRAMES = 1 << 14  # of one trace
+LONGEST_LINE = 4096
+_EXACT_FIRST = frozenset(("perf", "bpf", "systemtap"))  # whose first frame is where it happened
+
+
+def read(text: str, exact: bool = False) -> list[Trace]:
+    """The traces in a text, in its order.  `exact` takes plain addresses as instructions'."""
+    return read_lines(text.split("\n"), exact)
+
+
+def read_lines(lines: Iterable[str], exact: bool = False) -> list[Trace]:
+    """The same of lines."""
+    reader = _Reader(exact)
+    for line in lines:
+        if len(line) <= LONGEST_LINE:
+            reader.take(line.rstrip("\r\n"))
+    return reader.finish()
+
+
+class _Reader:
+    def __init__(self, exact: bool) -> None:
+        self._exact = exact
+        self._traces: list[Trace] = []
+        self._open: Optional[Trace] = None
+        self._offset: Optional[int] = None
+        self._release: Optional[str] = None
+        self._build_id: Optional[str] = None
+        self._exception: Optional[int] = None  # the entry that registers and code are of
+
+    def take(self, line: str) -> None:
+        """Take in one line."""
+        known = _events(parse_line(_unquoted(line)).text)
+        if known is None:
+            if self._open is not None and self._open.kind in ("stack", "addresses", "ftrace"):
+                self._open = None  # such texts have no lines of other kinds
+            return
+        for event in known:
+            self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Head):
+            self._head(event)
+        elif isinstance(event, Place):
+            self._place(event)
+        elif isinstance(event, Registers):
+            self._registers(event)
+        elif isinstance(event, Code):
+            if self._open is not None and self._exception is not None and self._open.code is None:
+                self._open.code = event.code
+        elif isinstance(event, Offset):
+            self._offset = event.offset
+            for trace in self._traces:
+                if trace.offset is None:
+                    trace.offset = event.offset
+        elif isinstance(event, End):
+            self._open = None
+
+    def _head(self, head: Head) -> None:
+        trace = self._open
+        if trace is None or not head.joins or _settled(trace, head):
+            trace = self._begin(head.kind or (trace.kind if trace is not None else "stack"))
+        if head.kind and (not trace.title or trace.kind in ("stack", "panic")):
+            trace.kind = head.kind
+        trace.title = trace.title or head.title
+        trace.task = trace.task or head.task
+        if trace.pid is None:
+            trace.pid = head.pid
+        if trace.cpu is None:
+            trace.cpu = head.cpu
+        self._release = trace.release = trace.release or head.release or self._release
+        self._build_id = trace.build_id = trace.build_id or head.build_id or self._build_id
+
+    def _begin(self, kind: str) -> Trace:
+        self._open = trace = Trace(kind)
+        trace.offset, trace.release, trace.build_id = self._offset, self._release, self._build_id
+        self._traces.append(trace)
+        self._exception = None
+        return trace
+
+    def _place(self, place: Place) -> None:
+        trace, address = self._open, place.address
+        if trace is None or (trace.kind == "addresses" and address.symbol is not None):
+            trace = self._begin(place.kind if address.symbol is not None else "addresses")
+        if self._exact and place.kind == "addresses":
+            address = address._replace(exact=True)
+        if trace.kind in _EXACT_FIRST and not trace.entries:
+            address = address._replace(exact=True)
+        if len(trace.entries) < MOST_FRAMES and not _repeated(trace, address):
+            self._exception = len(trace.entries) if place.address.exact else None
+            trace.entries.append(address)
+
+    def _registers(self, registers: Registers) -> None:
+        trace, index = self._open, self._exception
+        if registers.user:
+            self._exception = None
+        elif trace is not None and index is not None:
+            known = trace.entries[index].registers or {}
+            trace.entries[index] = trace.entries[index]._replace(
+                registers={**registers.values, **known}
+            )
+
+    def finish(self) -> list[Trace]:
+        """The traces that have frames."""
+        traces: list[Trace] = []
+        for trace in self._traces:
+            if trace.entries and not any(_summary(trace, each) for each in traces[-2:]):
+                traces.append(trace)
+        for trace in traces:
+            if trace.release is None:
+                trace.release = self._release
+            if trace.build_id is None:
+                trace.build_id = self._build_id
+            exception = next((entry for entry in trace.entries if entry.exact), None)
+            trace.registers = exception.registers or {} if exception is not None else {}
+        return traces
+
+
+def _events(text: str) -> Optional[list[Event]]:
+    for kind in KINDS:
+        found: Optional[list[Event]] = kind.events(text)
+        if found is not None:
+            return found
+    return None
+
+
+def _settled(trace: Trace, head: Head) -> bool:
+    """Whether a head is of another trace than the one that is open."""
+    if head.kind == "task" and trace.kind != "hung-task":
+        return True  # a listing: the one before may have no frames
+    if not trace.entries:
+        return False
+    # An exception's frames follow its registers; who it was of stands before, or behind.
+    return head.task is not None or bool(head.title) or not _exception_only(trace)
+
+
+def _exception_only(trace: Trace) -> bool:
+    """Whether of a trace only the exception's own place is known yet."""
+    return len(trace.entries) <= 1 and all(entry.exact for entry in trace.entries)
+
+
+def _summary(trace: Trace, before: Trace) -> bool:
+    """Whether a trace is what the kernel says once more of one before, when an oops has ended:
+    where it was (arch/x86/kernel/dumpstack.c, oops_end())."""
+    return not trace.title and len(trace.entries) == 1 and trace.entries[0].exact and (
+        trace.entries[0]._replace(registers=None) == before.entries[0]._replace(registers=None)
+    )
+
+
+def _repeated(trace: Trace, address: Address) -> bool:
+    """Old kernels say at an oops' end once more where it was."""
+    return address.exact and len(trace.entries) > 1 and address == trace.entries[0]
+
+
+def _unquoted(line: str) -> str:
+    """A line without the marks of a quotation in a mail."""
+    while line.startswith("> "):
+        line = line[2:]
+    return line
+
+
+def distinct(traces: Iterable[Trace]) -> Iterator[Trace]:
+    """Samples of the same stack as one trace, which tells how often it was there."""
+    seen: dict[object, tuple[Trace, int]] = {}
+    for trace in traces:
+        key: object = id(trace)
+        if trace.kind in ("perf", "ftrace"):
+            key = (trace.kind, tuple(trace.entries))
+        first, count = seen.get(key, (trace, 0))
+        seen[key] = first, count + 1
+    for trace, count in seen.values():
+        if count > 1:
+            trace.notes.append(f"{count} times in the text")
+        yield trace
+
+
