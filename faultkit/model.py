@@ -207,10 +207,9 @@ class BlockedGroup(NamedTuple):
 class Report:
     """An analyzer's whole answer; see docs/architecture.md for its JSON form.
 
-    `findings` are deadlock's, `groups` are dstate's, `traces` are kdecode's, `signals` are
-    sigsrc's: the one that comes first is the cause of those that came in its handler.  `masks`
-    are the signal sets of tasks, `senders` the places of a kernel that send signals, chosen ones
-    first.
+    `findings` are deadlock's, `groups` are dstate's, `signals` are sigsrc's: the one that comes
+    first is the cause of those that came in its handler.  `masks` are the signal sets of tasks,
+    `senders` the places of a kernel that send signals, chosen ones first.  `traces` are kdecode's.
 
     `counts` says how many tasks there are and how many waits are resolved; `paused_seconds` is
     how long the target has been stopped, None where nothing was.
@@ -235,10 +234,10 @@ class Report:
         self.findings = list(findings)
         self.limits = list(limits)
         self.groups: list[BlockedGroup] = []
-        self.traces: list[DecodedTrace] = []
         self.signals: list[SignalFinding] = []
         self.masks: list[tuple[Task, SignalMasks]] = []
         self.senders: list[SenderPlace] = []
+        self.traces: list[DecodedTrace] = []
         self.notes: list[str] = []
         self.stacks: list[tuple[Task, tuple[Frame, ...]]] = []
         self.counts = counts or {}

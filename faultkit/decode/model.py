@@ -37,6 +37,7 @@ class Value(NamedTuple):
     origin: Optional[str] = None  # "rdi", "stack at rsp+8", "constant"
     unavailable: Optional[str] = None
     meaning: Optional[str] = None  # symbol, slab cache, task, file
+    function: Optional[str] = None  # the inlined one that it belongs to, None: the frame's own
 
 
 class Address(NamedTuple):
@@ -86,7 +87,8 @@ class Decoded:
         self.place: Optional[int] = None
         self.debug_file: Optional[str] = None
         self.inlines: list[Inline] = []
-        self.source: list[tuple[int, str]] = []
+        self.source: list[tuple[int, str]] = []  # around the innermost function's line
+        self.inline_text: list[Optional[str]] = []  # the line itself, of each of `inlines`
         self.instructions: list[Instruction] = []
         self.arguments: list[Value] = []
         self.locals: list[Value] = []

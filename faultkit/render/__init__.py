@@ -68,10 +68,14 @@ def _text_renderer(report: Report, brief: bool) -> Callable[[Report, int, bool],
         from faultkit.render.dstate_text import render_dstate
 
         return render_dstate
-    if report.command == "kdecode":
+    if report.command == "kdecode" and brief:
         from faultkit.render.kdecode_brief import render_brief
 
         return render_brief
+    if report.command == "kdecode":
+        from faultkit.render.kdecode_text import render_kdecode
+
+        return render_kdecode
     if report.command == "sigsrc" and report.target["kind"] == "kernel":
         from faultkit.render.senders import render_senders
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Optional
+from typing import Any, Optional
 
 GAP = "  "  # between columns
 FEW = 8  # rows that need no tabulate, whose import takes longer than the diagnosis of a process
@@ -18,6 +18,29 @@ def how_to_install(package: str) -> str:
     if os.path.exists("/etc/debian_version"):
         return f"apt-get install python3-{package}"
     return f"install your distribution's python3-{package}"
+
+
+def lexer_for(file: str) -> Any:
+    """The lexer of pygments for a file of that name, made once; None if there is none.  It keeps
+    blank lines, so that lines can be told apart afterwards."""
+    ending = os.path.splitext(file)[1] or os.path.basename(file)
+    if ending not in _LEXERS:
+        from pygments.lexers import get_lexer_for_filename
+        from pygments.lexers.c_cpp import CLexer
+        from pygments.util import ClassNotFound
+
+        try:
+            if ending in (".c", ".h"):  # without looking through all there are
+                c_lexer: Any = CLexer
+                _LEXERS[ending] = c_lexer(stripnl=False)
+            else:
+                _LEXERS[ending] = get_lexer_for_filename(file, stripnl=False)
+        except ClassNotFound:
+            _LEXERS[ending] = None
+    return _LEXERS[ending]
+
+
+_LEXERS: dict[str, Any] = {}
 
 
 class Style:
@@ -48,15 +71,25 @@ class Style:
             return text
         from pygments import highlight
         from pygments.formatters.terminal import TerminalFormatter
-        from pygments.lexers import get_lexer_for_filename
-        from pygments.util import ClassNotFound
 
-        try:
-            lexer = get_lexer_for_filename(file)
-        except ClassNotFound:
+        lexer = lexer_for(file)
+        if lexer is None:
             return text
         painted: str = highlight(text, lexer, TerminalFormatter()).rstrip("\n")
         return painted
+
+    def window(self, lines: Sequence[str], file: str) -> list[str]:
+        """Lines of source that follow each other, highlighted as in `source`.
+
+        A window may begin inside a comment, which only its end shows.
+        """
+        if not self._color or not lines:
+            return list(lines)
+        text = "\n".join(lines)
+        end, begin = text.find("*/"), text.find("/*")
+        inside = end >= 0 and not 0 <= begin < end
+        painted = self.source("/*\n" * inside + text + "\n", file).split("\n")[inside:]
+        return painted if len(painted) == len(lines) else list(lines)
 
     def table(self, rows: Sequence[Sequence[str]], width: int) -> Optional[list[str]]:
         """The rows as aligned lines; None if they are wider than `width` columns, or without
