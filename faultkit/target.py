@@ -188,6 +188,11 @@ class Process(ABC):
         """What is known of the task's registers now: "rip", "rsp", "rbx"...; may be partial."""
         return {}
 
+    @property
+    def pictured(self) -> bool:
+        """Whether it is a core that was made of a process which lived on."""
+        return False
+
     def struck(self) -> Optional[Task]:
         """The task that the signal at hand has hit: that the core is of, or that has stopped."""
         return None
@@ -210,9 +215,19 @@ class Process(ABC):
         "orig_rax", "fs_base", "gs_base"; {} if unknown."""
         return {}
 
-    def members(self, task: Task, pointer: int, offset: int) -> Sequence[Member]:
-        """The pointers in scope in the task's innermost frame that are `pointer`, with the member
-        at `offset` in what they point to, by debug information."""
+    def processor_seconds(self, task: Task) -> Optional[float]:
+        """The processor time that the task has used."""
+        return None
+
+    def auxv(self) -> dict[int, int]:
+        """The auxiliary vector, {} if unknown."""
+        return {}
+
+    def members(
+        self, task: Task, pointer: int, offset: int, pc: Optional[int] = None
+    ) -> Sequence[Member]:
+        """The pointers in scope in the task's frame at `pc`, or in its innermost one, that are
+        `pointer`, with the member at `offset` in what they point to, by debug information."""
         return ()
 
     def locals(self, task: Task, limit: int = 64) -> Sequence[Local]:

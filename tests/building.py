@@ -38,6 +38,8 @@ RUST_FLAGS = {
     "rust": ("-g", "-C", "opt-level=0"),
     "rust-opt": ("-g", "-C", "opt-level=2"),
     "rust-stripped": ("-C", "opt-level=2", "-C", "strip=symbols"),
+    "rust-abort": ("-g", "-C", "opt-level=2", "-C", "panic=abort"),
+    "rust-abort-stripped": ("-C", "opt-level=2", "-C", "panic=abort", "-C", "strip=symbols"),
 }
 GO_FLAGS = {"go": (), "go-stripped": ("-ldflags=-s -w",)}
 

@@ -5,10 +5,12 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from faultkit.model import FOUND, INCONCLUSIVE, NOT_FOUND, Report, Task
+from faultkit.model import FOUND, INCONCLUSIVE, INFERRED, NOT_FOUND, Report, Task
 from faultkit.signals.case import Case
+from faultkit.signals.frames import siginfo_by_registers, siginfo_in, signal_frames
 from faultkit.signals.model import (
     BLOCKED,
+    DEBUGGER,
     DELIVERED,
     FATAL,
     PENDING,
@@ -19,10 +21,12 @@ from faultkit.signals.model import (
 from faultkit.signals.names import IGNORED, SIGKILL, STOPPING, signal_name, signals_in
 from faultkit.signals.origins import Origin, explain
 from faultkit.signals.senders import Senders
-from faultkit.signals.siginfo import Siginfo, parse_siginfo
-from faultkit.target import Process, SignalMasks
+from faultkit.signals.siginfo import FAULTED, NUMBER_ONLY, Siginfo, parse_siginfo
+from faultkit.target import FaultkitError, Process, SignalMasks
 
 SHOWN_FRAMES = 32
+NO_SIGINFO = "the signal frame keeps no siginfo (no SA_SIGINFO): registers and masks tell this"
+OUTERMOST = frozenset(("_start", "clone", "clone3", "__clone", "__clone3"))
 
 
 class Options(NamedTuple):
@@ -61,16 +65,102 @@ def analyze(
 
 
 def _at_hand(process: Process, senders: Senders, report: Report, briefs: list[str]) -> None:
-    """Add the findings of the signal that the process died of or stopped with."""
+    """Add the findings of the signal that the process died of or stopped with, after those in
+    whose handlers it came: the first of them is the cause."""
     task = process.struck()
-    data = process.siginfo(task) if task is not None else None
-    info = parse_siginfo(data) if data is not None else None
-    if task is None or info is None:
+    if task is None:
         return
-    case = Case(process, task, info, process.all_registers(task), senders)
+    registers = process.all_registers(task)
+    outer = _interrupted(process, task, registers, senders)
+    data = process.siginfo(task)
+    info = parse_siginfo(data) if data is not None else None
+    within: Optional[int] = None
+    for case, finding, words in outer:
+        report.signals.append(finding._replace(within=within))
+        briefs.append(words)
+        within = case.info.number
+    if info is None:
+        return
+    case = Case(process, task, info, registers, senders)
     origin = explain(case)
-    briefs.append(brief(info, origin))
-    report.signals.append(finding_of(case, origin, _state(process, task, info)))
+    if origin.origin == DEBUGGER:
+        report.notes.append(origin.text)
+        return
+    briefs.append(brief(info, origin) + (" in its handler" if within else ""))
+    finding = finding_of(case, origin, _state(process, task, info))
+    if within:
+        finding = finding._replace(
+            within=within,
+            explanation=f"{finding.explanation} It came while the handler of "
+            f"{signal_name(within)} ran.",
+        )
+    report.signals.append(finding)
+
+
+def _interrupted(
+    process: Process, task: Task, registers: dict[str, int], senders: Senders
+) -> list[tuple[Case, SignalFinding, str]]:
+    """The signals whose handlers run on the task's stack, the first one first: each with its
+    finding, and in a few words."""
+    if "rsp" not in registers:
+        return []
+    try:
+        frames = process.frames(task)
+    except FaultkitError:
+        frames = ()
+    stack_pointers = {frame.sp for frame in frames}
+    complete = bool(frames) and (frames[-1].symbol or "").split("@")[0] in OUTERMOST
+    masks = process.masks(task)
+    blocked = masks.blocked if masks is not None else None
+    found = []
+    for frame in signal_frames(process, registers["rsp"]):
+        unwound = frame.address + 8 in stack_pointers
+        kept = siginfo_in(frame, blocked)
+        info = kept or siginfo_by_registers(frame, blocked)
+        blocked = frame.mask
+        if info is None or (complete and not unwound):
+            continue  # left behind by a handler that has returned, or by chance
+        saved = {**frame.registers}
+        for name in ("fs_base", "gs_base"):
+            if name in registers:
+                saved[name] = registers[name]
+        case = Case(process, task, info, saved, senders, innermost=False)
+        if kept is None and info.layout == FAULTED and not _can_fault(case):
+            continue
+        origin = _unrecorded(info) if info.layout == NUMBER_ONLY else explain(case)
+        finding = finding_of(case, origin, DELIVERED)
+        if kept is None:
+            finding = finding._replace(
+                code=None if info.layout == NUMBER_ONLY else info.code,
+                evidence=(*finding.evidence, NO_SIGINFO),
+            )
+        if not unwound:
+            said = "its signal frame was found on the stack by its form"
+            finding = finding._replace(confidence=INFERRED, evidence=(*finding.evidence, said))
+        found.append((case, finding, brief(info, origin)))
+    return found[::-1]
+
+
+def _can_fault(case: Case) -> bool:
+    """Whether the instruction at rip can have caused the fault: a trap number may be an old one."""
+    instruction = case.instruction
+    return (
+        case.access is not None
+        or case.info.address == case.registers.get("rip")
+        or instruction is None
+    )
+
+
+def _unrecorded(info: Siginfo) -> Origin:
+    name = signal_name(info.number)
+    return Origin(
+        UNKNOWN,
+        "unrecorded",
+        f"The handler of {name} was running. It was installed without SA_SIGINFO, so that the "
+        "kernel kept neither sender nor code.",
+        "whose sender was not kept (no SA_SIGINFO)",
+        next="sigaction() with SA_SIGINFO would keep the sender; `sigsrc --arm` records it too",
+    )
 
 
 def finding_of(case: Case, origin: Origin, state: str) -> SignalFinding:
@@ -109,7 +199,7 @@ def _state(process: Process, task: Task, info: Siginfo) -> str:
     """What became of the signal at hand, or will when the process goes on."""
     masks = process.masks(task) if process.live else None
     if masks is None:
-        return FATAL if process.kind == "core" else DELIVERED
+        return FATAL if process.kind == "core" and not process.pictured else DELIVERED
     bit = 1 << (info.number - 1)
     if (masks.caught or 0) & bit:
         return DELIVERED
@@ -155,10 +245,14 @@ def _unqueued(
     """Findings for pending signals without a siginfo: SIGKILL has none, nor have signals that
     were sent when the queue was full (__send_signal_locked in kernel/signal.c)."""
     found = []
+    hidden = not seen and process.kind != "core"
+    next_ = f"gdb -p {process.pid} -ex sigsrc names the senders" if hidden else ""
     for number in signals_in(mask):
         name = signal_name(number)
         if number == SIGKILL:
             why = "SIGKILL is pending: the kernel keeps no sender of it."
+        elif process.kind == "core":
+            why = f"{name} is pending; a core does not keep who sent it."
         elif seen:
             why = f"{name} is pending without a siginfo: the queue was full when it was sent."
         else:
@@ -172,7 +266,7 @@ def _unqueued(
                 why,
                 state=state,
                 shared=shared,
-                next="" if seen else f"gdb -p {process.pid} -ex sigsrc names the senders",
+                next=next_,
             )
         )
     return found

@@ -7,7 +7,7 @@ locked exchanges; every other instruction is "other", but says which registers i
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Callable, NamedTuple, Optional, Union
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 from faultkit.target import ReadError
 
@@ -117,6 +117,63 @@ def _signed(code: bytes, position: int, size: int) -> int:
 
 
 def _decode(code: bytes, address: int, start: int) -> Optional[Instruction]:
+    parts = _parse(code, address, start)
+    if parts is None:
+        return None
+    (size, table, opcode, mod, register, base_number, operand, width, immediate, lock, repeat,
+     operand16, rex, vector_register, vex, _, _) = parts  # fmt: skip
+    if vex or table > 1:
+        writes = _vector_writes(table, opcode, mod, register, base_number, vector_register, vex)
+        return Instruction(address, size, "other", width=width, writes=writes)
+    if table == 1:
+        return _meaning_0f(address, size, opcode, mod, register, base_number, operand, width,
+                           immediate, lock, repeat, operand16, rex)  # fmt: skip
+    return _meaning(address, size, opcode, mod, register, base_number, operand, width,
+                    immediate, lock, repeat, rex)  # fmt: skip
+
+
+class Encoding(NamedTuple):
+    """An instruction's parts: opcode map (0 one-byte, 1 0F, 2 0F38, 3 0F3A; 5, 6, 8, 9, 10 by
+    prefixes only), opcode, and the ModRM byte's mod, reg and rm with their REX bits; `operand`
+    is what rm means.  `repeat` is the prefix F2 or F3, or what stands for it; `vector` the
+    register number vvvv.  With `narrow`, addresses are of 32 bits, and `operand`'s base is the
+    64-bit name of the 32-bit register."""
+
+    size: int
+    table: int
+    opcode: int
+    mod: int
+    register: int
+    rm: int
+    operand: Optional[Operand]
+    width: int
+    immediate: int
+    lock: bool
+    repeat: int
+    operand16: bool
+    rex: int
+    vector: int
+    vex: bool
+    narrow: bool
+
+
+def encoding(code: bytes, address: int, offset: int = 0) -> Optional[Encoding]:
+    """The parts of the instruction at code[offset:]; None if it is invalid or cut off."""
+    try:
+        parts = _parse(code, address, offset)
+    except IndexError:
+        return None
+    if parts is None or parts[0] > MAX_SIZE or offset + parts[0] > len(code):
+        return None
+    *same, narrow, memory = parts
+    if narrow and memory is not None:
+        same[6] = memory
+    return Encoding._make([*same, narrow])
+
+
+def _parse(code: bytes, address: int, start: int) -> Optional[tuple[Any, ...]]:
+    """The fields of Encoding, and the memory operand as it is whatever the address size; None
+    if invalid.  Raises IndexError where it is cut off."""
     position = start
     operand16 = lock = False
     repeat = 0
@@ -283,25 +340,21 @@ def _decode(code: bytes, address: int, start: int) -> Optional[Instruction]:
     position += immediate_size
     size = position - start
     operand: Optional[Operand] = None
+    whole: Optional[Operand] = None
     if memory is not None:
         base, index, scale, displacement = memory
         if rip_relative:
             displacement += address + size
         if base is None:
             displacement &= 0xFFFFFFFFFFFFFFFF
-        # A 32-bit address computation is not followed: it could wrap.
-        operand = Memory("eip" if address32 else base, index, scale, displacement, segment)
+        operand = whole = Memory(base, index, scale, displacement, segment)
+        if address32:  # such an address computation is not followed: it could wrap
+            operand = operand._replace(base="eip")
     elif has_modrm:
         operand = REGISTERS[base_number]
     width = 8 if wide else 2 if operand16 else 4
-    if vex or table > 1:
-        writes = _vector_writes(table, opcode, mod, register, base_number, vector_register, vex)
-        return Instruction(address, size, "other", width=width, writes=writes)
-    if table == 1:
-        return _meaning_0f(address, size, opcode, mod, register, base_number, operand, width,
-                           immediate, lock, repeat, operand16, rex)  # fmt: skip
-    return _meaning(address, size, opcode, mod, register, base_number, operand, width,
-                    immediate, lock, repeat, rex)  # fmt: skip
+    return (size, table, opcode, mod, register, base_number, operand, width, immediate, lock,
+            repeat, operand16, rex, vector_register, vex, address32, whole)  # fmt: skip
 
 
 def _vector_writes(

@@ -11,6 +11,7 @@ from faultkit.target import (
     Mapping,
     Process,
     ReadError,
+    SignalMasks,
     Syscall,
 )
 
@@ -228,6 +229,11 @@ class ProcProcess(Process):
     def line(self, address: int) -> Optional[SourceLine]:
         lines = self.code.lines(address)
         return lines[-1] if lines else None
+
+    def masks(self, task: Task) -> Optional[SignalMasks]:
+        from faultkit.procfs.signals import masks_of
+
+        return masks_of(self.pid, task.tid)
 
     def registers(self, task: Task) -> dict[str, int]:
         """"rip" and "rsp": all that /proc tells, and only of a blocked task."""

@@ -9,6 +9,7 @@ from faultkit.render.page import Page
 from faultkit.render.style import Style, how_to_install
 from faultkit.signals.model import BLOCKED, FATAL, PENDING, STOPPED, SignalFinding
 from faultkit.signals.names import mask_words, signal_name
+from faultkit.signals.own import own_frames
 
 MOST_PENDING = 12  # shown; JSON has them all
 MOST_FRAMES = 10
@@ -79,7 +80,7 @@ class _Text(Page):
         self._line("  " + self._style.paint(color, head))
         self._wrapped("    WHY:    ", clean(finding.explanation, 2000))
         if finding.frames:
-            own = waiting_call(finding.frames)
+            own = waiting_call(own_frames(finding.frames))
             self._wrapped("    WHERE:  ", _where(own.frame if own else finding.frames[0]))
         if finding.evidence:
             evidence = "; ".join(clean(line, 400) for line in finding.evidence)
@@ -104,7 +105,7 @@ class _Text(Page):
                 self._wrapped(f"  {word}: ", mask_words(mask))
         alike: dict[int, list[Task]] = {}
         for task, sets in masks:
-            if sets.blocked is not None:
+            if sets.blocked or (sets.blocked is not None and sets.caught is not None):
                 alike.setdefault(sets.blocked, []).append(task)
         for mask, tasks in alike.items():
             named = "all threads" if len(tasks) == len(masks) > 1 else ", ".join(
@@ -131,4 +132,5 @@ def _where(frame: Frame) -> str:
         words += f"+{frame.offset:#x}"
     if source is not None:
         return f"{words} at {clean(os.path.basename(source.file or ''), 80)}:{source.line}"
-    return words + (f" ({clean(os.path.basename(frame.module), 60)})" if frame.module else "")
+    module = os.path.basename(frame.module) if frame.module and name else ""
+    return words + (f" ({clean(module, 60)})" if module else "")

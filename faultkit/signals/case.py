@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Optional
 
 from faultkit.model import Frame, Task
 from faultkit.signals.model import Sender
+from faultkit.signals.own import own_frames
 from faultkit.signals.senders import Senders
 from faultkit.signals.siginfo import Siginfo
 from faultkit.target import FaultkitError, Mapping, Process
 
 if TYPE_CHECKING:
+    from faultkit.code.operands import Access
     from faultkit.code.process import Code
-    from faultkit.code.x86 import Instruction
+    from faultkit.code.x86 import Encoding, Instruction
 
 MOST_FRAMES = 64
 
@@ -60,17 +62,50 @@ class Case:
     @cached_property
     def instruction(self) -> "Optional[Instruction]":
         """The instruction at rip, None where it can't be read or is none."""
-        from faultkit.code.x86 import MAX_SIZE, decode
+        from faultkit.code.x86 import decode
+
+        return decode(self.bytes_at_pc, self.registers.get("rip", 0))
+
+    @cached_property
+    def encoding(self) -> "Optional[Encoding]":
+        """Its parts."""
+        from faultkit.code.x86 import encoding
+
+        return encoding(self.bytes_at_pc, self.registers.get("rip", 0))
+
+    @cached_property
+    def bytes_at_pc(self) -> bytes:
+        """The code at rip, as much of an instruction's length as can be read."""
+        from faultkit.code.x86 import MAX_SIZE
 
         pc = self.registers.get("rip")
-        if pc is None:
-            return None
-        for size in (MAX_SIZE, 8, 4, 2, 1):  # it may end just before a gap
-            try:
-                return decode(self.process.read(pc, size), pc)
+        for size in (MAX_SIZE, 12, 8, 6, 4, 3, 2, 1) if pc is not None else ():
+            try:  # it may end just before a gap
+                return self.process.read(pc or 0, size)
             except FaultkitError:
                 continue
-        return None
+        return b""
+
+    @cached_property
+    def accesses(self) -> "Sequence[Access]":
+        """The accesses to memory of the instruction at rip."""
+        from faultkit.code.operands import accesses
+
+        return accesses(self.bytes_at_pc, self.registers.get("rip", 0), self.registers)
+
+    @cached_property
+    def access(self) -> "Optional[Access]":
+        """The access that failed: the one of this instruction that touches the address at fault;
+        where it has just one whose address can't be told, that one."""
+        address = self.info.address
+        if address is None:
+            return None
+        for access in self.accesses:
+            # vector instructions may touch some more than is told
+            if access.address is not None and 0 <= address - access.address < max(access.size, 64):
+                return access
+        unknown = [access for access in self.accesses if access.address is None]
+        return unknown[0] if len(unknown) == len(self.accesses) == 1 else None
 
     @cached_property
     def frames(self) -> Sequence[Frame]:
@@ -96,3 +131,24 @@ class Case:
             return None
         name = mapping.path.rpartition("/")[2]
         return f"{name}+{address - mapping.start + mapping.offset:#x}"
+
+    def own_place(self) -> Optional[str]:
+        """Where the program's own code was: "parse at parse.c:12", "parse+0x1c"."""
+        from faultkit.places import waiting_call
+
+        found = waiting_call(own_frames(self.frames))
+        if found is None:
+            return None
+        if found.function is None:
+            return self.place(found.frame.address)
+        if found.file:
+            return f"{found.function} at {found.file.rpartition('/')[2]}:{found.line}"
+        offset = found.frame.offset
+        return found.function + (f"+{offset:#x}" if offset else "")
+
+    def word(self, address: int) -> Optional[int]:
+        """The 64-bit word at the address, None where it can't be read."""
+        try:
+            return self.process.u64(address)
+        except FaultkitError:
+            return None

@@ -26,6 +26,7 @@ USED = 48  # of these that the kernel fills
 SENT, QUEUED, TIMED, CHILD_ENDED, FAULTED, POLLED, SYSTEM_CALL = (
     "sent", "queued", "timed", "child", "fault", "poll", "system-call",
 )  # fmt: skip
+NUMBER_ONLY = "number"  # nothing else is known of it
 _OWN_LAYOUT = {  # of positive codes: the layout and the number of codes
     SIGILL: (FAULTED, 11),
     SIGFPE: (FAULTED, 15),

@@ -15,6 +15,7 @@ from faultkit.model import PROVEN
 from faultkit.signals.case import Case
 from faultkit.signals.model import KERNEL, UNKNOWN
 from faultkit.signals.names import code_name, code_words, signal_name
+from faultkit.signals.siginfo import Siginfo
 from faultkit.target import ReadError
 
 
@@ -70,7 +71,17 @@ def explain(case: Case) -> Origin:
             continue
         if origin is not None:
             return origin
-    code = case.info.code
+    return _by_code(case.info)
+
+
+def explain_as(case: Case, info: Siginfo) -> Origin:
+    """Where another signal would have come from, at the same place."""
+    same = Case(case.process, case.task, info, case.registers, case.senders, case.innermost)
+    return explain(same)
+
+
+def _by_code(info: Siginfo) -> Origin:
+    number, code = info.number, info.code
     words = code_words(number, code) or "a code that is not known here"
     return Origin(
         KERNEL if code > 0 else UNKNOWN,

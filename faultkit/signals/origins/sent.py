@@ -3,9 +3,10 @@
 from typing import Optional
 
 from faultkit.signals.case import Case
-from faultkit.signals.model import KILL, SIGQUEUE, TGKILL, Sender
-from faultkit.signals.names import SI_QUEUE, SI_TKILL, SI_USER, signal_name
+from faultkit.signals.model import KILL, SIGQUEUE, TGKILL, UNKNOWN, Sender
+from faultkit.signals.names import SI_QUEUE, SI_TKILL, SI_USER, code_words, signal_name
 from faultkit.signals.origins import Origin
+from faultkit.signals.origins._calls_made import last_call, signed32
 
 SIGNALS = None
 PRIORITY = 90
@@ -17,21 +18,64 @@ def explain(case: Case) -> Optional[Origin]:
     if sender is None:
         return None
     name = signal_name(info.number)
-    who = sender_words(sender)
+    who, brief = sender_words(sender), brief_words(sender)
+    said = _next(case, sender)
     if info.code == SI_TKILL:
-        return Origin(TGKILL, "tgkill", f"{name} was sent to this very thread, by {who}.",
-                      f"sent by {brief_words(sender)} with tgkill()")  # fmt: skip
+        by = _own_call(case) or f"{name} was sent to this very thread, by {who}"
+        return Origin(TGKILL, "raise" if sender.itself else "tgkill", f"{by}.",
+                      f"sent by {brief} with tgkill() or raise()", next=said)  # fmt: skip
     if info.code == SI_QUEUE:
+        value = value_words(info.value)
         return Origin(
             SIGQUEUE,
             "sigqueue",
-            f"{name} was sent by {who}, by sigqueue() with the value {value_words(info.value)}.",
-            f"sent by {brief_words(sender)} with sigqueue()",
+            f"{name} was sent by {who}, by sigqueue() with the value {value}.",
+            f"sent by {brief} with sigqueue(), value {value}",
+            next=said,
         )
     if info.code == SI_USER:
-        return Origin(KILL, "kill", f"{name} was sent by {who}, by kill().",
-                      f"sent by {brief_words(sender)}")  # fmt: skip
-    return None
+        by = _own_call(case) or f"{name} was sent by {who}, by kill()"
+        return Origin(KILL, "kill", f"{by}.", f"sent by {brief} with kill()", next=said)
+    by = f"{name} was sent by {who}: {code_words(info.number, info.code) or 'a code of its own'}"
+    return Origin(UNKNOWN if info.code > 0 else SIGQUEUE, "sent", f"{by}.", f"sent by {brief}",
+                  next=said)  # fmt: skip
+
+
+def _own_call(case: Case) -> str:
+    """What the process did where it has sent the signal to itself, by its system call."""
+    if not case.by_itself:
+        return ""
+    name = signal_name(case.info.number)
+    call = last_call(case)
+    place = case.own_place()
+    by = f" by {place}" if place else ""
+    if call is None or call.name not in ("kill", "tkill", "tgkill"):
+        if case.info.code == SI_TKILL:
+            return f"The process sent {name} to itself, with raise() or pthread_kill(){by}"
+        return f"The process sent {name} to itself{by}"
+    if call.name != "kill":
+        return f"The process sent {name} to itself, with raise() or pthread_kill(){by}"
+    target = signed32(call.arguments[0])
+    if target == 0:
+        return f"The process sent {name} to its own process group, with kill(0, ...){by}"
+    if target == -1:
+        return f"The process sent {name} to every process that it may, with kill(-1, ...){by}"
+    if target < 0:
+        return f"The process sent {name} to process group {-target}, its own, with kill(){by}"
+    return f"The process sent {name} to itself, with kill(){by}"
+
+
+def _next(case: Case, sender: Sender) -> str:
+    if sender.itself:
+        return "look why the program does that"
+    if sender.pid == 1:
+        return (
+            "pid 1 stops services: `systemctl status` and `journalctl -b` say why (stop, watchdog, "
+            "timeout, memory)"
+        )
+    if sender.pid == 0 or sender.alive is False:
+        return "for the next time: `sigsrc --arm` records who sends signals"
+    return f"look what {sender.pid} does: its log, ps -fp {sender.pid}" if sender.alive else ""
 
 
 def value_words(value: Optional[int]) -> str:

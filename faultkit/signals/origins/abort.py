@@ -1,0 +1,179 @@
+"""abort(), and why: assertions, glibc's checks, C++ exceptions, Rust panics."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+from faultkit.model import INFERRED, PROVEN
+from faultkit.signals.case import Case
+from faultkit.signals.model import ABORT
+from faultkit.signals.names import SI_TKILL, SI_USER, SIGABRT
+from faultkit.signals.origins import Origin
+from faultkit.signals.origins._abort_message import Message, abort_message
+from faultkit.signals.origins._cxx_exception import uncaught
+from faultkit.signals.origins._rust_panic import panic
+
+SIGNALS = frozenset((SIGABRT,))
+PRIORITY = 20
+TERMINATE = ("std::terminate", "_ZSt9terminatev", "__cxa_call_terminate", "__cxxabiv1::__terminate",
+             "_ZN10__cxxabiv111__terminate")  # fmt: skip
+SHOWN = 300  # characters of a message in the verdict
+
+
+def explain(case: Case) -> Optional[Origin]:
+    """A SIGABRT that the process sent to itself, as abort() does."""
+    if not case.by_itself or case.info.code not in (SI_TKILL, SI_USER) or not case.registers:
+        return None
+    names = [name for frame in case.frames for name in _names(frame.symbol)]
+    named = any(names)
+    called = "abort" in names
+    place = case.own_place()
+    message = abort_message(case)
+    if message is None and "__assert_fail" in names:
+        message = _assertion(case)
+    if message is not None and message.cause != "terminate":
+        return _by_message(message, place)
+    if not called and named and {"raise", "pthread_kill", "kill", "tgkill"} & set(names):
+        return None  # raise(SIGABRT): see sent.py
+    terminates = any(name.startswith(TERMINATE) for name in names)
+    found = _exception(case, terminates, named, place)
+    if found is not None:
+        return found
+    found = _panic(case, names, place)
+    if found is not None:
+        return found
+    if any("__cxa_pure_virtual" in name for name in names):
+        return Origin(
+            ABORT, "pure-virtual",
+            f"A pure virtual function was called{_by(place)}: of an object that is being made or "
+            "destroyed, or is no more.", "pure virtual function called",
+            ("__cxa_pure_virtual is on the stack",),
+        )  # fmt: skip
+    if terminates:
+        return Origin(
+            ABORT,
+            "terminate",
+            f"std::terminate() was called{_by(place)} without an exception: a std::thread was "
+            "destroyed or assigned to while joinable, or the program calls it itself.",
+            "std::terminate() without an exception",
+            ("std::terminate is on the stack",),
+            "look for a std::thread that is neither joined nor detached",
+        )
+    by = f" by {place}" if place else ""
+    if not called:
+        by += ", or raise(SIGABRT): without symbols they look alike"
+    return Origin(
+        ABORT,
+        "abort",
+        f"The program called abort(){by}. The C library left no message.",
+        f"abort() called{f' by {place}' if place else ''}",
+        ("abort is on the stack",) if called else (),
+        "look at the caller of abort(), and at the program's log and standard error",
+        PROVEN if called else INFERRED,
+    )
+
+
+def _names(symbol: Optional[str]) -> Sequence[str]:
+    """A frame's function, as C++ and as symbol versions leave it."""
+    if not symbol:
+        return ()
+    name = symbol.split("@")[0].split("(")[0]
+    return (name[5:] if name.startswith("__GI_") else name,)
+
+
+def _by(place: Optional[str]) -> str:
+    return f" by {place}" if place else ""
+
+
+def _by_message(message: Message, place: Optional[str]) -> Origin:
+    said = message.text[: SHOWN - 3] + "..." if len(message.text) > SHOWN else message.text
+    return Origin(
+        ABORT,
+        message.cause,
+        f"{message.words}{f', in {place}' if place else ''}: the C library's last words are "
+        f'"{message.text}".',
+        f"abort: {said}",
+        (message.source,),
+        message.next or "look at the caller of abort()",
+    )
+
+
+def _assertion(case: Case) -> Optional[Message]:
+    """The arguments of __assert_fail(expression, file, line, function), where its caller's code
+    shows them: musl keeps no message."""
+    from faultkit.code.x86 import call_before
+    from faultkit.signals.origins._stack_scan import text_at
+
+    code = case.code
+    steps = code.unwind(case.registers)
+    for number, step in enumerate(steps[:-1]):
+        symbol = code.symbol(step.code_address)
+        if symbol is None or symbol.name != "__assert_fail":
+            continue
+        call = call_before(case.process.read, steps[number + 1].pc)
+        if call is None:
+            return None
+        values = [
+            code.argument(steps, number + 1, call.address, register)
+            for register in ("rdi", "rsi", "rdx", "rcx")
+        ]
+        numbers = [value.value if value is not None else 0 for value in values]
+        texts = [text_at(case, value) for value in numbers]
+        if not texts[0]:
+            return None
+        text = f"{texts[1]}:{numbers[2]}: {texts[3]}: Assertion `{texts[0]}' failed."
+        return Message(text, "assertion", "An assertion failed",
+                       "look at the condition, and at the variables of that function",
+                       "they are what its caller gave __assert_fail()")  # fmt: skip
+    return None
+
+
+def _caller_of_abort(case: Case) -> Optional[str]:
+    """The name of the function that called abort(), None if it has none, or can't be seen."""
+    for frame, caller in zip(case.frames, case.frames[1:]):
+        if "abort" in _names(frame.symbol):
+            return caller.symbol
+    return None
+
+
+def _exception(
+    case: Case, terminates: bool, named: bool, place: Optional[str]
+) -> Optional[Origin]:
+    if not terminates and _caller_of_abort(case):
+        return None  # it has a name, and is not std::terminate
+    found = uncaught(case, terminates)
+    if found is None:
+        return None
+    what = f', which says "{found.what}"' if found.what else ""
+    return Origin(
+        ABORT,
+        "uncaught-exception",
+        f"A C++ exception was not caught: {found.type}{what}. It was thrown{_by(place)}, or came "
+        "to a function that lets none through (noexcept, a thread's, a destructor).",
+        f"uncaught exception {found.type}" + (f": {found.what[:SHOWN]}" if found.what else ""),
+        (
+            "std::terminate is on the stack" if terminates else "an exception is being handled",
+            "the exception's own header names its type",
+        ),
+        "look where it is thrown: `catch throw` in gdb stops there",
+        PROVEN if terminates else INFERRED,
+    )
+
+
+def _panic(case: Case, names: Sequence[str], place: Optional[str]) -> Optional[Origin]:
+    rust = any("panic" in name for name in names)
+    if not rust and _caller_of_abort(case):
+        return None
+    found = panic(case)
+    if found is None or not (rust or found.message):
+        return None  # a place alone may be that of a panic which did not come
+    message = f': "{found.message}"' if found.message else ""
+    return Origin(
+        ABORT,
+        "rust-panic",
+        f"Rust panic at {found.place}{message}; the program is built, or had to, abort at it "
+        "(panic=abort, a panic in a destructor, or across extern \"C\").",
+        f"Rust panic at {found.place}{message}",
+        ("the stack leads to the panic's location" + (" and message" if found.message else ""),),
+        "RUST_BACKTRACE=1 shows the way there",
+        PROVEN if rust else INFERRED,
+    )

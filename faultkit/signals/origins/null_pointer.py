@@ -1,0 +1,143 @@
+"""Accesses through a null pointer, and through what was calculated from one."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+from faultkit.model import INFERRED, PROVEN
+from faultkit.signals.case import Case
+from faultkit.signals.model import FAULT
+from faultkit.signals.names import SIGSEGV
+from faultkit.signals.origins import Origin
+from faultkit.signals.origins._calls import called_from
+from faultkit.signals.origins._words import access_words
+from faultkit.signals.own import library_call
+from faultkit.signals.siginfo import FAULTED
+from faultkit.target import Member
+
+SIGNALS = frozenset((SIGSEGV,))
+PRIORITY = 20
+NEAR = 1 << 16  # bytes around 0 that nobody may map: vm.mmap_min_addr
+SMALL = 1 << 12  # a pointer below that is one to a member of a null structure
+
+
+def explain(case: Case) -> Optional[Origin]:
+    """An access near address 0, or anywhere from a register that is 0."""
+    info = case.info
+    if info.layout != FAULTED or info.address is None:
+        return None
+    address = info.address
+    pc = case.registers.get("rip")
+    if pc is not None and pc == address and pc < NEAR:
+        return _call(case, pc)
+    near = address < NEAR or address >= (1 << 64) - NEAR
+    access = case.access
+    base = case.registers.get(access.base, -1) if access and access.base else -1
+    if not near and not (base == 0 and access and access.base not in ("rsp", "rbp")):
+        return _indexed(case, address)
+    offset = address - (1 << 64) if address >> 63 else address
+    pointer = base if 0 <= base < SMALL else 0
+    text = access_words(case, access)
+    members = _members(case, pointer, offset - pointer)
+    if base > 0 and not members and pointer:  # a member's address, calculated before
+        members, pointer = _members(case, 0, offset), 0
+    what, brief, confidence = _member_words(members, offset - pointer)
+    function = library_call(case.frames)
+    place = case.own_place()
+    if function and place:
+        what = f"{function}() was given a null pointer by {place}"
+        brief = f"null pointer given to {function}()"
+    null = "Null pointer" if offset == 0 else "Near-null pointer"
+    if function or what:
+        said = f"{null}: {text}; {what}."
+    else:
+        said = f"{null}: {text}."
+        if offset:
+            said = f"{null}: {text}, that is {_offset_words(offset)} from address 0."
+    return Origin(
+        FAULT,
+        "null-pointer" if offset == 0 else "near-null-pointer",
+        said,
+        brief or (f"null pointer, {text}" if access else "null pointer"),
+        _evidence(case, address),
+        _next(case, members, place),
+        confidence,
+    )
+
+
+def _call(case: Case, pc: int) -> Origin:
+    caller = called_from(case)
+    who = f" by {caller.place}" if caller is not None else ""
+    where = "0" if not pc else f"{pc:#x}"
+    evidence = [f"rip is {pc:#x}"]
+    if caller is not None:
+        evidence.append(f"the return address {caller.address:#x} is on top of the stack")
+    return Origin(
+        FAULT,
+        "null-call",
+        f"A null function pointer was called{who}: the processor was to execute code at address "
+        f"{where}.",
+        f"null function pointer called{who}",
+        tuple(evidence),
+        "look which function pointer, virtual table or callback is not set there",
+    )
+
+
+def _indexed(case: Case, address: int) -> Optional[Origin]:
+    """An element far behind a null pointer that the source line indexes."""
+    if address >> 32:
+        return None
+    members = _members(case, 0, address)
+    if not members or not members[0].member.startswith("["):
+        return None
+    first = members[0]
+    return Origin(
+        FAULT,
+        "null-pointer",
+        f"Null pointer: {access_words(case, case.access)}, which is {first.pointer}"
+        f"{first.member}; {first.pointer} is null.",
+        f"{first.pointer} is null ({first.pointer}{first.member})",
+        _evidence(case, address),
+        _next(case, members, case.own_place()),
+        INFERRED,
+    )
+
+
+def _members(case: Case, pointer: int, offset: int) -> Sequence[Member]:
+    if offset < 0:
+        return ()
+    pc = None if case.innermost else case.registers.get("rip")
+    return case.process.members(case.task, pointer, offset, pc)
+
+
+def _member_words(members: Sequence[Member], offset: int) -> tuple[str, str, str]:
+    """What is null, and which member was wanted: in a sentence, in few words, and how sure."""
+    if not members:
+        return "", "", PROVEN
+    first = members[0]
+    what = f"{first.pointer} is null"
+    if first.member:
+        what += f", and its member {first.member} ({first.type}) is at offset {offset:#x}"
+    brief = f"{first.pointer} is null" + (f" (its member {first.member})" if first.member else "")
+    others = [f"{one.pointer}->{one.member}" for one in members[1:4]]
+    if others:
+        return f"{what} (fits too: {', '.join(others)})", brief, INFERRED
+    return what, brief, PROVEN
+
+
+def _offset_words(offset: int) -> str:
+    return f"{offset:#x} bytes" if offset >= 0 else f"{-offset:#x} bytes down"
+
+
+def _evidence(case: Case, address: int) -> tuple[str, ...]:
+    pc = case.registers.get("rip")
+    found = [f"si_addr is {address:#x}"]
+    if pc is not None:
+        found.append(f"the instruction is at {case.place(pc) or hex(pc)}")
+    return tuple(found)
+
+
+def _next(case: Case, members: Sequence[Member], place: Optional[str]) -> str:
+    where = f" in {place}" if place else ""
+    if members:
+        return f"look why {members[0].pointer} is null{where}"
+    return f"look which pointer is null{where}"

@@ -1,0 +1,68 @@
+"""SIGSYS: system calls that a seccomp filter, or user dispatch, refused."""
+
+from typing import Optional
+
+from faultkit.signals.case import Case
+from faultkit.signals.model import KERNEL, SECCOMP
+from faultkit.signals.names import SIGSYS
+from faultkit.signals.origins import Origin
+from faultkit.signals.siginfo import SYSTEM_CALL
+from faultkit.syscalls import syscall_name
+
+SIGNALS = frozenset((SIGSYS,))
+PRIORITY = 20
+SYS_SECCOMP, SYS_USER_DISPATCH = 1, 2
+X86_64, I386 = 0xC000003E, 0x40000003  # include/uapi/linux/audit.h
+X32 = 0x40000000
+
+
+def explain(case: Case) -> Optional[Origin]:
+    """A SIGSYS with the refused call: force_sig_seccomp() in kernel/signal.c."""
+    info = case.info
+    if info.layout != SYSTEM_CALL or info.nr is None:
+        return None
+    name, kind = _call(info.nr, info.arch)
+    place = case.own_place()
+    by = f" by {place}" if place else ""
+    at = f"si_call_addr is {info.call_address or 0:#x}"
+    arguments = _arguments(case)
+    if info.code == SYS_USER_DISPATCH:
+        return Origin(
+            KERNEL,
+            "user-dispatch",
+            f"The system call {name}{by} was caught by syscall user dispatch (prctl "
+            "PR_SET_SYSCALL_USER_DISPATCH), as emulators like Wine use it.",
+            f"{name}() caught by user dispatch",
+            (at,),
+        )
+    fatal = ""
+    if case.process.kind == "core" and case.innermost:
+        fatal = (
+            " The rule was SECCOMP_RET_KILL_PROCESS or _KILL_THREAD, or SECCOMP_RET_TRAP without "
+            "a handler."
+        )
+    return Origin(
+        SECCOMP,
+        "seccomp",
+        f"A seccomp filter refused the system call {name} (number {info.nr}{kind}){by}. The rule "
+        f"that did so returned the data {info.errno} (SECCOMP_RET_DATA).{fatal}",
+        f"seccomp refused {name}()",
+        (at, f"si_errno, the rule's own number, is {info.errno}", *arguments),
+        f"look in the filter (the service's SystemCallFilter=, the container's profile, or the "
+        f"program's own) for {name}; `ausearch -m SECCOMP` and dmesg have a line for killed ones",
+    )
+
+
+def _call(nr: int, arch: Optional[int]) -> tuple[str, str]:
+    """The call's name, and what to say of its architecture."""
+    if arch == X86_64:
+        return syscall_name(nr & ~X32), ", of the x32 ABI" if nr & X32 else ""
+    if arch == I386:
+        return f"number {nr} of 32-bit x86", ", by int $0x80 or from 32-bit code"
+    return f"number {nr}", f", architecture {arch or 0:#x}"
+
+
+def _arguments(case: Case) -> tuple[str, ...]:
+    names = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
+    values = [f"{name} {case.registers[name]:#x}" for name in names if name in case.registers]
+    return ("arguments: " + ", ".join(values),) if values else ()
