@@ -69,6 +69,37 @@ def _sigsrc(words: list[str], session: Session) -> None:
     deliver(report, arguments, sys.stdout.write, width(session), colored(session))
 
 
+def _kdecode(words: list[str], session: Session) -> None:
+    from crash_ext.kernel import CrashKernel
+    from faultkit.analyzers.kdecode_kernel import Options, analyze_kernel
+    from faultkit.decode.view import wanted_by
+    from faultkit.kdecode import examine, places_of
+    from faultkit.options import parse_kdecode
+    from faultkit.render import deliver
+
+    arguments = parse_kdecode(words)
+    files = session.bridge.debug_files()
+    if arguments.vmlinux is None and files:
+        arguments = arguments._replace(vmlinux=files[0])
+    modules = (*arguments.modules, *(path for path in files[1:] if os.path.isfile(path)))
+    arguments = arguments._replace(modules=modules)
+    if arguments.file is not None:
+        report = examine(arguments._replace(words=(arguments.file,)), host(session))
+    else:
+        kernel = CrashKernel(session.bridge)
+        options = Options(
+            arguments.words,
+            arguments.all,
+            arguments.exact,
+            arguments.frames,
+            kernel.current(),
+            wanted_by(arguments),
+            arguments.sources,
+        )
+        report = analyze_kernel(kernel, places_of(arguments), host(session), options)
+    deliver(report, arguments, sys.stdout.write, width(session), colored(session))
+
+
 def _python(words: list[str], session: Session) -> None:
     from crash_ext.kernel import CrashKernel
 
@@ -120,6 +151,40 @@ EXAMPLE
     crash> deadlock
     crash> deadlock --output report.txt --json report.json
     crash> deadlock > report.txt""",
+    ),
+    "kdecode": Command(
+        _kdecode,
+        "back traces and their disassembly, mapped to source, with arguments and locals",
+        "[PID|TASK|ADDRESS|SYMBOL+OFFSET]... [-a] [--from FILE] [-n FRAMES] [--no-source] "
+        "[--no-dis] [--context N] [--source DIR] [--brief] [--json FILE] [--html FILE]",
+        """\
+  Decodes the frames of a task: without arguments those of the current context, at
+  first the one that panicked.  Each frame has its function with the inline chain,
+  file and line; arguments and locals with their values and where these are from, or
+  why there is none; the source, if it is here; the code as it is in the dump, with
+  what was patched; and, where an exception stopped it, the operand that was wrong.
+
+    PID, TASK        the frames of that task; several may be given
+    ADDRESS          a return address in the kernel's code (--exact: an instruction)
+    SYMBOL+OFFSET    the same
+    -a, --all        the tasks on all CPUs
+    --from FILE      a text with back traces: an oops, sysrq output, bt...
+    -n FRAMES        so many of each back trace
+    --no-source, --no-dis, --context N   less, or N lines of source on each side
+    --source DIR     a tree of the sources
+    --module FILE, --debug-dir DIR, --vmlinux FILE   where debug information is
+    --brief          one line a frame, to paste in a ticket
+    --json FILE      the report for machines ("-": standard output, alone)
+    --html FILE      a page with frames that fold
+    --output FILE    the report goes to FILE instead of the terminal
+
+  Load the debug information of modules first (mod -S, or mod -s NAME), or name it.
+
+EXAMPLE
+  Where process 4711 sleeps, in short and as a page:
+
+    crash> kdecode 4711 --brief
+    crash> kdecode 4711 --html case.html --source /usr/src/linux-6.1""",
     ),
     "sigsrc": Command(
         _sigsrc,

@@ -159,6 +159,15 @@ class CrashKernel(Kernel):
             ]
         return self._tasks
 
+    def current(self) -> Optional[Task]:
+        """The task of crash's context: that which panicked, until `set` chooses another."""
+        try:
+            found = re.search(r"TASK: ([0-9a-f]+)", self.bridge.run("set"))
+        except BridgeError:
+            return None
+        address = int(found[1], 16) if found else None
+        return next((task for task in self.tasks() if task.address == address), None)
+
     def running(self) -> dict[int, Task]:
         """By each CPU's runqueue (kernel/sched/sched.h, struct rq)."""
         queues, current = self.symbol("runqueues"), self.offset("rq", "curr")

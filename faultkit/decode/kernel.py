@@ -100,6 +100,9 @@ class KernelSubject(Subject):
                 self.read,
             )
             view.name_of = self.name_of
+            if frame.function_start is not None:
+                bounds = self.system.function_bounds(frame.function_start)
+                view.end = bounds[1] if bounds is not None else None
             shown.append(Shown(dec, view))
         for below, above, state in zip(shown, shown[1:], states[1:]):
             if not state.exact:

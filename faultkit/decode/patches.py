@@ -17,6 +17,7 @@ from faultkit.decode.model import Instruction
 
 MASK = (1 << 64) - 1
 BREAKPOINT = b"\xcc"
+REST = "patched: rest of the one before"
 LOCK, DS = 0xF0, 0x3E
 Names = Callable[[int], Optional[str]]
 
@@ -114,7 +115,7 @@ def _why(
     inside = place != live.address
     first = live.bytes[:1]
     if inside:
-        return "patched: rest of the one before"
+        return REST
     if first == BREAKPOINT and original.data[at : at + 1] != BREAKPOINT:
         return f"patched: breakpoint, kprobe or being patched; was {_was(file, callee)}"
     now = x86.decode(live.bytes, live.address)

@@ -80,6 +80,7 @@ class FrameView:
         self.address = address
         self.exact = exact
         self.start = start
+        self.end: Optional[int] = None  # of the function, where known
         self.code = code
         self.read = read
         self.caller: Optional[FrameView] = None

@@ -14,9 +14,10 @@ from faultkit.debuginfo.linetable import LineTable
 from faultkit.decode.disassembly import Piece, disassemble, window
 from faultkit.decode.model import Decoded, Instruction
 from faultkit.decode.operand import explain
-from faultkit.decode.patches import Original, mark
+from faultkit.decode.patches import REST, Original, mark
 from faultkit.decode.source import Sources
 from faultkit.decode.values import Code, Describe, FrameView
+from faultkit.options import KdecodeArguments
 from faultkit.target import FaultkitError, ReadError
 
 MASK = (1 << 64) - 1
@@ -39,6 +40,17 @@ class Wanted(NamedTuple):
     def instructions(self) -> int:
         """Instructions before and behind the current one."""
         return max(2 * self.context, 1)
+
+
+def wanted_by(arguments: KdecodeArguments) -> Wanted:
+    """What the words of a command ask for."""
+    full = not arguments.brief
+    return Wanted(
+        full and not arguments.no_source,
+        full and not arguments.no_dis,
+        full,
+        arguments.context,
+    )
 
 
 class Subject:
@@ -175,17 +187,29 @@ def _code(frames: Sequence[Shown], subject: Subject, wanted: Wanted) -> None:
             end = shown[-1].address + len(shown[-1].bytes)
             original = subject.original(view.start, end - view.start + SLACK)
             if original is not None:
-                shown = mark(shown, original, subject.name_of)
+                shown = [
+                    instruction
+                    for instruction in mark(shown, original, subject.name_of)
+                    if instruction.current or not _is_filler(instruction)
+                ]
         windows.append((frame, shown))
     _group(windows)
     for frame, shown in windows:
         frame.decoded.instructions = shown
 
 
+def _is_filler(instruction: Instruction) -> bool:
+    """Whether it only fills what a shorter instruction left of the one that it was patched over."""
+    kind = instruction.text.split(" ", 1)[0]
+    return (instruction.note or "").endswith(REST) and kind.startswith(("int3", "nop"))
+
+
 def _piece(view: FrameView, around: int) -> Optional[Piece]:
     """The code to decode for a frame: from its function's start, or, in a long one, from where
     its lines say that an instruction begins."""
     end = view.address + BEHIND * around
+    if view.end is not None and view.address <= view.end:
+        end = min(end, view.end)
     start = view.start
     if start is None:
         start = view.address if view.exact else view.address - 5

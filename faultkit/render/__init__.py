@@ -51,6 +51,11 @@ def deliver(
         from faultkit.render.machine import render_json
 
         save(to.json, render_json(report) + "\n")
+    page = getattr(to, "html", None)
+    if page:
+        from faultkit.render.kdecode_html import render_html
+
+        save(page, render_html(report))
     if to.dot or to.svg:
         from faultkit.render.dot import render_dot
 

@@ -11,6 +11,7 @@ from faultkit.model import Report
 from faultkit.render.arrows import arrows
 from faultkit.render.escape import clean
 from faultkit.render.page import Page
+from faultkit.render.paths import short_path
 from faultkit.render.style import Style, how_to_install
 
 _PREFIXES = frozenset(("cs", "ds", "es", "ss", "lock", "rep", "repz", "repnz", "data16", "bnd",
@@ -218,26 +219,3 @@ def where(file: Optional[str], line: Optional[int], column: Optional[int]) -> st
     if line:
         text += f":{line}" + (f":{column}" if column else "")
     return text
-
-
-def short_path(file: str) -> str:
-    """The path below the directory that a build had its sources in, where that can be told: the
-    kernel's own directories, else the last three parts."""
-    path = os.path.normpath(file)
-    parts = path.split("/")
-    for index, part in enumerate(parts):
-        below = index == 0 or _is_tree(parts[index - 1])
-        if part in _KERNEL and below and index + 1 < len(parts):
-            return "/".join(parts[index:])
-    return path if len(parts) <= 4 else "/".join(parts[-3:])
-
-
-_KERNEL = frozenset(
-    ("arch", "block", "certs", "crypto", "drivers", "fs", "include", "init", "io_uring", "ipc",
-     "kernel", "lib", "mm", "net", "rust", "samples", "scripts", "security", "sound", "tools",
-     "usr", "virt")
-)  # fmt: skip
-
-
-def _is_tree(name: str) -> bool:
-    return name.startswith(("linux-", "kernel-", "build_")) or name in ("linux", "source")

@@ -43,6 +43,12 @@ def lexer_for(file: str) -> Any:
 _LEXERS: dict[str, Any] = {}
 
 
+def inside_comment(text: str) -> bool:
+    """Whether lines of C begin inside a comment, as its end shows."""
+    end, begin = text.find("*/"), text.find("/*")
+    return end >= 0 and not 0 <= begin < end
+
+
 class Style:
     """How a report is dressed.  `missing` names the packages that would do it better."""
 
@@ -86,8 +92,7 @@ class Style:
         if not self._color or not lines:
             return list(lines)
         text = "\n".join(lines)
-        end, begin = text.find("*/"), text.find("/*")
-        inside = end >= 0 and not 0 <= begin < end
+        inside = inside_comment(text)
         painted = self.source("/*\n" * inside + text + "\n", file).split("\n")[inside:]
         return painted if len(painted) == len(lines) else list(lines)
 
