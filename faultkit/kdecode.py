@@ -21,7 +21,16 @@ def examine(arguments: KdecodeArguments, host: dict[str, Optional[str]]) -> Repo
     """The report.  Raises FaultkitError."""
     name, traces = _traces(arguments)
     options = Options(arguments.frames, arguments.kaslr)
-    return analyze(traces, places_of(arguments), host, name, options)
+    report = analyze(traces, places_of(arguments), host, name, options)
+    if not arguments.brief:
+        from faultkit.decode.source import Sources
+        from faultkit.decode.text import dress_traces
+        from faultkit.decode.view import wanted_by
+
+        sources = Sources(arguments.sources, report.target["release"])
+        limits = dress_traces(report.traces, sources, wanted_by(arguments))
+        report.limits += [limit for limit in limits if limit not in report.limits]
+    return report
 
 
 def places_of(arguments: KdecodeArguments) -> Places:

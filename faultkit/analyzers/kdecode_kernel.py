@@ -72,7 +72,8 @@ def conclude(traces: Sequence[DecodedTrace]) -> tuple[str, str, dict[str, int]]:
         first = next((f for f in lined if any("fault" in n or "ud2" in n for n in f.notes)), None)
         frame = first or lined[0]
         inner = next(inline for inline in frame.inlines if inline.line)
-        summary += f": {frame.symbol} at {short_path(inner.file or '?')}:{inner.line}"
+        file = "/".join((inner.file or "?").split("/")[-3:])
+        summary += f": {frame.symbol} at {file}:{inner.line}"
     return FOUND if lined else INCONCLUSIVE, summary, counts
 
 

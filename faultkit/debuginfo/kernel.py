@@ -206,6 +206,7 @@ class Kernel:
                 frame.inlines = list(chain)
                 frame.place = place.address
                 frame.debug_file = place.file.path
+                frame.lookup = place.file
                 if place.symbol is not None:
                     frame.symbol, frame.offset = place.symbol.name, place.offset
                     frame.size = frame.size or place.symbol.size

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from faultkit.decode.model import Instruction
@@ -27,7 +27,8 @@ _RIP = re.compile(r"\s+# (?:0x)?([0-9a-f]+)\s*$")
 _ADDRESS = re.compile(r"\$0x(ffffffff[89a-f][0-9a-f]{7})\b")  # of the kernel's image, immediate
 _SCALED = re.compile(r"-0x([0-9a-f]{8})\(,%")  # a table of the kernel's, below 2^64
 
-Names = Callable[[int], Optional[str]]
+# "symbol" or "symbol+0x10" of each address that has a name
+Names = Callable[[Iterable[int]], Mapping[int, Optional[str]]]
 
 
 class Piece(NamedTuple):
@@ -37,11 +38,11 @@ class Piece(NamedTuple):
     data: bytes
 
 
-def disassemble(pieces: Sequence[Piece], name_of: Names) -> list[list[Instruction]]:
+def disassemble(pieces: Sequence[Piece], names_of: Names) -> list[list[Instruction]]:
     """The instructions of each piece, in order; those behind its end are cut.
 
-    `name_of` gives "symbol" or "symbol+0x10" for an address, or None; with it calls, jumps and
-    what is addressed relative to rip get a note.  Raises FaultkitError without objdump.
+    `names_of` names addresses, all at once; by it calls, jumps and what is addressed relative to
+    rip get a note.  Raises FaultkitError without objdump.
     """
     found: list[list[Instruction]] = []
     first = 0
@@ -50,33 +51,44 @@ def disassemble(pieces: Sequence[Piece], name_of: Names) -> list[list[Instructio
         while last < len(pieces) and last - first < MOST_PIECES and size < MOST_BYTES:
             size += len(pieces[last].data)
             last += 1
-        found += _run(pieces[first:last], name_of)
+        found += _run(pieces[first:last], names_of)
         first = last
     return found
 
 
-def _run(pieces: Sequence[Piece], name_of: Names) -> list[list[Instruction]]:
-    found: list[list[Instruction]] = [[] for _ in pieces]
+def _run(pieces: Sequence[Piece], names_of: Names) -> list[list[Instruction]]:
+    found: list[list[_Told]] = [[] for _ in pieces]
     current = found[0]
-    names: dict[int, Optional[str]] = {}
-
-    def name(address: int) -> Optional[str]:
-        if address not in names:
-            names[address] = name_of(address)
-        return names[address]
-
     for line in _objdump(_elf(pieces)).splitlines():
         match = _LINE.match(line)
         if match:
-            current.append(_instruction(int(match[1], 16), match[2], match[3] or "", name))
+            current.append(_instruction(int(match[1], 16), match[2], match[3] or ""))
             continue
         section = _SECTION.match(line)
         if section:
             current = found[int(section[1])]
-    return found
+    pointed = {told.pointed for some in found for told in some if told.pointed is not None}
+    names = names_of(pointed)
+    return [[_named(told, names) for told in some] for some in found]
 
 
-def _instruction(address: int, digits: str, text: str, name: Names) -> Instruction:
+class _Told(NamedTuple):
+    instruction: Instruction
+    pointed: Optional[int]  # the address that it calls, jumps to or works with
+    is_data: bool
+
+
+def _named(told: _Told, names: Mapping[int, Optional[str]]) -> Instruction:
+    instruction, pointed, is_data = told
+    if pointed is None:
+        return instruction
+    note = names.get(pointed)
+    if note is None and is_data:
+        note = f"{pointed:#x}"
+    return instruction._replace(note=note)
+
+
+def _instruction(address: int, digits: str, text: str) -> _Told:
     text = " ".join(text.split(None, 1)) if " " in text else text
     target = pointed = None
     branch = _BRANCH.match(text)
@@ -95,11 +107,8 @@ def _instruction(address: int, digits: str, text: str, name: Names) -> Instructi
                 pointed = int(immediate[1], 16)
             elif scaled:
                 pointed = (1 << 64) - int(scaled[1], 16)
-    note = name(pointed) if pointed is not None else None
-    if note is None and pointed is not None and not branch and "(%rip)" in text:
-        note = f"{pointed:#x}"
-    raw = bytes.fromhex(digits)
-    return Instruction(address, raw, text.strip(), note=note, target=target)
+    instruction = Instruction(address, bytes.fromhex(digits), text.strip(), target=target)
+    return _Told(instruction, pointed, not branch and "(%rip)" in text)
 
 
 def window(

@@ -12,6 +12,7 @@ from typing import NamedTuple, Optional
 
 from faultkit.code import FormatError
 from faultkit.code.expression import DWARF_REGISTERS, sleb, uleb
+from faultkit.code.unwind import CALLEE_SAVED
 from faultkit.target import ReadError
 
 MASK = (1 << 64) - 1
@@ -86,11 +87,11 @@ class Context:
         name = DWARF_REGISTERS[number] if number < len(DWARF_REGISTERS) else f"register {number}"
         value = self.registers.get(name)
         if value is None:
-            raise Unavailable(
-                f"was in {name}, which a callee may have changed"
-                if name in DWARF_REGISTERS
-                else f"is in {name}, which back traces do not have"
-            )
+            if name not in DWARF_REGISTERS:
+                raise Unavailable(f"in {name}, which back traces do not have")
+            if name in CALLEE_SAVED or name == "rsp":
+                raise Unavailable(f"in {name}, which could not be recovered")
+            raise Unavailable(f"was in {name}, which a callee may have changed")
         return name, value
 
     def origin(self, name: str) -> str:

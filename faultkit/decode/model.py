@@ -4,9 +4,12 @@ Plain classes and NamedTuples, for the reason that faultkit.model gives.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from faultkit.model import SourceLine
+
+if TYPE_CHECKING:
+    from faultkit.debuginfo.lookup import Lookup
 
 Inline = SourceLine  # one level of an inline chain: function, file, line, column
 
@@ -86,6 +89,7 @@ class Decoded:
         self.unreliable = False
         self.place: Optional[int] = None
         self.debug_file: Optional[str] = None
+        self.lookup: Optional[Lookup] = None  # that file
         self.inlines: list[Inline] = []
         self.source: list[tuple[int, str]] = []  # around the innermost function's line
         self.inline_text: list[Optional[str]] = []  # the line itself, of each of `inlines`

@@ -6,7 +6,7 @@ for a dump, a live program and a pasted oops.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from faultkit.debuginfo.debugfile import BROKEN
@@ -64,6 +64,10 @@ class Subject:
         """ "symbol" or "symbol+0x10" for an address of code or data."""
         return None
 
+    def names_of(self, addresses: Iterable[int]) -> Mapping[int, Optional[str]]:
+        """The same of many at once."""
+        return {address: self.name_of(address) for address in addresses}
+
     def original(self, start: int, size: int) -> Optional[Original]:
         """The bytes that the file has where `size` bytes of the target's code are."""
         return None
@@ -99,6 +103,8 @@ def dress(frames: Sequence[Shown], subject: Subject, wanted: Wanted) -> list[str
             limits.append(str(error))
     if wanted.values:
         for frame in frames:
+            if not frame.view.context.registers:
+                continue
             arguments, local = frame.view.values(subject.describe)
             frame.decoded.arguments, frame.decoded.locals = arguments, local
     for frame in frames:
@@ -178,7 +184,7 @@ def _code(frames: Sequence[Shown], subject: Subject, wanted: Wanted) -> None:
             whose.append(frame)
     if not pieces:
         return
-    found = disassemble(pieces, subject.name_of)
+    found = disassemble(pieces, subject.names_of)
     windows: list[tuple[Shown, list[Instruction]]] = []
     for frame, instructions in zip(whose, found):
         view = frame.view
