@@ -21,7 +21,7 @@ from faultkit.target import ReadError
 
 MASK = (1 << 64) - 1
 # Traces of what an exception stopped; others that have registers were stopped by an interrupt.
-FAULTS = frozenset(("oops", "bug"))
+FAULTS = frozenset(("oops",))
 
 
 def dress_traces(
