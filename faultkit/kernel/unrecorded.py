@@ -5,8 +5,8 @@ than time; those in whose functions nothing is done to such locks drop out befor
 unwound.
 """
 
-import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Optional
 
 from faultkit.infer.flow import Tracer
@@ -20,10 +20,9 @@ from faultkit.kernel.details import name_address
 from faultkit.kernel.functions import FAMILIES, SPIN
 from faultkit.kernel.snapshot import KernelSnapshot
 from faultkit.kernel.space import KernelSpace
-from faultkit.kernel.system import System
+from faultkit.kernel.stacks import Stacks
 from faultkit.model import EVENT, HELD, Frame, Task, Wait
 from faultkit.places import is_lock_function
-from faultkit.target import FaultkitError
 
 SPINNING = frozenset(("spinlock", "rwlock_t"))  # kinds that a task may not sleep with
 MOST_LOCKS = 64  # that are looked into
@@ -109,6 +108,23 @@ def _is_open(wait: Wait) -> bool:
     )
 
 
+class Judged:
+    """Functions, by their starts, of which each is asked once whether it is of some kind."""
+
+    def __init__(self, is_one: Callable[[int], bool]) -> None:
+        self._is_one = is_one
+        self._asked: set[int] = set()
+        self._ones: set[int] = set()
+
+    def any_of(self, starts: frozenset[int]) -> bool:
+        """Whether any of them is."""
+        for start in starts - self._asked:
+            self._asked.add(start)
+            if self._is_one(start):
+                self._ones.add(start)
+        return not self._ones.isdisjoint(starts)
+
+
 class Search:
     """Looks for holders among one snapshot's tasks; what it learns of code and stacks serves
     every lock."""
@@ -121,7 +137,8 @@ class Search:
         self.code.begin()
         self._tracers: dict[str, Tracer] = {}
         self._traces: dict[tuple[Task, str], Optional[Trace]] = {}
-        self._stacks: dict[Task, tuple[frozenset[int], frozenset[int]]] = {}
+        self._stacks = Stacks(snapshot)
+        self._working: dict[str, Judged] = {}
 
     def resolve(self, wait: Wait, waiters: set[Task]) -> Wait:
         """`wait` with the holders that the signs suffice for; else `missing` says whom they point
@@ -208,17 +225,20 @@ class Search:
         many were left out."""
         marked: list[Task] = []
         others: list[Task] = []
-        for task in self._candidates()[:MOST_ASKED]:
-            starts, words = self._stack(task)
+        working = self._working.setdefault(family, Judged(lambda start: self._works(start, family)))
+        mentioning = Judged(lambda start: self.code.mentions(start, address))
+        for task in self._candidates[:MOST_ASKED]:
+            stack = self._stacks.of(task)
             on_cpu = self.system.on_cpu(task)
-            if not on_cpu and not any(self._works(start, family) for start in starts):
+            if not on_cpu and not working.any_of(stack.starts):
                 continue
-            near = address in words or any(self.code.mentions(start, address) for start in starts)
-            (marked if near or on_cpu else others).append(task)
+            near = on_cpu or stack.has(address) or mentioning.any_of(stack.starts)
+            (marked if near else others).append(task)
         chosen = marked + others
         left_out = max(0, len(chosen) - MOST_CANDIDATES)
         return chosen[:MOST_CANDIDATES], len(marked), left_out
 
+    @cached_property
     def _candidates(self) -> Sequence[Task]:
         """Tasks that may hold a lock: on a CPU, about to run, or asleep for more than time."""
         snapshot = self.snapshot
@@ -237,37 +257,3 @@ class Search:
             return False
         pc = self.system.kernel.registers(task.cpu).get("rip", 0)
         return self.system.function(pc) in _IDLE
-
-    def _stack(self, task: Task) -> tuple[frozenset[int], frozenset[int]]:
-        """(starts of the functions that have return addresses on a sleeping task's stack, the
-        stack's other kernel pointers), without unwinding."""
-        known = self._stacks.get(task)
-        if known is None:
-            known = self._stacks[task] = self._read_stack(task)
-        return known
-
-    def _read_stack(self, task: Task) -> tuple[frozenset[int], frozenset[int]]:
-        system = self.system
-        try:
-            base = system.stack_base(task)
-            sp = _stack_pointer(system, task)
-            if not base <= sp < base + system.thread_size or sp & 7:
-                return frozenset(), frozenset()
-            words = system.kernel.words(sp, (base + system.thread_size - sp) // 8)
-        except (FaultkitError, struct.error):
-            return frozenset(), frozenset()
-        starts = set()
-        for word in set(words):
-            if system.is_code(word):
-                symbol = system.symbol_at(word)
-                if symbol is not None:
-                    starts.add(word - symbol.offset)
-        return frozenset(starts), frozenset(words)
-
-
-def _stack_pointer(system: System, task: Task) -> int:
-    offsets = (
-        system.kernel.offset("task_struct", "thread"),
-        system.kernel.offset("thread_struct", "sp"),
-    )
-    return system.kernel.u64((task.address or 0) + (offsets[0] or 0) + (offsets[1] or 0))
