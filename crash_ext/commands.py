@@ -100,6 +100,30 @@ def _kdecode(words: list[str], session: Session) -> None:
     deliver(report, arguments, sys.stdout.write, width(session), colored(session))
 
 
+def _dstate(words: list[str], session: Session) -> None:
+    from crash_ext.kernel import CrashKernel
+    from faultkit.analyzers.dstate import analyze
+    from faultkit.causes.view import View
+    from faultkit.dstate import open_view, options_of
+    from faultkit.options import parse_dstate
+    from faultkit.render import deliver
+
+    arguments = parse_dstate(words)
+    view: View
+    if arguments.file is not None:
+        view = open_view(arguments)
+    else:
+        if arguments.watch:
+            raise FaultkitError(
+                "--watch is for a machine that runs", "use `faultkit dstate --watch` there"
+            )
+        from faultkit.kernel.blocked.view import DumpView
+
+        view = DumpView(CrashKernel(session.bridge), arguments.pids)
+    report = analyze(view, host(session), options_of(arguments))
+    deliver(report, arguments, sys.stdout.write, width(session), colored(session))
+
+
 def _python(words: list[str], session: Session) -> None:
     from crash_ext.kernel import CrashKernel
 
@@ -203,6 +227,34 @@ EXAMPLE
   Who sends SIGBUS:
 
     crash> sigsrc --kernel SIGBUS""",
+    ),
+    "dstate": Command(
+        _dstate,
+        "why tasks are blocked in D state, and who or what would wake them",
+        "[PID...] [--all] [--min-age SECONDS] [--stacks] [--json FILE] [--output FILE]",
+        """\
+  Examines all tasks of the dump, or those of some processes: since when each
+  blocked one waits, in which system call, on which file, device or lock, why,
+  and who has to act: the lock's holder, the device with its requests, the
+  server, the control group, followed to the end of the chain.
+
+    PID...            these processes only, stopped ones too
+    --all             every process, as without any PID
+    --min-age SECONDS reports what has been blocked for so long (default: 1)
+    --stacks          shows a kernel stack of every group
+    --from FILE       reads a kernel log (sysrq-w, hung-task reports) instead
+    --json FILE       the report for machines ("-": standard output, alone)
+    --output FILE     the report goes to FILE instead of the terminal
+
+  Load the debug information of modules first (mod -S, or mod -s NAME): what is
+  behind a device, an NFS or a FUSE mount is in their structures.
+
+EXAMPLE
+  The report of a dump, and of one process in it:
+
+    crash> dstate
+    crash> dstate 4711 --stacks
+    crash> dstate --min-age 120 --json blocked.json""",
     ),
     "python": Command(
         _python,

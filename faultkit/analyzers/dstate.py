@@ -164,10 +164,10 @@ def _group(view: View, members: list[Why], stacks: bool) -> BlockedGroup:
         _calls(view, members),
         explanation.resource,
         step.links,
-        _next(explanation, step),
+        view.advice(_next(explanation, step)),
         explanation.confidence,
         explanation.evidence,
-        first.blocked.frames,
+        view.frames(first.blocked),
         at_least=first.blocked.at_least,
         show_frames=stacks or first.cause == "unknown",
     )

@@ -26,7 +26,7 @@ from faultkit.places import is_lock_function
 
 GENERIC = 100
 NEAR = 14  # frames from the top in which a cause is looked for
-_HELPERS = ("view", "chain", "context", "table")
+_HELPERS = ("view", "chain", "context", "recorded", "table")
 _WAITING = frozenset(
     """
     bit_wait bit_wait_io bit_wait_timeout bit_wait_io_timeout __wait_on_bit __wait_on_bit_lock
@@ -110,9 +110,21 @@ def explain(blocked: Blocked, view: View) -> tuple[str, Explanation]:
     for cause in candidates(blocked):
         found = cause.explain(blocked, view)
         if found is not None:
+            found = _recorded(found, blocked, view)
             return found.cause or cause.CAUSE, in_context(found, blocked)
     name, explanation = _unknown(blocked, view)
-    return name, in_context(explanation, blocked)
+    explanation = _recorded(explanation, blocked, view)
+    return explanation.cause or name, in_context(explanation, blocked)
+
+
+def _recorded(found: Explanation, blocked: Blocked, view: View) -> Explanation:
+    """With those who have to act by the kernel's own structures, where the cause names nobody."""
+    from faultkit.causes.recorded import FAULTS, needs_others, with_wait
+
+    if found.behind or found.harmless or found.cause in FAULTS:
+        return found
+    wait = view.wait(blocked)
+    return with_wait(found, view, wait) if wait is not None and needs_others(wait) else found
 
 
 def interruptible_functions() -> frozenset[str]:
@@ -142,6 +154,15 @@ def _functions_only(blocked: Blocked, view: View) -> Explanation:
     if function is None:
         return Explanation("what it waits for can't be seen", key=("unseen",))
     steps = [name for name in blocked.functions if not is_sleep(name)][:4]
+    wait = view.wait(blocked)
+    if wait is not None and wait.lock.kind == "completion":
+        name = view.name_of(wait.lock) or f"at {wait.lock.address or 0:#x}"
+        return Explanation(
+            f"waits for the completion {name}, in {' <- '.join(steps)}",
+            (wait.lock.identity,),
+            next="" if wait.holders else f"see who completes what {function}() waits for",
+            cause="completion",
+        )
     return on_its_file(
         blocked,
         view,

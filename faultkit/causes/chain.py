@@ -49,11 +49,8 @@ def follow(view: View, links: Sequence[Behind]) -> Step:
         new: list[Behind] = []
         for link in step.links:
             if _identity(link) in seen:
-                return Step(
-                    tuple(chain + new),
-                    f"{chain[-1].kind} {chain[-1].name} waits for {link.kind} {link.name} in turn: "
-                    f"a circle, in which nobody can go on; {advice or step.advice}",
-                )
+                words = _circle(view, chain[-1], link, step.advice or advice)
+                return Step(tuple(chain + new), words)
             new.append(link)
         advice = step.advice or advice
         if not new:
@@ -61,6 +58,14 @@ def follow(view: View, links: Sequence[Behind]) -> Step:
         seen.update(map(_identity, new))
         chain += new
     return Step(tuple(chain), advice)
+
+
+def _circle(view: View, last: Behind, first: Behind, advice: str) -> str:
+    """The words for a chain that leads back into itself."""
+    if view.has_graph:
+        advice = "`deadlock` shows all of it"
+    words = f"{last.kind} {last.name} waits for {first.kind} {first.name} in turn: a circle, in "
+    return words + "which nobody can go on" + (f"; {advice}" if advice else "")
 
 
 def _identity(link: Behind) -> tuple[object, ...]:
@@ -119,6 +124,10 @@ def device_link(device: Device) -> Behind:
     if device.in_flight is not None:
         reads, writes = device.in_flight
         told.append(f"{_count(reads, 'read')} and {_count(writes, 'write')} in flight")
+    if device.oldest is not None:
+        told.append(f"the oldest sent {device.oldest:.1f} s ago")
+    if device.label is not None and device.label != device.name:
+        told.insert(0, device.label)
     return Behind("device", device.name, ", ".join(told), about=device)
 
 
@@ -207,7 +216,9 @@ def _behind_fuse(view: View, mount: Mount) -> Step:
         return Step((link,), f"process {pid} is stopped: kill -CONT {pid}, or {abort}")
     if best.task.state == "t":
         return Step((link,), f"process {pid} is held by a debugger: continue it, or {abort}")
-    return Step((link,), f"see why process {pid} does not answer: gdb -p {pid}; {abort}")
+    return Step(
+        (link,), f"see why process {pid} does not answer: {view.inspect(best.task)}; {abort}"
+    )
 
 
 def _count(number: int, noun: str) -> str:
@@ -247,12 +258,17 @@ def _behind_device(view: View, device: Device) -> Step:
             file = Behind("file", device.backing_file, f"backs {device.name}")
             return Step((file, link), f"{device.backing_file} does not answer")
     if any("suspended" in words for words in device.trouble):
-        return Step((), f"device {device.name} is suspended: dmsetup resume {device.name}")
+        name = device.label or device.name
+        return Step((), f"device {device.name} is suspended: dmsetup resume {name}")
     if device.served_by is not None:
         served = view.find(device.served_by)
         if served is not None:
             link = task_link(view, served.task)
-            return Step((link._replace(kind="server"),), f"see why process {served.task.pid} stops")
+            return Step(
+                (link._replace(kind="server"),),
+                f"see why process {served.task.pid}, which serves {device.name}, does not answer: "
+                f"{view.inspect(served.task)}",
+            )
     for name in device.below:
         below = view.device_named(name)
         if below is not None and (any(below.in_flight or ()) or below.trouble):
@@ -288,12 +304,13 @@ def _behind_task(view: View, blocked: Blocked) -> Step:
         by = f" {tracer.tid}" if tracer is not None else ""
         return Step((), f"{who} is stopped by its tracer{by}: see what that is at")
     if task.state == "R":
-        return Step((), f"{who} runs: see what it does (top -H, perf top -t {task.tid})")
+        how = f"top -H, perf top -t {task.tid}" if view.live else view.inspect(task)
+        return Step((), f"{who} runs: see what it does ({how})")
     if task.state in (None, "Z", "X"):
         return Step()
     cause, explanation = explain(blocked, view)
-    if task.state != "D" and cause == "unknown":
+    if task.state != "D" and cause == "unknown" and not explanation.behind:
         function = waits_in(blocked.functions)
         where = f" in {function}" if function else ""
-        return Step((), f"{who} sleeps{where}: look at it (gdb -p {task.pid})")
+        return Step((), f"{who} sleeps{where}: look at it ({view.inspect(task)})")
     return Step(explanation.behind, explanation.next or f"{who}: {explanation.text}")

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple, Optional
 from faultkit.causes import GENERIC, Explanation, is_sleep
 from faultkit.causes._lock_names import LOCKS, MMAP, LockName
 from faultkit.causes.chain import mount_link, resource_of, task_link
+from faultkit.causes.recorded import with_wait
 from faultkit.causes.view import Blocked, OpenFile, View
-from faultkit.model import INFERRED, PROVEN, Resource
+from faultkit.findings import UNNAMED
+from faultkit.model import INFERRED, PROVEN, Resource, Wait
 
 CAUSE = "lock"
 CALLERS = frozenset(LOCKS)
@@ -49,6 +51,9 @@ def explain(blocked: Blocked, view: View) -> Optional[Explanation]:
     lock = _lock(blocked.functions)
     if lock is None:
         return None
+    wait = view.wait(blocked)
+    if wait is not None and wait.lock.address is not None:
+        return _recorded(blocked, view, lock, wait)
     name = lock.name.words if lock.name else f"a {lock.kind} that {lock.caller}() takes"
     resource = resource_of(view, blocked)
     scope: Any = None
@@ -76,6 +81,35 @@ def explain(blocked: Blocked, view: View) -> Optional[Explanation]:
         confidence,
         lock.kind,
     )
+
+
+def _recorded(blocked: Blocked, view: View, lock: _Lock, wait: Wait) -> Explanation:
+    """By the lock itself: which one it is, and who has it."""
+    address = wait.lock.address or 0
+    own = view.name_of(wait.lock)
+    known = lock.name.words if lock.name else None
+    if lock.name is MMAP:
+        known = f"mmap_lock of process {blocked.task.pid}"
+    kind = _KINDS.get(wait.lock.kind, wait.lock.kind)
+    name = f"{known or kind} at {address:#x}" + (f" ({own})" if own else "")
+    if not known and own and UNNAMED not in own:
+        name = f"the {kind} {own}"
+    how = f", to {wait.mode}" if wait.mode in ("read", "write") else ""
+    resource = Resource() if lock.name is MMAP else resource_of(view, blocked)
+    found = Explanation(
+        f"waits for {name}{how}",
+        (kind, wait.lock.identity),
+        resource._replace(lock=name),
+        evidence=wait.evidence,
+        confidence=wait.confidence,
+        cause=kind,
+        next="" if wait.holders else _advice(lock, view),
+    )
+    return with_wait(found, view, wait)
+
+
+_KINDS = {"kmutex": "mutex", "ww_mutex": "mutex", "percpu_rwsem": "percpu-rwsem"}
+_KINDS["rt_mutex"] = "rt-mutex"
 
 
 def _lock(functions: Sequence[str]) -> Optional[_Lock]:
@@ -195,6 +229,8 @@ def _on_same_file_system(mine: object, theirs: object) -> bool:
 
 def _advice(lock: _Lock, view: View) -> str:
     advice = lock.name.advice if lock.name else ""
+    if not view.live:
+        return advice or "who holds it is not recorded: see which task's stack is inside of it"
     where = "in the kernel log (echo d > /proc/sysrq-trigger needs lockdep)"
     advice = advice or f"who holds it is not recorded here: see hung-task reports {where}"
-    return f"{advice}; a dump tells: faultkit in crash" if view.live else advice
+    return f"{advice}; a dump tells: faultkit in crash"

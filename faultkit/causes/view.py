@@ -4,7 +4,7 @@ answers None, or nothing: the text of a kernel log knows stacks only, this machi
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from faultkit.model import Frame, Task
+from faultkit.model import Frame, Lock, Task, Wait
 from faultkit.target import Syscall
 
 
@@ -58,7 +58,8 @@ class OpenFile(NamedTuple):
 class Device(NamedTuple):
     """A block device.  `in_flight` counts requests (reads, writes) that it has not completed,
     `completed` those that it ever has.  `trouble` says in words what its driver's own state
-    tells; `backing_file` is a loop device's, `below` what it is made of."""
+    tells; `backing_file` is a loop device's, `below` what it is made of; `label` the name that its
+    users know it by; `oldest` for how many seconds its oldest request has been in flight."""
 
     name: str
     number: tuple[int, int]
@@ -68,6 +69,8 @@ class Device(NamedTuple):
     backing_file: Optional[str] = None
     below: tuple[str, ...] = ()
     served_by: Optional[int] = None  # the process that serves it (nbd, ublk)
+    label: Optional[str] = None
+    oldest: Optional[float] = None
 
 
 class View:
@@ -75,6 +78,7 @@ class View:
 
     kind = "text"  # a Report's target kind
     live = False  # whether a second look may see something else
+    has_graph = False  # whether `deadlock` can look at it, too
     own_pid: Optional[int] = None  # of the process that looks
     name = ""
     release: Optional[str] = None
@@ -102,6 +106,27 @@ class View:
     def look_again(self, blocked: Blocked) -> Optional[Blocked]:
         """The task with its age now; None if it has run since."""
         return blocked
+
+    def frames(self, blocked: Blocked) -> tuple[Frame, ...]:
+        """The task's kernel stack, innermost first."""
+        return blocked.frames
+
+    def wait(self, blocked: Blocked) -> Optional[Wait]:
+        """What the kernel's own structures tell of the lock or event that the task waits for, and
+        of who has to act."""
+        return None
+
+    def name_of(self, lock: Lock) -> Optional[str]:
+        """What a person would call a lock of a wait: its symbol, the object that it is in."""
+        return lock.name
+
+    def inspect(self, task: Task) -> str:
+        """What to type to see what a task does."""
+        return f"gdb -p {task.pid}"
+
+    def advice(self, text: str) -> str:
+        """An advice in words that fit here: what can be typed on a live machine, or for a dump."""
+        return text
 
     # tasks
 

@@ -3,8 +3,9 @@
 from faultkit.causes import Explanation
 from faultkit.causes.chain import task_link
 from faultkit.causes.context import work_item
+from faultkit.causes.recorded import with_wait
 from faultkit.causes.view import Blocked, View
-from faultkit.model import INFERRED, PROVEN
+from faultkit.model import INFERRED, PROVEN, Wait
 
 CAUSE = "flush-work"
 FUNCTIONS = frozenset(
@@ -19,9 +20,13 @@ FUNCTIONS = frozenset(
 )
 PRIORITY = 30
 
+TEXT = "waits until a work item of the kernel's work queues has finished"
 
 def explain(blocked: Blocked, view: View) -> Explanation:
     """Waits for a work item: which kworkers are blocked, and in what."""
+    wait = view.wait(blocked)
+    if wait is not None:
+        return _recorded(view, wait)
     flush = next(name for name in blocked.functions if name in FUNCTIONS)
     wanted = [name for name in blocked.functions if name not in FUNCTIONS][:8]
     workers = [
@@ -30,7 +35,7 @@ def explain(blocked: Blocked, view: View) -> Explanation:
         if other.task != blocked.task and work_item(other.functions) is not None
     ]
     workers.sort(key=lambda other: (not _related(other, wanted), -(other.seconds or 0)))
-    text = "waits until a work item of the kernel's work queues has finished"
+    text = TEXT
     if not workers:
         return Explanation(
             text,
@@ -52,6 +57,19 @@ def explain(blocked: Blocked, view: View) -> Explanation:
         ),
         confidence=INFERRED if sure else INFERRED if workers else PROVEN,
     )
+
+
+def _recorded(view: View, wait: Wait) -> Explanation:
+    """By the kernel's own record of who runs the item."""
+    name = view.name_of(wait.lock)
+    found = Explanation(
+        TEXT + (f": {name}" if name else ""),
+        (wait.lock.identity,),
+        evidence=wait.evidence,
+        confidence=wait.confidence,
+        next="" if wait.holders else "see which kworkers run, and what for (crash: foreach UN bt)",
+    )
+    return with_wait(found, view, wait)
 
 
 def _related(worker: Blocked, wanted: "list[str]") -> bool:

@@ -1,5 +1,5 @@
 """Whether a task was born after another one fell asleep: then it can't be what that one has been
-waiting for, but has the freed task_struct of what it was."""
+waiting for, but has the freed task_struct of what it was.  And how long ago a moment was."""
 
 from typing import Optional
 
@@ -30,6 +30,20 @@ def born_after_sleep(system: System, task: Task, sleeper: Task) -> bool:
         return born + distance > _left(system, sleeper) + _lag(system, sleeper) + MARGIN
     except FaultkitError:
         return False
+
+
+def seconds_since(system: System, moment: int) -> Optional[float]:
+    """Seconds since a moment of the monotonic clock (ktime_get(), in nanoseconds), to some
+    milliseconds; None if that can't be told."""
+    clocks = [clock for clock, _ in system.clocks.values()]
+    try:
+        distance = _distance(system)
+    except FaultkitError:
+        return None
+    if distance is None or not clocks:
+        return None
+    passed = (max(clocks) - distance - moment) / 1e9
+    return max(passed, 0.0) if -60 < passed < 1e9 else None
 
 
 def _born(system: System, task: Task) -> int:

@@ -160,7 +160,7 @@ class Files:
             try:
                 *fields, super_block = self._inode.read(address)
                 mode, number, size, pipe, locks, mapping = fields
-                device, magic, kind = self._super_block(super_block)
+                device, magic, kind = self.super_block(super_block)
                 inode = Inode(
                     address, mode, number, size, pipe, locks, mapping, device, magic, kind
                 )
@@ -171,8 +171,8 @@ class Files:
                 self._inodes[address] = None
         return self._inodes[address]
 
-    def _super_block(self, address: int) -> tuple[tuple[int, int], int, str]:
-        """((major, minor), magic, type) of a super_block."""
+    def super_block(self, address: int) -> tuple[tuple[int, int], int, str]:
+        """((major, minor), magic, type) of a super_block.  Raises ReadError, UnknownLayout."""
         found = self._super_blocks.get(address)
         if found is None:
             layout = self.system.layout("super_block", "s_dev", "s_magic", "s_type")

@@ -151,6 +151,19 @@ class Kinship:
         parent = self.system.by_address.get(address)
         return parent.pid if parent is not None else None
 
+    def tracer(self, tid: int) -> Optional[Task]:
+        """Who traces the task: whom ptrace() has made its parent (kernel/ptrace.c)."""
+        task = self.system.by_tid.get(tid)
+        try:
+            if task is None or not unsigned(
+                self.kernel, task.address or 0, "task_struct", "ptrace"
+            ):
+                return None
+            parent = pointer(self.kernel, task.address or 0, "task_struct", "parent")
+        except FaultkitError:
+            return None
+        return self.system.by_address.get(parent)
+
     def process_group(self, pid: int) -> Optional[int]:
         """The process group's id."""
         task = self.system.by_tid.get(pid)

@@ -16,14 +16,14 @@ def still_standing(before: KernelSnapshot, findings: list[Finding]) -> list[Find
     """Those findings all of whose tasks still wait for the same, and have not run since: tasks
     that did not run between two looks were blocked at one and the same moment."""
     waits = {wait.task: wait for finding in findings for wait in _waits_of(finding, before)}
-    marks = {task: _switches(before.system, task) for task in waits}
+    marks = {task: switches(before.system, task) for task in waits}
     time.sleep(SECOND_LOOK)
     after = KernelSnapshot(System(before.system.kernel))
     after.settle()
     moved = {
         task
         for task, wait in waits.items()
-        if _switches(after.system, task) != marks[task] or not _same(wait, after.waits.get(task))
+        if switches(after.system, task) != marks[task] or not _same(wait, after.waits.get(task))
     }
     return [
         finding
@@ -36,7 +36,7 @@ def _same(wait: Wait, now: Optional[Wait]) -> bool:
     return now is not None and now.lock.identity == wait.lock.identity
 
 
-def _switches(system: System, task: Task) -> Optional[int]:
+def switches(system: System, task: Task) -> Optional[int]:
     """How often the task was switched out (task_struct.nvcsw and nivcsw); None if it is gone."""
     if task.address not in system.by_address:
         return None

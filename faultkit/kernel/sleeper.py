@@ -89,11 +89,15 @@ class Sleeper:
 
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
-        """The back trace, innermost first."""
-        try:
-            return self.kernel.frames(self.task)
-        except FaultkitError:
-            return ()
+        """The back trace, innermost first; unwound once, whoever asks."""
+        known: dict[Optional[int], tuple[Frame, ...]] = self.system.cache.setdefault("frames", {})
+        address = self.task.address
+        if address not in known:
+            try:
+                known[address] = self.kernel.frames(self.task)
+            except FaultkitError:
+                known[address] = ()
+        return known[address]
 
     @cached_property
     def callers(self) -> tuple[str, ...]:
@@ -101,9 +105,8 @@ class Sleeper:
         has them, without unwinding whatever was unwound before."""
         walked = self._walk()
         if walked is None:
-            frames = self.frames
-            self._learn(frames)
-            walked = [base_name(frame.symbol or "") for frame in frames[:CALLERS]]
+            self.learn()
+            walked = [base_name(frame.symbol or "") for frame in self.frames[:CALLERS]]
         return tuple(walked)
 
     def _walk(self) -> Optional[list[str]]:
@@ -136,10 +139,10 @@ class Sleeper:
             at += sizes[0]
         return names
 
-    def _learn(self, frames: tuple[Frame, ...]) -> None:
-        """Remember by whom each function is called, and how far outside that call's return
-        address lies.  Where there is none, an interrupt or exception came."""
-        known = self.system.calls
+    def learn(self) -> None:
+        """Unwind, and remember by whom each function is called, and how far outside that call's
+        return address lies.  Where there is none, an interrupt or exception came."""
+        known, frames = self.system.calls, self.frames
         for frame, outer in zip(frames, (*frames[1:], None)):
             if not self._is_called(frame) or (outer is not None and not self._is_called(outer)):
                 return

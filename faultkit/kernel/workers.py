@@ -3,7 +3,16 @@
 from typing import NamedTuple, Optional
 
 from faultkit.kernel import states
-from faultkit.kernel.objects import BrokenList, entries, first_offset, need, pointer, ring, unsigned
+from faultkit.kernel.objects import (
+    BrokenList,
+    entries,
+    first_offset,
+    need,
+    pointer,
+    ring,
+    text,
+    unsigned,
+)
 from faultkit.kernel.system import System
 from faultkit.model import Task
 from faultkit.target import FaultkitError
@@ -61,6 +70,21 @@ def _worker_of(system: System, task: Task) -> Optional[Worker]:
         )
     except FaultkitError:
         return None
+
+
+def description(system: System, task: Task) -> str:
+    """ "+flush-8:0", what a kworker is at, as ps shows it after its name (kernel/workqueue.c,
+    wq_worker_comm(): "-" where it has finished with that); "" for any other task."""
+    kernel = system.kernel
+    worker = _worker_of(system, task)
+    at = kernel.offset("worker", "desc") if worker is not None else None
+    if worker is None or at is None:
+        return ""
+    try:
+        words = text(kernel, worker.address + at, 24)
+    except FaultkitError:
+        return ""
+    return f"{'+' if worker.work else '-'}{words}" if words else ""
 
 
 def running(system: System, work: int) -> Optional[Worker]:

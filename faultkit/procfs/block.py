@@ -53,6 +53,7 @@ def _read(folder: str, number: tuple[int, int]) -> Device:
         _attribute(disk, "loop/backing_file"),
         tuple(_listed(f"{folder}/slaves")),
         int(served) if served and served.isdigit() else None,
+        _attribute(disk, "dm/name"),
     )
 
 

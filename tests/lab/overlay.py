@@ -16,6 +16,10 @@ from .fixture import BUILDS, HERE, MODULES, Fixture, in_root
 from .kernels import complete
 from .store import LabError, digest, forget, lab_directory, once
 
+# The guest is ready two seconds after its actors are in place: they have been blocked for so long.
+GUEST = """#!/bin/busybox sh
+/bin/faults "$@" && sleep 2
+"""
 SHARED = [HERE / "guest" / name for name in ("main.c", "guest.h")]
 
 
@@ -58,8 +62,10 @@ def _build(fixture: Fixture, sources: list[Path], directory: Path) -> None:
         compiler = ["gcc", "-static", "-g", "-O1", "-pthread", "-Wall", "-Wextra"]
         in_root(BUILDS, *compiler, "-o", directory / "guest", *sorted(build.glob("*.c")))
         (root / "bin").mkdir(parents=True)
-        shutil.copy(directory / "guest", root / "bin" / "guest")
-        subprocess.run(["strip", "--strip-debug", root / "bin" / "guest"], check=True)
+        shutil.copy(directory / "guest", root / "bin" / "faults")
+        subprocess.run(["strip", "--strip-debug", root / "bin" / "faults"], check=True)
+        (root / "bin" / "guest").write_text(GUEST)
+        (root / "bin" / "guest").chmod(0o755)
         _modules(fixture, sources, root / "modules")
         files = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
         shutil.copy(fixture.initramfs, directory / "initramfs")

@@ -7,6 +7,7 @@ from faultkit.kernel.objects import UnknownLayout, is_kernel_pointer, need
 from faultkit.kernel.programs import programs_of
 from faultkit.kernel.queues import own_wait_queues
 from faultkit.kernel.sleeper import Sleeper
+from faultkit.kernel.world import KernelWorld
 from faultkit.model import EVENT, Lock, Wait
 from faultkit.target import FaultkitError, ReadError
 from faultkit.waits._ipc import tasks_of_all
@@ -66,11 +67,9 @@ def _connection(sleeper: Sleeper, request: int) -> Optional[Connection]:
     return Connection(address, address, "fc") if is_kernel_pointer(address) else None
 
 
-def _wait(sleeper: Sleeper, connection: Connection) -> Wait:
-    """Raises ReadError, UnknownLayout."""
-    world = programs_of(sleeper.system).world
-    kernel = sleeper.kernel
-    minor = kernel.u32(connection.address + need(kernel, "fuse_conn", "dev")) & 0xFFFFF
+def servers_of(world: KernelWorld, connection: Connection) -> set[int]:
+    """The processes that have the connection's /dev/fuse open.  Raises UnknownLayout."""
+    kernel = world.system.kernel
     at = kernel.offset("fuse_dev", connection.member)
     if at is None:
         raise UnknownLayout("fuse_dev", connection.member)
@@ -82,6 +81,15 @@ def _wait(sleeper: Sleeper, connection: Connection) -> Wait:
                 servers.add(pid)
         except FaultkitError:
             continue
+    return servers
+
+
+def _wait(sleeper: Sleeper, connection: Connection) -> Wait:
+    """Raises ReadError, UnknownLayout."""
+    world = programs_of(sleeper.system).world
+    kernel = sleeper.kernel
+    minor = kernel.u32(connection.address + need(kernel, "fuse_conn", "dev")) & 0xFFFFF
+    servers = servers_of(world, connection)
     lock = Lock("fuse", name=f"connection {minor}", key=("fuse", connection.address))
     wait = Wait(sleeper.task, lock, needs=EVENT, any_of=True)
     if not servers:

@@ -27,7 +27,6 @@ STUCK = (
 BUSY = (
     quiet("busy", "busy-*", "jbd2/ram*", kernel=False, allowed=_CHAIN),
     quiet("quiet_contention", "contend-*"),
-    quiet("quiet_services", "svc-*"),
 )
 
 WAITERS = (_stuck("waiters", "waiter-*"),)
