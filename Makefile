@@ -11,7 +11,8 @@ CRASH_PACKAGES := make:make gcc:gcc g++:g++ crash libpython3-dev
 LAB_PACKAGES := debootstrap:debootstrap debian-archive-keyring qemu-system-x86:qemu-system-x86_64 \
 	busybox-static cpio:cpio e2fsprogs:mkfs.ext4 makedumpfile:makedumpfile
 TEST_PACKAGES := $(DEMO_PACKAGES) $(CRASH_PACKAGES) $(LAB_PACKAGES) g++:g++ libc6-dbg \
-	musl-tools:musl-gcc golang-go:go rustc:rustc graphviz:dot procps:ps binutils:objcopy git:git
+	musl-tools:musl-gcc golang-go:go rustc:rustc graphviz:dot procps:ps binutils:objcopy git:git \
+	elfutils:eu-addr2line clang:clang llvm:llvm-symbolizer
 MATRIX := trixie bullseye bookworm
 
 # For the Python that gdb embeds: the first `source` need not compile.

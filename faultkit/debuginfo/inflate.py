@@ -28,7 +28,10 @@ def inflate(data: Buffer, start: int, size: int, name: str) -> Union[bytes, File
         raise FormatError(f"section {name} is cut short")
     kind, _, whole, _ = struct.unpack("<IIQQ", header)
     if kind not in (ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD) or whole > LARGEST:
-        raise FormatError(f"section {name} is compressed in a way that is not known ({kind})")
+        raise FormatError(
+            f"section {name} is compressed in a way that is not known ({kind})",
+            "give a file unpacked by objcopy --decompress-debug-sections",
+        )
     expand = zlib.decompressobj().decompress if kind == ELFCOMPRESS_ZLIB else _zstd()
     packed = (
         data[at : min(at + PIECE, start + size)]

@@ -210,8 +210,8 @@ class Kernel:
                 if place.symbol is not None:
                     frame.symbol, frame.offset = place.symbol.name, place.offset
                     frame.size = frame.size or place.symbol.size
-                if address.address is None:
-                    frame.address = place.address
+                if address.address is None and not place.file.relocatable:
+                    frame.address = place.address + (self.offset or 0)
 
 
 def _code(place: Place, address: Address) -> int:
