@@ -3,7 +3,11 @@
 import pytest
 from lab.kernels import kernel
 from lines_oracle import (
-    eu_addr2line, functions, lines, module_return_addresses, return_addresses,
+    eu_addr2line,
+    functions,
+    lines,
+    module_return_addresses,
+    return_addresses,
 )  # fmt: skip
 
 from faultkit.debuginfo.debugfile import open_debug_file
@@ -70,10 +74,11 @@ def test_parts_of_functions_keep_their_symbols_and_have_the_functions_lines(name
     frames = Kernel(Places(str(vmlinux))).decode([Address(at, exact=True) for at in inside])
     expected = eu_addr2line(vmlinux, inside)
     alike = 0
-    for (symbol, _, _), frame, chain in zip(parts, frames, expected):
-        assert frame.symbol == symbol
+    aliases = {(symbol, address) for symbol, _, address, _ in functions(vmlinux)}
+    for (_, address, _), frame, chain in zip(parts, frames, expected):
+        assert (frame.symbol, address) in aliases  # gcc folds functions of the same code
         assert lines(frame.inlines) == chain
-        alike += symbol.startswith(frame.inlines[-1].function or "?")
+        alike += frame.symbol.startswith(frame.inlines[-1].function or "?")
     assert alike > 0.9 * len(parts)  # a few are named by what was inlined in them
 
 
