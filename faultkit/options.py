@@ -144,17 +144,18 @@ def dstate_arguments(given: dict[str, Any]) -> DstateArguments:
     return wanted
 
 
-SIGSRC_OPTIONS = ("--watch", "--kernel", "--vmlinux", "--json", "--output")
+SIGSRC_OPTIONS = ("--watch", "--log", "--kernel", "--vmlinux", "--json", "--output")
 
 
 class SigsrcArguments(NamedTuple):
     """What `sigsrc` was asked: process ids, or to watch the inferior, or where a kernel (by its
-    vmlinux) sends a signal from; and where its answer goes."""
+    vmlinux) sends a signal from, or what a kernel's log says; and where its answer goes."""
 
     pids: tuple[int, ...] = ()
     watch: bool = False
     kernel: Optional[str] = None
     vmlinux: Optional[str] = None
+    log: Optional[str] = None
     json: Optional[str] = None
     output: Optional[str] = None
 
@@ -176,6 +177,12 @@ def add_sigsrc_arguments(parser: argparse.ArgumentParser) -> None:
         "--watch",
         action="store_true",
         help="in gdb: let the inferior run, and tell of each signal until interrupted",
+    )
+    parser.add_argument(
+        "--log",
+        metavar="FILE",
+        help="what a kernel log says (of PID, or all): dmesg, journalctl -k or -o export, "
+        "/dev/kmsg; - is the input",
     )
     parser.add_argument(
         "--kernel",
@@ -202,11 +209,13 @@ def sigsrc_arguments(given: dict[str, Any]) -> SigsrcArguments:
         raise FaultkitError(
             "--watch follows the inferior, and a PID names another process", "leave one out"
         )
-    if wanted.kernel is not None and (wanted.pids or wanted.watch):
+    if wanted.kernel is not None and (wanted.pids or wanted.watch or wanted.log is not None):
         raise FaultkitError(
-            "--kernel looks at a kernel's code, in which no PID or --watch has a meaning",
+            "--kernel looks at a kernel's code, in which no PID, --watch or --log has a meaning",
             "leave them out",
         )
+    if wanted.log is not None and wanted.watch:
+        raise FaultkitError("--log reads a file, and --watch follows the inferior", "leave one out")
     if wanted.vmlinux is not None and wanted.kernel is None:
         raise FaultkitError("--vmlinux names the kernel for --kernel SIGNAL", "add --kernel")
     return wanted

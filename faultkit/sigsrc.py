@@ -20,9 +20,37 @@ def examine(arguments: SigsrcArguments, host: dict[str, Optional[str]]) -> Repor
         return analyze_senders(
             arguments.vmlinux or running_vmlinux(), parse_signal(arguments.kernel), host
         )
+    if arguments.log is not None:
+        from faultkit.analyzers.siglog import analyze_log
+        from faultkit.klog.files import read_log
+
+        if len(arguments.pids) > 1:
+            raise FaultkitError("name one process, or none", "sigsrc --log FILE [PID]")
+        name = "standard input" if arguments.log == "-" else arguments.log
+        return analyze_log(read_log(arguments.log), name, host, *arguments.pids)
     if len(arguments.pids) != 1:
         raise FaultkitError("sigsrc: name one process", "sigsrc PID")
-    return analyze(ProcProcess(arguments.pids[0]), host)
+    pid = arguments.pids[0]
+    try:
+        return analyze(ProcProcess(pid), host)
+    except FaultkitError as error:
+        if os.path.exists(f"/proc/{pid}"):
+            raise
+        return _gone(pid, error, host)
+
+
+def _gone(pid: int, error: FaultkitError, host: dict[str, Optional[str]]) -> Report:
+    """What the kernel's log says of a process that is no more.  Raises the error where the log
+    can't be read."""
+    from faultkit.analyzers.siglog import analyze_log
+    from faultkit.klog.lines import kernel_messages
+
+    lines = kernel_messages()
+    if not lines:
+        raise error
+    report = analyze_log(lines, f"{pid}, by the kernel's log", host, pid, "process")
+    report.notes.insert(0, f"no process {pid} is there now: this is what the kernel's log has of it")
+    return report
 
 
 def running_vmlinux() -> str:

@@ -3,7 +3,7 @@
 from typing import Any, Callable, Optional
 
 from faultkit.model import Task
-from faultkit.signals.model import Sender, SignalFinding
+from faultkit.signals.model import Sender, SignalFinding, Table
 from faultkit.signals.names import signal_name, signals_in
 from faultkit.target import SignalMasks
 
@@ -28,6 +28,14 @@ def signal_object(
             "fate": cleaned(one.fate),
         }
 
+    def table(one: Table) -> "dict[str, Any]":
+        return {
+            "title": cleaned(one.title),
+            "columns": list(one.columns),
+            "rows": [[cleaned(value) for value in row] for row in one.rows],
+            "chosen": one.chosen,
+        }
+
     return {
         "type": finding.type,
         "task": task_object(finding.task),
@@ -48,6 +56,8 @@ def signal_object(
         "confidence": finding.confidence,
         "evidence": [cleaned(line) for line in finding.evidence],
         "frames": [frame_object(frame) for frame in finding.frames],
+        "when": finding.when,
+        "tables": [table(one) for one in finding.tables],
     }
 
 

@@ -7,12 +7,13 @@ from faultkit.places import waiting_call
 from faultkit.render.escape import clean
 from faultkit.render.page import Page
 from faultkit.render.style import Style, how_to_install
-from faultkit.signals.model import BLOCKED, FATAL, PENDING, STOPPED, SignalFinding
+from faultkit.signals.model import BLOCKED, FATAL, PENDING, STOPPED, SignalFinding, Table
 from faultkit.signals.names import mask_words, signal_name
 from faultkit.signals.own import own_frames
 
 MOST_PENDING = 12  # shown; JSON has them all
 MOST_FRAMES = 10
+MOST_ROWS = 100  # of a table
 MOST_TASKS = 8
 
 
@@ -87,12 +88,30 @@ class _Text(Page):
             self._wrapped("    EVIDENCE: ", f"{evidence} ({finding.confidence})")
         if finding.next:
             self._wrapped("    NEXT:   ", clean(finding.next, 1000), "*white*")
+        for table in finding.tables:
+            self._table(table)
         if finding.frames:
             self._line("    STACK")
             for frame in finding.frames[:MOST_FRAMES]:
                 self._line(f"      #{frame.index:<2} {_where(frame)}")
             if len(finding.frames) > MOST_FRAMES:
                 self._line(f"      ... {len(finding.frames) - MOST_FRAMES} more frames")
+
+    def _table(self, table: Table) -> None:
+        rows = [[clean(value, 60 if table.columns else 200) for value in row] for row in table.rows]
+        shown = [*enumerate(rows[:MOST_ROWS])]
+        if table.chosen is not None and table.chosen >= MOST_ROWS:
+            shown.append((table.chosen, rows[table.chosen]))
+        self._line(f"    {clean(table.title, 100)}")
+        head = [clean(name, 30) for name in table.columns]
+        widths = [max(map(len, column)) for column in zip(head, *(row for _, row in shown))]
+        for number, row in [(-1, head), *shown] if head else shown:
+            # Numbers to the right, the name behind them as it is.
+            cells = [cell.rjust(width) for cell, width in zip(row[:-1], widths)]
+            mark = "* " if number == table.chosen else "  "
+            self._lines.append("    " + mark + " ".join([*cells, row[-1]] if row else []))
+        if len(rows) > len(shown):
+            self._line(f"      ... {len(rows) - len(shown)} more lines; --json has all")
 
     def _masks(self) -> None:
         masks = self._report.masks

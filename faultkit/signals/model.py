@@ -39,6 +39,16 @@ class Sender(NamedTuple):
     fate: str = ""
 
 
+class Table(NamedTuple):
+    """Something that is shown as it was found: `rows` of values under their `columns`; without
+    columns each row is a line.  `chosen` is the row that the finding is about."""
+
+    title: str
+    rows: tuple[tuple[str, ...], ...]
+    columns: tuple[str, ...] = ()
+    chosen: Optional[int] = None
+
+
 class SignalFinding(NamedTuple):
     """One signal: where it came from and why.
 
@@ -66,6 +76,8 @@ class SignalFinding(NamedTuple):
     within: Optional[int] = None
     shared: bool = False
     times: int = 1
+    when: Optional[float] = None  # seconds since 1970 or since boot, as a log has it
+    tables: tuple[Table, ...] = ()
     type: str = "signal"
 
     @property
