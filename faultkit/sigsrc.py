@@ -27,7 +27,8 @@ def examine(arguments: SigsrcArguments, host: dict[str, Optional[str]]) -> Repor
         if len(arguments.pids) > 1:
             raise FaultkitError("name one process, or none", "sigsrc --log FILE [PID]")
         name = "standard input" if arguments.log == "-" else arguments.log
-        return analyze_log(read_log(arguments.log), name, host, *arguments.pids)
+        pid = arguments.pids[0] if arguments.pids else None
+        return analyze_log(read_log(arguments.log), name, host, pid)
     if len(arguments.pids) != 1:
         raise FaultkitError("sigsrc: name one process", "sigsrc PID")
     pid = arguments.pids[0]
@@ -49,7 +50,7 @@ def _gone(pid: int, error: FaultkitError, host: dict[str, Optional[str]]) -> Rep
     if not lines:
         raise error
     report = analyze_log(lines, f"{pid}, by the kernel's log", host, pid, "process")
-    report.notes.insert(0, f"no process {pid} is there now: this is what the kernel's log has of it")
+    report.notes.insert(0, f"there is no process {pid}: what the kernel's log has of it")
     return report
 
 

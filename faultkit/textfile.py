@@ -8,7 +8,12 @@ LARGEST = 1 << 28  # bytes that are read
 
 
 def read_text(path: str, remedy: str) -> str:
-    """A file's text; "-" is the standard input, .gz is unpacked.  Raises FaultkitError, with the
+    """As `read_bytes`, decoded."""
+    return read_bytes(path, remedy).decode("utf-8", "replace")
+
+
+def read_bytes(path: str, remedy: str) -> bytes:
+    """A file's bytes; "-" is the standard input, .gz is unpacked.  Raises FaultkitError, with the
     remedy, for what can't be read."""
     try:
         if path == "-":
@@ -25,4 +30,4 @@ def read_text(path: str, remedy: str) -> str:
             data = bytes(gzip.decompress(data)[:LARGEST])
         except (OSError, EOFError) as error:
             raise FaultkitError(f"cannot unpack {path}: {error}", "zcat tells more") from None
-    return data.decode("utf-8", "replace")
+    return data

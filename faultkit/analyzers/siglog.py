@@ -69,8 +69,9 @@ def merged(findings: Sequence[SignalFinding]) -> list[SignalFinding]:
     """The same with equal faults of one program as one: the latest, and how often."""
     kept: dict[object, SignalFinding] = {}
     for number, one in enumerate(findings):
-        key: object = (one.task.name, one.number, one.origin, one.cause, one.address, one.next)
-        if one.origin == OOM_KILLER or not one.next:
+        place = one.next.partition("coredumpctl")[0]
+        key: object = (one.task.name, one.number, one.cause, one.address, place)
+        if one.origin == OOM_KILLER or not place:
             key = number
         times = kept[key].times if key in kept else 0
         kept[key] = one._replace(times=times + 1)
@@ -86,7 +87,9 @@ def summary(findings: Sequence[SignalFinding]) -> str:
     counts: Counter[str] = Counter()
     for one in findings:
         counts[f"{one.signal} ({one.origin})"] += one.times
-    return ", ".join(f"{count} times {what}" for what, count in counts.most_common(6))
+    return ", ".join(
+        f"{count} times {what}" if count > 1 else what for what, count in counts.most_common(6)
+    )
 
 
 def _panics(lines: Sequence[Line]) -> list[str]:
@@ -123,5 +126,6 @@ def _gaps(lines: Sequence[Line]) -> list[str]:
         if match is not None and match[1]:
             suppressed["the console"] += int(match[1])
     for what, count in suppressed.items():
-        limits.append(f"{count} lines of {what} are missing: the kernel limits how many it writes")
+        lines_ = "lines" if count > 1 else "line"
+        limits.append(f"{count} {lines_} of {what} missing: the kernel limits how many it writes")
     return limits

@@ -148,7 +148,7 @@ def _take(report: _Report, text: str) -> None:
     elif _MEMORY.search(text) or report.in_memory:
         report.in_memory = True
         if len(report.memory) < MOST_LINES and not _OTHER.match(text) and text.strip():
-            report.memory.append(text.rstrip())
+            report.memory.append(text.strip())
 
 
 def _row(text: str, count: int) -> tuple[str, ...]:

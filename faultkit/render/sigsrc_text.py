@@ -1,6 +1,7 @@
 """`sigsrc`'s report that a person reads: verdict first, then each signal."""
 
 import os
+import re
 
 from faultkit.model import Frame, Report, Task
 from faultkit.places import waiting_call
@@ -11,6 +12,7 @@ from faultkit.signals.model import BLOCKED, FATAL, PENDING, STOPPED, SignalFindi
 from faultkit.signals.names import mask_words, signal_name
 from faultkit.signals.own import own_frames
 
+_NOTHING = re.compile(r"[\w:()]+ 0(?:kB)?")
 MOST_PENDING = 12  # shown; JSON has them all
 MOST_FRAMES = 10
 MOST_ROWS = 100  # of a table
@@ -98,7 +100,12 @@ class _Text(Page):
                 self._line(f"      ... {len(finding.frames) - MOST_FRAMES} more frames")
 
     def _table(self, table: Table) -> None:
-        rows = [[clean(value, 60 if table.columns else 200) for value in row] for row in table.rows]
+        longest = 60 if table.columns else 200
+        rows = [[clean(value, longest) for value in row] for row in table.rows]
+        zeroes = 0
+        if not table.columns:  # lines that count what there is: without those that find nothing
+            kept = [row for row in rows if not _NOTHING.fullmatch(" ".join(row))]
+            zeroes, rows = len(rows) - len(kept), kept
         shown = [*enumerate(rows[:MOST_ROWS])]
         if table.chosen is not None and table.chosen >= MOST_ROWS:
             shown.append((table.chosen, rows[table.chosen]))
@@ -110,6 +117,8 @@ class _Text(Page):
             cells = [cell.rjust(width) for cell, width in zip(row[:-1], widths)]
             mark = "* " if number == table.chosen else "  "
             self._lines.append("    " + mark + " ".join([*cells, row[-1]] if row else []))
+        if zeroes:
+            self._line(f"      ({zeroes} lines that count 0 left out; --json has all)")
         if len(rows) > len(shown):
             self._line(f"      ... {len(rows) - len(shown)} more lines; --json has all")
 

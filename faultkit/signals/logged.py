@@ -1,5 +1,6 @@
 """What a kernel's log tells of signals, as findings: OOM kills, faults, poisoned memory..."""
 
+import re
 import time as clock
 from collections.abc import Iterator, Sequence
 from typing import Optional
@@ -189,7 +190,7 @@ def _look(fault: Fault) -> str:
             f"shows it (addresses may differ from offsets by what readelf -l says); {core}"
         )
     return (
-        f"the instruction is {fault.ip - fault.base:#x} bytes behind the beginning of the mapping of "
+        f"the instruction is {fault.ip - fault.base:#x} bytes into the mapping of "
         f"{fault.file}; {core}"
     )
 
@@ -251,7 +252,9 @@ def _oom_words(oom: OomKill) -> str:
         why = f"the OOM killer chose it, as {what}"
     if oom.invoker:
         asked = f"{1 << (oom.order or 0)} page{'s' * bool(oom.order)}"
-        why += f"; {oom.invoker} had asked for {asked} ({oom.gfp})"
+        why += f"; {oom.invoker} had asked for {asked}"
+        named = re.search(r"\((.*)\)", oom.gfp or "")
+        why += f" ({named[1] if named else oom.gfp})"
     sizes = {name: size for name, size in oom.sizes.items() if name.endswith("rss")}
     if sizes:
         why += f"; it used {sum(sizes.values())} kB"
@@ -321,7 +324,7 @@ def _kill(kill: Kill, line: Line) -> SignalFinding:
         )
         return _finding(line, 0, None, SIGKILL, "kill", "systemd-oomd", why)
     if kill.kind == "earlyoom":
-        why = "earlyoom sent it, for want of memory"
+        why = "the daemon earlyoom sent it, for want of memory"
         return _finding(line, pid, name, kill.signal, "kill", "earlyoom", why)
     why = f"sysrq ({detail['what']}): to all processes but init"
     return _finding(line, 0, None, kill.signal, KERNEL, "sysrq", why)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from . import dstate, events, inferred, sleeping, spinning, users
+from . import dstate, events, inferred, signals, sleeping, spinning, users
 from .model import Boot, Expect, Fault, cycle
 
 _SPIN = "isolcpus=1-5"
@@ -62,6 +62,7 @@ BOOTS = {
         Boot("crowd-4000", (_CROWDED,), memory=1024, count=48, crowd=3850),
         Boot("stuck", dstate.STUCK, program="dstate"),
         Boot("busy", dstate.BUSY, program="dstate"),
+        Boot("signals", signals.ALL, program="signals"),
         Boot("filtered", _FILTERED, append="nokaslr", form="filtered"),
         Boot("truncated", _TRUNCATED, append="nokaslr", form="truncated"),
     )
