@@ -39,7 +39,8 @@ LINES = [
      "+1000] likely on CPU 1 (core 1, socket 0)", "SIGSEGV", 77, "worker", "null-pointer",
      "tried to write to address 0x0: a null pointer; its instruction was in app"),
     ("worker[77]: segfault at a90 ip 00007f6000000c60 sp 00007f6000000440 error 4 in "
-     "libx.so.1[fc60,7f5fffff5000+12000]", "SIGSEGV", 77, "worker", "null-pointer", "a member or element of"),
+     "libx.so.1[fc60,7f5fffff5000+12000]", "SIGSEGV", 77, "worker", "null-pointer",
+     "a member or element of"),
     ("Web Content[4[3]]: segfault at 7f0000001000 ip 00007f6000000c60 sp 00007fff00000440 error 7",
      None, None, None, None, None),
     ("Web Content[43]: segfault at 7f0000001000 ip 00007f6000000c60 sp 00007fff00000440 error 7 in "
@@ -106,7 +107,8 @@ def test_line(line, signal, pid, name, cause, part):
     for text in (f"[   12.345678] {line}", f"<4>[   12.345678] {line}",
                  f"4,100,12345678,-;{line}",
                  f"2024-05-06T07:08:09,123456+0000 host kernel: {line}",
-                 f"May 06 07:08:09 host kernel: {line}", f"[    5.000000][  T123] {line}"):  # fmt: skip
+                 f"May 06 07:08:09 host kernel: {line}",
+                 f"[    5.000000][  T123] {line}"):  # fmt: skip
         if signal is None:
             assert not report_of(text).signals
             continue

@@ -253,8 +253,8 @@ def _oom_words(oom: OomKill) -> str:
     if oom.invoker:
         asked = f"{1 << (oom.order or 0)} page{'s' * bool(oom.order)}"
         why += f"; {oom.invoker} had asked for {asked}"
-        named = re.search(r"\((.*)\)", oom.gfp or "")
-        why += f" ({named[1] if named else oom.gfp})"
+        flags = re.search(r"\((.*)\)", oom.gfp or "")
+        why += f" ({flags[1] if flags else oom.gfp})"
     sizes = {name: size for name, size in oom.sizes.items() if name.endswith("rss")}
     if sizes:
         why += f"; it used {sum(sizes.values())} kB"
