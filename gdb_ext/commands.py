@@ -76,6 +76,12 @@ def sigsrc(argument: str) -> None:
             from gdb_ext.signals import SignalledProcess
             from gdb_ext.target import selection_kept
 
+            if arguments.watch:
+                from gdb_ext.watch import watch
+
+                gc.enable()  # it may run for days
+                watch(arguments, gdb.write, gdb.flush)
+                return
             with selection_kept():
                 process = SignalledProcess()
                 when = os.stat(process.core).st_mtime if process.core else None

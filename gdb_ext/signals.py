@@ -9,10 +9,10 @@ import gdb
 
 from faultkit.model import Task
 from faultkit.procfs.process import read_proc
-from faultkit.procfs.signals import masks_of
+from faultkit.procfs.signals import masks_of, where_cores_go
 from faultkit.signals.siginfo import SIZE
-from faultkit.target import Member, SignalMasks
-from gdb_ext.target import GdbProcess
+from faultkit.target import FaultkitError, Member, SignalMasks
+from gdb_ext.target import GdbProcess, core_file
 
 REGISTERS = (
     "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12",
@@ -28,6 +28,14 @@ class SignalledProcess(GdbProcess):
     """`GdbProcess` with what concerns signals."""
 
     def __init__(self) -> None:
+        """Raises FaultkitError as GdbProcess does; where nothing is loaded, it says where cores
+        are."""
+        if not gdb.selected_inferior().threads() and not core_file():
+            raise FaultkitError(
+                "no process and no core is loaded",
+                "attach with `gdb -p PID`, load a core, or name a process: sigsrc PID; "
+                f"{where_cores_go()}",
+            )
         super().__init__()
         self._facts: Any = None
         selected = gdb.selected_thread()

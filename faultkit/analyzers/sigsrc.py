@@ -97,6 +97,17 @@ def _at_hand(process: Process, senders: Senders, report: Report, briefs: list[st
     report.signals.append(finding)
 
 
+def one_signal(process: Process, task: Task) -> Optional[SignalFinding]:
+    """The finding of the signal that a task has stopped with, without its back trace; None if it
+    has stopped with none."""
+    data = process.siginfo(task)
+    info = parse_siginfo(data) if data is not None else None
+    if info is None:
+        return None
+    case = Case(process, task, info, process.all_registers(task), Senders(process))
+    return finding_of(case, explain(case), _state(process, task, info), False)
+
+
 def _interrupted(
     process: Process, task: Task, registers: dict[str, int], senders: Senders
 ) -> list[tuple[Case, SignalFinding, str]]:
@@ -163,8 +174,8 @@ def _unrecorded(info: Siginfo) -> Origin:
     )
 
 
-def finding_of(case: Case, origin: Origin, state: str) -> SignalFinding:
-    """The finding of a case."""
+def finding_of(case: Case, origin: Origin, state: str, frames: bool = True) -> SignalFinding:
+    """The finding of a case, with its back trace unless the signal has not struck yet."""
     info = case.info
     return SignalFinding(
         _described(case.process, case.task),
@@ -175,12 +186,12 @@ def finding_of(case: Case, origin: Origin, state: str) -> SignalFinding:
         origin.cause,
         case.sender,
         origin.address if origin.address is not None else info.address,
-        info.value,
+        info.number_sent,
         state,
         origin.confidence,
         origin.evidence,
         origin.next,
-        tuple(case.frames[:SHOWN_FRAMES]),
+        tuple(case.frames[:SHOWN_FRAMES]) if frames else (),
     )
 
 
@@ -234,7 +245,7 @@ def _queue(
             continue
         case = Case(process, task, info, {}, senders)
         state = BLOCKED if (masks.blocked or 0) >> (info.number - 1) & 1 else PENDING
-        found.append(finding_of(case, explain(case), state)._replace(shared=shared))
+        found.append(finding_of(case, explain(case), state, False)._replace(shared=shared))
         mask &= ~(1 << (info.number - 1))
     return found + _unqueued(process, task, masks, shared, mask, queued is not None)
 

@@ -136,6 +136,8 @@ def _size(parts: Encoding) -> int:
         return 1 if small else 2 if parts.opcode in (0xB7, 0xBF) else parts.width
     even = not parts.opcode & 1
     byte = parts.opcode < 0x40 or 0x80 <= parts.opcode <= 0x8B or parts.opcode >= 0xA0
+    if parts.opcode == 0x63:  # movslq
+        return 4
     if parts.opcode == 0xFF and parts.register & 7 >= 2:
         return 8
     return 1 if even and byte and not 0xD8 <= parts.opcode <= 0xDF else parts.width

@@ -115,12 +115,13 @@ _CODES: dict[int, tuple[tuple[str, str], ...]] = {  # from si_code 1 on
 
 
 def signal_name(number: int) -> str:
-    """ "SIGSEGV", "SIGRTMIN+3" as glibc counts, "signal 77" for what is none."""
+    """ "SIGSEGV", "SIGRTMIN+3" as glibc counts, "SIG33" of the C library's own, "signal 77" for
+    what is none."""
     if 1 <= number <= len(_NAMES):
         return f"SIG{_NAMES[number - 1]}"
     if SIGRTMIN <= number <= SIGRTMAX:
         return "SIGRTMIN" if number == SIGRTMIN else f"SIGRTMIN+{number - SIGRTMIN}"
-    return f"signal {number}"
+    return f"SIG{number}" if 0 < number < SIGRTMIN else f"signal {number}"
 
 
 def signal_number(name: str) -> Optional[int]:

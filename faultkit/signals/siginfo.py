@@ -72,6 +72,14 @@ class Siginfo(NamedTuple):
     arch: Optional[int] = None
 
     @property
+    def number_sent(self) -> Optional[int]:
+        """`value` as an int, which is what most programs send; as it is where it fits into none."""
+        if self.value is None or self.value >> 32 not in (0, 0xFFFFFFFF):
+            return self.value
+        low = self.value & 0xFFFFFFFF
+        return low - (1 << 32) if low >> 31 else low
+
+    @property
     def by_program(self) -> bool:
         """Whether a program sent it by kill, tgkill or sigqueue, or the kernel says so."""
         return self.layout in (SENT, QUEUED) and self.code <= SI_USER

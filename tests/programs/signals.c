@@ -3,8 +3,10 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#if __has_include(<linux/filter.h>) /* which musl does not bring */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#endif
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -299,6 +301,11 @@ static void posix_timer(void)
     pause();
 }
 
+#ifndef SECCOMP_RET_TRAP
+#define SECCOMP_RET_TRAP 0
+#define SECCOMP_RET_KILL_PROCESS 0
+static void refuse(unsigned action) { (void) action; }
+#else
 static void refuse(unsigned action)
 {
     struct sock_filter filter[] = {
@@ -312,6 +319,7 @@ static void refuse(unsigned action)
     prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
     keep = getppid();
 }
+#endif
 
 static void seccomp_trap(void) { refuse(SECCOMP_RET_TRAP); }
 
@@ -346,6 +354,20 @@ static void fault_again(int number)
 {
     (void) number;
     *(volatile int *) 16 = 1;
+}
+
+static void fault_with_siginfo(int number, siginfo_t *info, void *context)
+{
+    (void) number, (void) info, (void) context;
+    *(volatile int *) 32 = 1;
+}
+
+static void fault_in_siginfo_handler(void)
+{
+    struct sigaction action = { .sa_sigaction = fault_with_siginfo, .sa_flags = SA_SIGINFO };
+    union sigval value = { .sival_int = 99 };
+    sigaction(SIGUSR1, &action, NULL);
+    sigqueue(getpid(), SIGUSR1, value);
 }
 
 static void on_other_stack(int number)
@@ -495,6 +517,7 @@ static const struct { const char *name; void (*play)(void); } scenes[] = {
     SCENE(file_limit), SCENE(cpu_limit), SCENE(broken_pipe), SCENE(broken_socket),
     SCENE(alarm_clock), SCENE(interval_timer), SCENE(posix_timer), SCENE(seccomp_trap),
     SCENE(seccomp_kill), SCENE(protection_key), SCENE(abort_in_handler), SCENE(fault_in_handler),
+    SCENE(fault_in_siginfo_handler),
     SCENE(overflow_handled), SCENE(overflow_unhandled), SCENE(wait_for_it), SCENE(parent_death),
     SCENE(pending), SCENE(many_senders), SCENE(handles),
 };

@@ -13,6 +13,8 @@ from faultkit.target import FaultkitError
 CLASSES = (b"\0++CCUNG", b"\1++CCUNG", b"\0++CGNLC", b"\1++CGNLC")  # little-endian
 TYPE = -80  # from the unwind header: exceptionType; handlerCount
 HANDLERS = -40
+COUNT_GNU, COUNT_LLVM = -96, -88  # referenceCount: an int of libstdc++'s, a size_t of libc++abi's
+MOST_REFERENCES = 64
 OBJECT = 32  # the thrown object is behind the unwind header
 DEEPEST = 8
 MOST_CANDIDATES = 4096
@@ -53,6 +55,10 @@ def _exception(case: Case, header: int, sure: bool) -> Optional[Exception_]:
         if data[:1] == b"\1":  # std::rethrow_exception: a dependent one, which leads to the first
             thrown = case.process.u64(header + TYPE)
             header = thrown - OBJECT
+        place, size = (COUNT_GNU, 4) if data[4:5] == b"C" else (COUNT_LLVM, 8)
+        count = int.from_bytes(case.process.read(header + place, size), "little")
+        if not 1 <= count <= MOST_REFERENCES:
+            return None  # freed: it was caught
         handlers = int.from_bytes(case.process.read(header + HANDLERS, 4), "little", signed=True)
         if not sure and not handlers:
             return None

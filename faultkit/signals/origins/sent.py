@@ -7,6 +7,7 @@ from faultkit.signals.model import KILL, SIGQUEUE, TGKILL, UNKNOWN, Sender
 from faultkit.signals.names import SI_QUEUE, SI_TKILL, SI_USER, code_words, signal_name
 from faultkit.signals.origins import Origin
 from faultkit.signals.origins._calls_made import last_call, signed32
+from faultkit.signals.siginfo import Siginfo
 
 SIGNALS = None
 PRIORITY = 90
@@ -25,7 +26,7 @@ def explain(case: Case) -> Optional[Origin]:
         return Origin(TGKILL, "raise" if sender.itself else "tgkill", f"{by}.",
                       f"sent by {brief} with tgkill() or raise()", next=said)  # fmt: skip
     if info.code == SI_QUEUE:
-        value = value_words(info.value)
+        value = value_words(info)
         return Origin(
             SIGQUEUE,
             "sigqueue",
@@ -78,13 +79,12 @@ def _next(case: Case, sender: Sender) -> str:
     return f"look what {sender.pid} does: its log, ps -fp {sender.pid}" if sender.alive else ""
 
 
-def value_words(value: Optional[int]) -> str:
-    """A sigval as an int, and as a pointer where it does not fit into one."""
+def value_words(info: Siginfo) -> str:
+    """A sigval as an int, or as a pointer where it does not fit into one."""
+    value = info.number_sent
     if value is None:
         return "(unknown)"
-    low = value & 0xFFFFFFFF
-    number = low - (1 << 32) if low >> 31 else low
-    return str(number) if value >> 32 in (0, 0xFFFFFFFF) else f"{value:#x}"
+    return str(value) if -(1 << 31) <= value < 1 << 31 else f"{value:#x}"
 
 
 def brief_words(sender: Sender) -> str:

@@ -37,7 +37,7 @@ def explain(case: Case) -> Optional[Origin]:
             TIMER,
             "posix-timer",
             f"{name} by the POSIX timer {info.timer}{clock}, made by timer_create(): it expired"
-            f"{overrun}; its value is {value_words(info.value)}.{handler}",
+            f"{overrun}; its value is {value_words(info)}.{handler}",
             f"POSIX timer {info.timer} expired",
             (f"si_timerid is {info.timer}, si_overrun {info.overrun}",),
             "look where the program calls timer_create() with this signal",

@@ -7,6 +7,7 @@ from faultkit.signals.model import FAULT
 from faultkit.signals.names import SIGSEGV
 from faultkit.signals.origins import Origin
 from faultkit.signals.origins._words import access_words, near_words, pattern_words
+from faultkit.signals.own import library_call
 from faultkit.signals.siginfo import FAULTED
 
 SIGNALS = frozenset((SIGSEGV,))
@@ -33,11 +34,14 @@ def explain(case: Case) -> Optional[Origin]:
         where = f"{address:#x}, where nothing is mapped"
     if case.mapping(address) is not None:
         where = f"{address:#x}, which is mapped now, but was not at the fault"
+    called = library_call(case.frames)
+    place = case.own_place()
+    by = f" in {called}(), called by {place}" if called and place else ""
     extra = "; ".join(word for word in (near, pattern) if word)
     return Origin(
         FAULT,
         "overrun" if near.endswith("overrun") else "bad-pointer",
-        f"Bad pointer: {words} hit {where}{': ' + extra if extra else ''}.",
+        f"Bad pointer: {words}{by} hit {where}{': ' + extra if extra else ''}.",
         f"bad pointer, {words}" if access is not None else f"bad pointer {address:#x}",
         tuple(evidence),
         "look who made this pointer: use after free or munmap(), an overrun that overwrote it, or "
