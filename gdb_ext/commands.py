@@ -13,6 +13,8 @@ from faultkit import __version__
 from faultkit.target import FaultkitError
 
 WIDEST = 100
+FILES = frozenset(("--json", "--dot", "--svg", "--output", "--from", "--html", "--source",
+                   "--vmlinux", "--module", "--debug-dir"))  # fmt: skip
 
 
 def deadlock(argument: str) -> None:
@@ -90,6 +92,24 @@ def sigsrc(argument: str) -> None:
         deliver(report, arguments, gdb.write, width(), colored())
 
 
+def kdecode(argument: str) -> None:
+    """Run `kdecode` with the words typed after it.  Raises gdb.GdbError for the user."""
+    with _told("kdecode"):
+        from faultkit.options import parse_kdecode
+        from faultkit.render import deliver
+
+        arguments = parse_kdecode(gdb.string_to_argv(argument or ""))
+        if arguments.file is not None:
+            from faultkit.kdecode import examine
+
+            report = examine(arguments._replace(words=(arguments.file,)), host())
+        else:
+            from gdb_ext.kdecode import report_on
+
+            report = report_on(arguments, host())
+        deliver(report, arguments, gdb.write, width(), colored())
+
+
 @contextmanager
 def _told(command: str) -> Iterator[None]:
     """Runs a command: what goes wrong is one line for the user."""
@@ -134,7 +154,13 @@ def _unforeseen(error: Exception) -> str:
 
 def complete(command: str, text: str, word: Optional[str]) -> list[str]:
     """Completions: options, the values of --stacks, files after those that take one, pids."""
-    from faultkit.options import DEADLOCK_OPTIONS, DSTATE_OPTIONS, SIGSRC_OPTIONS, STACKS
+    from faultkit.options import (
+        DEADLOCK_OPTIONS,
+        DSTATE_OPTIONS,
+        KDECODE_OPTIONS,
+        SIGSRC_OPTIONS,
+        STACKS,
+    )
 
     words = text.split()
     last = words.pop() if words and not text[-1].isspace() else ""
@@ -144,12 +170,14 @@ def complete(command: str, text: str, word: Optional[str]) -> list[str]:
     choices: list[str] = []
     if before == "--stacks" and command == "deadlock":
         choices = list(STACKS)
-    elif before in ("--json", "--dot", "--svg", "--output", "--from"):
+    elif before in FILES:
         choices = _files_like(last)
     elif last.isdigit():
         choices = [pid for pid in os.listdir("/proc") if pid.isdigit()]
     else:
-        options = {"dstate": DSTATE_OPTIONS, "sigsrc": SIGSRC_OPTIONS}
+        options = {
+            "dstate": DSTATE_OPTIONS, "sigsrc": SIGSRC_OPTIONS, "kdecode": KDECODE_OPTIONS,
+        }  # fmt: skip
         choices = list(options.get(command, DEADLOCK_OPTIONS))
     return [choice[cut:] for choice in choices if choice.startswith(last)]
 

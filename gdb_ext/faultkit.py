@@ -181,6 +181,44 @@ is, through /proc, which tells of pending signals but not of their senders.
         return commands.complete("sigsrc", text, word)
 
 
+class _Kdecode(gdb.Command):
+    """Map back traces and their disassembly to source, with arguments and locals.
+
+Usage: kdecode [ADDRESS|SYMBOL+OFFSET]... [--all] [--from FILE] [-n FRAMES]
+               [--no-source] [--no-dis] [--context N] [--source DIR]
+               [--brief] [--json FILE] [--html FILE] [--output FILE]
+
+Of the selected thread, of all with --all, or of places in the code.  Each
+frame has its inline chain, values with where they are from or why there is
+none, source and code, and, where a fault stopped it, the operand that was
+wrong.  With a vmlinux instead of a program it is the kernel's code.
+
+  --from FILE     a text with back traces: an oops, sysrq output, bt...
+  -n FRAMES       so many of each back trace
+  --context N     N lines of source on each side (default: 4)
+  --source DIR    a tree of the sources
+  --debug-dir DIR, --vmlinux FILE, --module FILE
+                  where debug information is
+  --exact         addresses are instructions, not return addresses
+  --brief         one line a frame, to paste in a ticket
+  --html FILE     a page with frames that fold
+  --json FILE     the report for machines ("-": standard output, alone)
+  --output FILE   the report goes to FILE instead of the terminal"""
+
+    def __init__(self, name):
+        super().__init__(name, gdb.COMMAND_SUPPORT)
+
+    def invoke(self, argument, from_tty):
+        from gdb_ext import commands
+
+        commands.kdecode(argument)
+
+    def complete(self, text, word):
+        from gdb_ext import commands
+
+        return commands.complete("kdecode", text, word)
+
+
 def _is_free(name):
     """Whether no command of that very name exists but ours."""
     if name in getattr(gdb, "_faultkit_commands", ()):
@@ -195,7 +233,10 @@ def _define():
         _SetPrefix("show faultkit", "show faultkit color")
         _Color()
         gdb._faultkit_commands = set()
-    for name, command in (("deadlock", _Deadlock), ("dstate", _Dstate), ("sigsrc", _Sigsrc)):
+    commands = (
+        ("deadlock", _Deadlock), ("dstate", _Dstate), ("sigsrc", _Sigsrc), ("kdecode", _Kdecode),
+    )  # fmt: skip
+    for name, command in commands:
         command("faultkit " + name)
         if _is_free(name):
             command(name)

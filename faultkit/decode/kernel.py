@@ -12,7 +12,7 @@ from faultkit.debuginfo.lookup import Lookup
 from faultkit.debuginfo.sections import PLACE
 from faultkit.decode.callframes import FrameTable, State, frame_states
 from faultkit.decode.model import Address, Decoded
-from faultkit.decode.operand import meaning_of
+from faultkit.decode.operand import PAGE, meaning_of
 from faultkit.decode.original import code_of, original
 from faultkit.decode.patches import Original
 from faultkit.decode.source import Sources
@@ -247,7 +247,7 @@ class KernelSubject(Subject):
         return self._meanings[key]
 
     def _meaning(self, value: int, type_name: str, structure: Optional[str]) -> Optional[str]:
-        if value == 0:
+        if value < PAGE:
             return None
         wrong = meaning_of(value)
         if wrong is not None:

@@ -191,7 +191,7 @@ def _sentence(view: FrameView, operand: Operand, address: int) -> str:
 def meaning_of(value: int) -> Optional[str]:
     """What a pointer of that value is, if it is no good one: NULL, an error, poison..."""
     if value < PAGE:
-        return "NULL" if value == 0 else "NULL with an offset: in the first page"
+        return "NULL" if value == 0 else "NULL and an offset: in the first page"
     if value > MASK - PAGE:
         return f"an error, {value - MASK - 1}"
     known = _POISON.get(value)

@@ -1,0 +1,171 @@
+"""gdb's threads and their frames as `kdecode` takes them."""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Optional
+
+import gdb
+
+from faultkit.analyzers.kdecode_program import Stack
+from faultkit.code.x86 import REGISTERS
+from faultkit.decode.program import Unwound
+from faultkit.model import Task
+from faultkit.target import FaultkitError, ReadError
+from gdb_ext.target import PRESERVED, _registers, told
+
+MOST_FRAMES = 256
+# include/uapi/asm-generic/siginfo.h: faults have positive codes, SI_KERNEL has no address
+_FAULTS = {4: "SIGILL", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV"}
+_SI_KERNEL = 0x80
+_SYMBOL = re.compile(r"([A-Za-z_.][\w.]*)(?:\+(0x[0-9a-fA-F]+|\d+))?(?:/0x[0-9a-fA-F]+)?$")
+
+
+def stack_of(task: Task, most: Optional[int]) -> Stack:
+    """The frames of the selected thread."""
+    try:
+        newest = gdb.newest_frame()
+    except gdb.error:
+        return Stack(task, ())
+    frames = list(_unwind(newest, min(most or MOST_FRAMES, MOST_FRAMES)))
+    return Stack(task, frames, *_fault())
+
+
+def _unwind(frame: Any, most: int) -> Iterator[Unwound]:
+    exact = True
+    current = _outermost(frame)
+    for _ in range(most):
+        if current is None:
+            return
+        is_signal = current.type() == gdb.SIGTRAMP_FRAME
+        try:
+            older = _outermost(current.older())
+        except gdb.error:
+            older = None
+        names = (*REGISTERS, "rip") if exact else ("rsp", *PRESERVED)
+        cfa = _registers(older, ("rsp",)).get("rsp") if older is not None else None
+        yield _unwound(current, exact or is_signal, _registers(current, names),
+                       None if is_signal else cfa)  # fmt: skip
+        exact = is_signal
+        current = older
+
+
+def _outermost(frame: Any) -> Any:
+    """The frame of the function itself, where gdb's is one of a function inlined into it."""
+    for _ in range(MOST_FRAMES):
+        if frame is None or frame.type() != gdb.INLINE_FRAME:
+            return frame
+        frame = frame.older()
+    return None
+
+
+def _unwound(
+    frame: Any, exact: bool, registers: dict[str, int], cfa: Optional[int]
+) -> Unwound:
+    pc = frame.pc()
+    name, start = _symbol(pc - (not exact))
+    function = frame.function()
+    if function is not None and function.symtab is not None:
+        entry = int(function.value().address)
+        # a part of the function that lies elsewhere (.cold) has a symbol of its own
+        if start is None or start <= entry <= pc:
+            start = entry
+            name = told(lambda: function.linkage_name) or name
+    if frame.type() == gdb.SIGTRAMP_FRAME:
+        name, start = "<signal handler called>", None
+    module = told(lambda: gdb.solib_name(pc) or gdb.current_progspace().filename)
+    return Unwound(pc, exact, registers, cfa, name, start, module)
+
+
+def _symbol(address: int) -> tuple[Optional[str], Optional[int]]:
+    """(name, start) of what covers an address, by gdb's minimal symbols."""
+    text = told(lambda: gdb.execute(f"info symbol {address:#x}", to_string=True)) or ""
+    if " in section " not in text:
+        return None, None
+    head = text.split(" in section ")[0]
+    name, _, offset = head.rpartition(" + ")
+    if name and offset.isdecimal():
+        return name, address - int(offset)
+    return head, address
+
+
+def symbol_at(address: int) -> Optional[tuple[str, int, Optional[int]]]:
+    """(name, offset, size or None) of the symbol that covers an address."""
+    name, start = _symbol(address)
+    if name is None or start is None:
+        return None
+    try:
+        block = gdb.block_for_pc(start)
+    except (gdb.error, RuntimeError):
+        block = None
+    while block is not None and block.function is None:
+        block = block.superblock
+    size = block.end - start if block is not None and block.start == start else None
+    return name, address - start, size
+
+
+def _fault() -> tuple[Optional[str], Optional[int]]:
+    """(the signal that a fault of the selected thread brought about, the address accessed)."""
+    try:
+        info = gdb.parse_and_eval("$_siginfo")
+        number, code = int(info["si_signo"]), int(info["si_code"])
+        if number not in _FAULTS or code <= 0:
+            return None, None
+        address = int(info["_sifields"]["_sigfault"]["si_addr"]) & (1 << 64) - 1
+    except (gdb.error, RuntimeError):
+        return None, None
+    return _FAULTS[number], None if code == _SI_KERNEL or number in (4, 8) else address
+
+
+def places(words: tuple[str, ...], exact: bool) -> Stack:
+    """Frames of nothing but places in code, as gdb understands them."""
+    frames = []
+    for word in words:
+        try:
+            value = gdb.parse_and_eval(_expression(word))
+            if value.type.strip_typedefs().code == gdb.TYPE_CODE_FUNC:
+                value = value.address
+            address = int(value) & (1 << 64) - 1
+        except (gdb.error, ValueError, TypeError):
+            raise FaultkitError(
+                f"{word} is no address or symbol here", "kdecode [ADDRESS|SYMBOL+OFFSET]..."
+            ) from None
+        name, start = _symbol(address)
+        is_start = start == address
+        if not is_start and not exact:
+            name, start = _symbol(address - 1)
+        if name is None:
+            raise FaultkitError(f"{word} is not in a function that gdb knows", "`info symbol`")
+        frames.append(Unwound(address, exact or is_start, {}, None, name, start,
+                              told(partial(gdb.solib_name, address))))  # fmt: skip
+    return Stack(None, frames)
+
+
+def _expression(word: str) -> str:
+    """A word as gdb is to evaluate it: a plain hexadecimal number needs its prefix, and a symbol
+    with an offset would be a pointer's arithmetic."""
+    if len(word) >= 8 and all(letter in "0123456789abcdefABCDEF" for letter in word):
+        return f"0x{word}"
+    match = _SYMBOL.match(word)
+    if match:
+        return f"(unsigned long)&'{match[1]}' + {match[2] or 0}"
+    return word
+
+
+def file_of(address: int) -> Optional[str]:
+    """The file that has the symbols for an address, where no mapping tells."""
+    try:
+        table = gdb.find_pc_line(address).symtab
+    except gdb.error:
+        return None
+    if table is not None and table.objfile is not None:
+        return told(lambda: table.objfile.filename)
+    return told(lambda: gdb.solib_name(address) or gdb.current_progspace().filename)
+
+
+def read_static(address: int, size: int) -> bytes:
+    """Bytes of the files that are loaded, without a process."""
+    try:
+        return bytes(gdb.selected_inferior().read_memory(address, size).tobytes())
+    except (gdb.error, OverflowError, SystemError):
+        raise ReadError(address, size) from None
