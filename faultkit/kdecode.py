@@ -6,6 +6,7 @@ from typing import Optional
 from faultkit.analyzers.kdecode import Options, analyze
 from faultkit.debuginfo.debuginfod import server_urls
 from faultkit.debuginfo.find import Places
+from faultkit.debuginfo.lookup import AROUND
 from faultkit.decode.model import Trace
 from faultkit.model import Report
 from faultkit.options import KdecodeArguments
@@ -20,7 +21,8 @@ _REMEDY = "name a file with a back trace, - for the standard input, or addresses
 def examine(arguments: KdecodeArguments, host: dict[str, Optional[str]]) -> Report:
     """The report.  Raises FaultkitError."""
     name, traces = _traces(arguments)
-    options = Options(arguments.frames, arguments.kaslr)
+    around = 0 if arguments.brief or arguments.no_dis else AROUND
+    options = Options(arguments.frames, arguments.kaslr, around=around)
     report = analyze(traces, places_of(arguments), host, name, options)
     if not arguments.brief:
         from faultkit.decode.source import Sources

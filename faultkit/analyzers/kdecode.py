@@ -25,6 +25,7 @@ class Options(NamedTuple):
     frames: Optional[int] = None
     offset: Optional[int] = None
     command: str = "kdecode"
+    around: int = 0  # bytes of code around each place whose lines will be asked for
 
 
 def analyze(
@@ -43,6 +44,7 @@ def analyze(
     notes: list[str] = []
     for (release, build_id), indices in _by_kernel(traces).items():
         kernel, said = _kernel(places, release, build_id)
+        kernel.around = options.around
         notes += said
         some = [traces[index] for index in indices]
         for index, frames in zip(indices, _decode(kernel, some, options)):

@@ -9,6 +9,7 @@ from typing import NamedTuple, Optional
 
 from faultkit.debuginfo.find import Places
 from faultkit.debuginfo.kernel import Kernel as DebugFiles
+from faultkit.debuginfo.lookup import AROUND
 from faultkit.decode.kernel import KernelSubject
 from faultkit.decode.model import DecodedTrace, Trace
 from faultkit.decode.source import Sources
@@ -45,7 +46,9 @@ def analyze_kernel(
     began = time.perf_counter()
     system = System(kernel)
     sources = Sources(options.sources, kernel.release)
-    subject = KernelSubject(system, DebugFiles(places, kernel.release), sources)
+    around = AROUND if options.wanted.disassembly else 0
+    files = DebugFiles(places, kernel.release, around=around)
+    subject = KernelSubject(system, files, sources)
     traces = _traces(subject, options)
     shown = [frame for _, frames in traces for frame in frames]
     limits = [*kernel.limits(), *dress(shown, subject, options.wanted), *_missing(subject.files)]

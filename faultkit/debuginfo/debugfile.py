@@ -26,6 +26,8 @@ from faultkit.model import SourceLine
 from faultkit.target import FaultkitError
 
 Chain = tuple[SourceLine, ...]
+# From where on code is of which file and line, in order.
+Near = tuple[tuple[int, Optional[str], Optional[int]], ...]
 
 # What a reader of broken debug information raises; FormatError is no ValueError.
 BROKEN = (FormatError, LookupError, ValueError, struct.error, OverflowError)
@@ -40,6 +42,7 @@ class DebugFile:
         self.file = file
         self.path = path
         self.sections = Sections(file)
+        self.near: dict[int, Near] = {}  # the lines around addresses
         self._coverage: Optional[Coverage] = None
         self._rest: Optional[Coverage] = None
         self._told: set[int] = set()
@@ -58,8 +61,9 @@ class DebugFile:
         as for a compression that is not known."""
         return self.chains((address,))[address]
 
-    def chains(self, addresses: Iterable[int]) -> dict[int, Chain]:
-        """The same of many at once, which is cheaper: each unit is read once."""
+    def chains(self, addresses: Iterable[int], around: int = 0) -> dict[int, Chain]:
+        """The same of many at once, which is cheaper: each unit is read once.  With `around` the
+        lines of the code so many bytes before and behind each address are put into `near`."""
         found: dict[int, Chain] = {}
         by_unit: dict[int, list[int]] = {}
         for address in sorted(set(addresses)):
@@ -75,7 +79,7 @@ class DebugFile:
         for number, (offset, wanted) in enumerate(by_unit.items()):
             tell(f"{self.path}: unit {number + 1} of {len(by_unit)}")
             try:
-                self._resolve(offset, wanted, found)
+                self._resolve(offset, wanted, found, around)
             except BROKEN as error:
                 if isinstance(error, FormatError) and error.remedy:
                     raise
@@ -129,14 +133,19 @@ class DebugFile:
             self._units[offset] = unit, Functions(unit)
         return self._units[offset]
 
-    def _resolve(self, offset: int, wanted: list[int], found: dict[int, Chain]) -> None:
+    def _resolve(
+        self, offset: int, wanted: list[int], found: dict[int, Chain], around: int
+    ) -> None:
         """Put the chains of addresses of one unit into `found`."""
         unit, functions = self.unit(offset)
         rows: dict[int, Row] = {}
         table = None
         try:
             table = LineTable(unit)
-            rows = table.rows(wanted)
+            every = {a + distance for a in wanted for distance in range(-around, around + 1)}
+            rows = table.rows(sorted(every))
+            if around:
+                self.near.update((a, _lines_near(table, rows, a, around)) for a in wanted)
         except BROKEN:  # names and call lines may be sound all the same
             pass
         for address in wanted:
@@ -197,6 +206,19 @@ class DebugFile:
         starts = [header.offset for header in known]
         header = known[bisect_right(starts, offset) - 1]
         return self.unit(header.offset)[0], offset - header.offset
+
+
+def _lines_near(table: LineTable, rows: dict[int, Row], address: int, around: int) -> Near:
+    found = []
+    last: object = None
+    for place in range(address - around, address + around + 1):
+        row = rows.get(place)
+        told = None if row is None else row[:2]
+        if told != last:
+            last = told
+            path = table.path(row.file) if row is not None else None
+            found.append((place, path, row.line or None if row is not None else None))
+    return tuple(found)
 
 
 def open_debug_file(path: str) -> DebugFile:

@@ -41,6 +41,7 @@ class Kernel:
         offset: Optional[int] = None,
         loaded: Optional[Mapping[str, Mapping[str, int]]] = None,
         use_cache: bool = True,
+        around: int = 0,
     ) -> None:
         self.places = places
         self.release = release
@@ -50,6 +51,7 @@ class Kernel:
         self.missing: dict[str, str] = {}  # files that were asked for in vain, and why
         self.misfits: dict[Lookup, list[Decoded]] = {}  # frames that a file's symbols don't fit
         self._use_cache = use_cache
+        self.around = around  # as Lookup's
         self._files: dict[Optional[str], Optional[Lookup]] = {}
 
     def file(self, module: Optional[str], build_id: Optional[str] = None) -> Optional[Lookup]:
@@ -79,6 +81,7 @@ class Kernel:
         if path is not None:
             try:
                 found = Lookup(path, self._use_cache)
+                found.around = self.around
             except FaultkitError:
                 if named:
                     raise

@@ -5,13 +5,15 @@ from typing import Optional
 
 from faultkit.code.elf import ElfFile, FileBytes, build_id, open_elf, parse_notes
 from faultkit.debuginfo.cache import Cache
-from faultkit.debuginfo.debugfile import Chain, DebugFile
+from faultkit.debuginfo.debugfile import Chain, DebugFile, Near
 from faultkit.debuginfo.sections import ET_REL, PLACE, Sections
 from faultkit.debuginfo.symbols import Symbol, Symbols
 from faultkit.model import SourceLine
 from faultkit.target import FaultkitError
 
-_FIELD, _RECORD = "\x1f", "\x1e"
+AROUND = 128  # bytes of code that are shown on each side of a place at most, usually
+
+_FIELD, _RECORD, _GROUP = "\x1f", "\x1e", "\x1d"
 _BANNER = b"Linux version "
 
 
@@ -28,6 +30,8 @@ class Lookup:
         self.build_id = build_id_of(file)
         name = f"{self.build_id}-{_size(file):x}" if self.build_id and use_cache else ""
         self._cache = Cache(name)
+        self.around = 0  # bytes around addresses whose lines are wanted, in `near`, as well
+        self.near: dict[int, Near] = {}
         self._debug: Optional[DebugFile] = None
         self._symbols: Optional[Symbols] = None
 
@@ -52,12 +56,22 @@ class Lookup:
         """Inline chains, innermost first, as DebugFile.chains()."""
         wanted = {f"{address:x}": address for address in addresses}
         found: dict[int, Chain] = {}
+        kind = ""
         for key, text in self._cache.get("chain", wanted).items():
             found[wanted[key]] = _unpack_chain(text)
+        if self.around:
+            kind = f"near{self.around}"
+            kept = self._cache.get(kind, wanted)
+            self.near.update((wanted[key], _unpack_near(text)) for key, text in kept.items())
+            found = {address: chain for address, chain in found.items() if address in self.near}
         missing = [address for address in wanted.values() if address not in found]
         if missing and self.has_lines:
-            new = self.debug.chains(missing)
+            new = self.debug.chains(missing, self.around)
             self._cache.put("chain", {f"{a:x}": _pack_chain(chain) for a, chain in new.items()})
+            if self.around:
+                near = {a: self.debug.near.get(a, ()) for a in missing}
+                self.near.update(near)
+                self._cache.put(kind, {f"{a:x}": _pack_near(each) for a, each in near.items()})
             found.update(new)
         return {address: found.get(address, ()) for address in wanted.values()}
 
@@ -164,6 +178,27 @@ def _unpack_chain(text: str) -> Chain:
                 function or None, file or None, int(line or 0) or None, int(column or 0) or None
             )
         )
+    return tuple(found)
+
+
+def _pack_near(near: Near) -> str:
+    files = list(dict.fromkeys(file or "" for _, file, _ in near))
+    places = _RECORD.join(
+        f"{place:x}{_FIELD}{files.index(file or '')}{_FIELD}{line or 0}"
+        for place, file, line in near
+    )
+    return _RECORD.join(files) + _GROUP + places if near else ""
+
+
+def _unpack_near(text: str) -> Near:
+    if not text:
+        return ()
+    names, _, places = text.partition(_GROUP)
+    files = names.split(_RECORD)
+    found = []
+    for record in places.split(_RECORD):
+        place, index, line = record.split(_FIELD)
+        found.append((int(place, 16), files[int(index)] or None, int(line) or None))
     return tuple(found)
 
 

@@ -300,11 +300,11 @@ class _Tracer:
     def _variable(self, register: str, address: int) -> Optional[Named]:
         """The variable that debug information has in the register at the address."""
         view = self.view
-        if view.code is None or view._unit is None or view._position is None:
+        if view.code is None or view.unit is None:
             return None
         wanted = bytes((0x50 + DWARF_REGISTERS.index(register),))
         try:
-            scope = scope_at(view._unit, view._position, address + view.code.shift & MASK)
+            scope = scope_at(*view.unit, address + view.code.shift & MASK)
         except BROKEN:
             return None
         for variable in scope.variables:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional
 
+from faultkit.code.elf import SHF_EXECINSTR
 from faultkit.debuginfo.debugfile import BROKEN
 from faultkit.debuginfo.lookup import Lookup
+from faultkit.debuginfo.sections import PLACE
 from faultkit.decode.model import Decoded, DecodedTrace, Instruction, Trace
 from faultkit.decode.original import CodeOf, Relocated, code_of, original
 from faultkit.decode.patches import Original
@@ -105,7 +107,7 @@ class TextSubject(Subject):
         vmlinux = next(((f, s) for _, _, f, s in self._ranges if not f.relocatable), None)
         for address in addresses:
             found = self._file_at(address) or vmlinux
-            if found is not None:
+            if found is not None and _is_code(found[0], address + found[1] & MASK):
                 wanted[address] = found
         names: dict[int, Optional[str]] = {}
         files: dict[int, tuple[Lookup, list[tuple[int, int]]]] = {}
@@ -172,6 +174,19 @@ def _relocated(instruction: Instruction, code: CodeOf, shift: int) -> Instructio
             return instruction._replace(text=text, note=None, target=None)
         return instruction._replace(note=name, target=None)
     return instruction
+
+
+def _is_code(lookup: Lookup, place: int) -> bool:
+    """Whether a file has code there: only that is named, which is quick."""
+    number, offset = place >> PLACE, place & (1 << PLACE) - 1
+    for section in lookup.file.sections.values():
+        if section.flags & SHF_EXECINSTR:
+            if lookup.relocatable:
+                if section.number == number and offset < section.size:
+                    return True
+            elif section.address <= place < section.address + section.size:
+                return True
+    return False
 
 
 def _is_page_fault(trace: Trace) -> bool:

@@ -85,15 +85,34 @@ class FrameView:
         self.read = read
         self.caller: Optional[FrameView] = None
         self.name_of: Callable[[int], Optional[str]] = lambda address: None
+        self._is_open = False
         self._unit: Optional[Unit] = None
         self._position: Optional[int] = None
-        self.scope: Optional[Scope] = None
-        self.types: Optional[Types] = None
+        self._scope: Optional[Scope] = None
+        self._types: Optional[Types] = None
         runtime = code.runtime if code is not None else None
         self.context = Context(read, registers, cfa, None, runtime, origins)
         self.context.entry_value = self._entry_value
-        if code is not None:
-            self._open(code)
+
+    @property
+    def scope(self) -> Optional[Scope]:
+        """What is in scope, None where that is not known; read when first asked for."""
+        self._open()
+        return self._scope
+
+    @property
+    def types(self) -> Optional[Types]:
+        """The types of its unit."""
+        self._open()
+        return self._types
+
+    @property
+    def unit(self) -> Optional[tuple[Unit, int]]:
+        """Its unit, and the position of its function there."""
+        self._open()
+        if self._unit is None or self._position is None:
+            return None
+        return self._unit, self._position
 
     @property
     def place(self) -> int:
@@ -101,7 +120,11 @@ class FrameView:
         shift = self.code.shift if self.code is not None else 0
         return self.address - (not self.exact) + shift & MASK
 
-    def _open(self, code: Code) -> None:
+    def _open(self) -> None:
+        code = self.code
+        if self._is_open or code is None:
+            return
+        self._is_open = True
         try:
             offset = code.file.debug.unit_at(self.place)
             if offset is None:
@@ -111,15 +134,16 @@ class FrameView:
             if position is None:
                 return
             self._unit, self._position = unit, position
-            self.scope = scope_at(unit, position, self.place)
+            scope = self._scope = scope_at(unit, position, self.place)
         except BROKEN:
             return
         shared: dict[int, Types] = code.file.__dict__.setdefault("_types", {})
-        self.types = shared.setdefault(offset, Types(unit))
-        if self.types.unit is not unit:  # it was read anew
-            self.types = shared[offset] = Types(unit)
-        self.context.frame_base = self.scope.frame_base
-        self.context.base_type = self.types.base
+        types = shared.setdefault(offset, Types(unit))
+        if types.unit is not unit:  # it was read anew
+            types = shared[offset] = Types(unit)
+        self._types = types
+        self.context.frame_base = scope.frame_base
+        self.context.base_type = types.base
         self.context.indexed = lambda index: _number(unit.indexed_address(index))
 
     def found(self) -> list[Found]:
@@ -208,11 +232,11 @@ class FrameView:
         caller = self.caller
         if caller is None or caller.code is None or self.start is None or depth >= MAX_DEPTH:
             raise Unavailable(f"{why}, and its caller is not known")
-        if caller._unit is None or caller._position is None or name not in DWARF_REGISTERS:
+        if caller.unit is None or name not in DWARF_REGISTERS:
             raise Unavailable(f"{why}, and its caller has no debug information")
         try:
             place = caller.address + caller.code.shift & MASK
-            site = call_site(caller._unit, caller._position, place)
+            site = call_site(*caller.unit, place)
             if site is None:
                 raise Unavailable(f"{why}, and its caller's debug information does not")
             if not self._is_called(caller, site.target, depth):

@@ -6,10 +6,11 @@ for a dump, a live program and a pasted oops.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from faultkit.debuginfo.debugfile import BROKEN
+from faultkit.debuginfo.debugfile import BROKEN, Near
 from faultkit.debuginfo.linetable import LineTable
 from faultkit.decode.disassembly import Piece, disassemble, window
 from faultkit.decode.model import Decoded, Instruction
@@ -151,8 +152,9 @@ def _source(
         inner = decoded.inlines[0]
         if inner.file and inner.line:
             decoded.source = sources.window(inner.file, inner.line, context)
-        declared = frame.view.scope.declared if frame.view.scope is not None else {}
-        for inline in decoded.inlines:
+        here = [i for i in decoded.inlines if i.file is not None and sources.find(i.file)]
+        declared = frame.view.scope.declared if here and frame.view.scope is not None else {}
+        for inline in here:
             if inline.file is None or inline.function is None:
                 continue
             wrong = sources.mismatch(
@@ -231,9 +233,13 @@ def _piece(view: FrameView, around: int) -> Optional[Piece]:
 
 def _near(view: FrameView, wanted: int) -> Optional[int]:
     """An address before `wanted`, near it, at which an instruction begins by the line table."""
-    rows = _rows(view, list(range(wanted - 256, wanted)))
-    starts = [address for address, (_, _, is_start) in rows.items() if is_start]
-    return max(starts, default=None)
+    if view.code is None:
+        return None
+    near = view.code.file.near.get(view.place, ())
+    # Where the known lines begin need not be where an instruction does.
+    starts = [start - view.code.shift & MASK for start, file, _ in near[1:] if file]
+    before = [start for start in starts if start <= view.address - 5]
+    return next((start for start in before if start >= wanted), max(before, default=None))
 
 
 def _group(windows: list[tuple[Shown, list[Instruction]]]) -> None:
@@ -249,6 +255,20 @@ def _group(windows: list[tuple[Shown, list[Instruction]]]) -> None:
         ]  # fmt: skip
 
 
+def _rows_near(
+    known: Near, addresses: list[int], shift: int
+) -> dict[int, tuple[Optional[str], Optional[int], bool]]:
+    starts = [start for start, _, _ in known]
+    found = {}
+    for address in addresses:
+        place = address + shift & MASK
+        index = bisect_right(starts, place) - 1
+        if index >= 0:
+            start, file, line = known[index]
+            found[address] = file, line, start == place
+    return found
+
+
 def _rows(
     view: FrameView, addresses: list[int]
 ) -> dict[int, tuple[Optional[str], Optional[int], bool]]:
@@ -256,6 +276,11 @@ def _rows(
     code = view.code
     if code is None or not addresses:
         return {}
+    known = code.file.near.get(view.place, ())
+    first, last = min(addresses), max(addresses)
+    around = code.file.around
+    if known and abs(view.address - first) < around > abs(last - view.address):
+        return _rows_near(known, addresses, code.shift)
     try:
         offset = code.file.debug.unit_at(view.place)
         if offset is None:
