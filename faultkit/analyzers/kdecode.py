@@ -127,7 +127,7 @@ def _doubt(kernel: Kernel, frames: Sequence[Decoded]) -> None:
         if len(misfits) < len(fitting) and not _other_release(kernel, file):
             continue
         for frame in fitting:
-            frame.inlines = []
+            frame.inlines, frame.place, frame.debug_file = [], None, None
             frame.notes.append(f"{os.path.basename(file.path)} is of another build than the trace")
 
 
@@ -191,10 +191,11 @@ def _explain(kernel: Kernel, frame: Decoded, entry: Address) -> None:
         return
     address = entry.address
     if address is not None and entry.module is None and address < USER_END:
-        if entry.symbol is None and address >= PAGE:
-            frame.notes.append("an address of user space")
-        elif entry.symbol is None:
-            frame.notes.append("no code can be there: a call or jump through a null pointer")
+        null = address < PAGE and entry.exact
+        frame.notes.append(
+            "no code can be there: a call or jump through a null pointer" if null
+            else "an address of user space"
+        )  # fmt: skip
         return
     file = kernel.file(entry.module)
     if file is None:
@@ -219,7 +220,7 @@ def _limits(kernel: Kernel) -> list[str]:
         if name == "vmlinux":
             of = f" of {release}" if release else ""
             found.append(f"{problem}{of}: {_remedy(release)}, or give --vmlinux FILE")
-        else:
+        elif not name.startswith("/"):  # of user space, of which little is expected
             found.append(f"{problem}: give --module FILE or --debug-dir DIR")
     vmlinux = kernel.known(None)
     if vmlinux is not None and _other_release(kernel, vmlinux):

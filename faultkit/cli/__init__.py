@@ -18,8 +18,9 @@ from faultkit.target import FaultkitError
 COMMANDS = ("deadlock", "dstate", "sigsrc", "kdecode", "path", "install", "doctor")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; each sub-command leaves its `run` in it."""
+def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser of the whole command line, or of some sub-commands, each of which leaves its
+    `run` in it."""
     parser = argparse.ArgumentParser(
         prog="faultkit",
         description="Deadlock diagnosis for gdb. Inside gdb: source the file that "
@@ -27,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"faultkit {faultkit.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for name in COMMANDS:
+    for name in names:
         module = importlib.import_module(f"faultkit.cli.{name}")
         module.add_parser(subparsers).set_defaults(run=module.run)
     return parser
@@ -38,7 +39,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     130 after Ctrl-C, as shells have it; a reader that left early (`| head`) is no error.
     """
-    parser = build_parser()
+    argv = sys.argv[1:] if argv is None else argv
+    # To import them all would take longer than some of them do.
+    parser = build_parser(argv[:1] if argv[:1] and argv[0] in COMMANDS else COMMANDS)
     try:
         arguments = parser.parse_args(argv)
         if not hasattr(arguments, "run"):

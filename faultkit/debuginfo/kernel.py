@@ -104,6 +104,9 @@ class Kernel:
             Decoded(first + i, a.address or 0, a.exact, a.symbol, a.offset, a.size, a.module)
             for i, a in enumerate(addresses)
         ]
+        for frame, address in zip(frames, addresses):
+            frame.unreliable = address.unreliable
+            frame.placed = address.address is not None
         places: dict[int, list[Place]] = {}
         for module in dict.fromkeys(a.module for a in addresses):
             indices = [i for i, a in enumerate(addresses) if a.module == module]
@@ -149,7 +152,7 @@ class Kernel:
         self, file: Lookup, module: Optional[str], address: Optional[int]
     ) -> Optional[int]:
         """The file's own address for one at run time; None where it can't be told."""
-        if address is None:
+        if address is None or (module or "").startswith("/"):
             return None
         if not file.relocatable:
             return address - (self.offset or 0 if module is None else 0)
@@ -195,7 +198,6 @@ class Kernel:
         chains = {file: file.chains(some) for file, some in wanted.items()}
         for index, some in places.items():
             frame, address = frames[index], addresses[index]
-            frame.unreliable = address.unreliable
             found: dict[tuple[SourceLine, ...], Place] = {}
             for place in some:
                 found.setdefault(chains[place.file][_code(place, address)], place)
@@ -213,8 +215,10 @@ class Kernel:
                 if place.symbol is not None:
                     frame.symbol, frame.offset = place.symbol.name, place.offset
                     frame.size = frame.size or place.symbol.size
-                if address.address is None and not place.file.relocatable:
-                    frame.address = place.address + (self.offset or 0)
+                if address.address is None:
+                    moved = self.offset or 0 if address.module is None else 0
+                    frame.address = place.address + moved
+                    frame.placed = not place.file.relocatable
 
 
 def _code(place: Place, address: Address) -> int:

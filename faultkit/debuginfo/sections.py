@@ -15,6 +15,10 @@ R_X86_64_NONE, R_X86_64_64, R_X86_64_32, R_X86_64_32S = 0, 1, 10, 11
 PLACE = 32  # a relocatable file's section number n lies at n << PLACE
 LONGEST = 1 << 20  # bytes of a string
 WINDOW = 1 << 16
+_WORDS = (R_X86_64_32, R_X86_64_32S)
+
+_pack_u32 = struct.Struct("<I").pack_into
+_pack_u64 = struct.Struct("<Q").pack_into
 
 
 class Section:
@@ -61,10 +65,11 @@ class Relocated(Section):
         count = len(relocations) // 24
         column = memoryview(relocations)[: count * 24].cast("Q")[::3]
         self._places = array("Q", column.tobytes())
-        if any(map(int.__gt__, self._places, self._places[1:])):
+        ordered = sorted(self._places)
+        if ordered != self._places.tolist():
             order = sorted(range(count), key=self._places.__getitem__)
             self._relocations = b"".join(relocations[24 * i : 24 * i + 24] for i in order)
-            self._places = array("Q", sorted(self._places))
+            self._places = array("Q", ordered)
 
     def read(self, start: int, stop: int) -> bytes:
         data = bytearray(super().read(start, stop))
@@ -72,14 +77,15 @@ class Relocated(Section):
         last = bisect_left(self._places, start + len(data))
         values = self._values
         entries = struct.iter_unpack("<QIIq", self._relocations[24 * first : 24 * last])
-        for place, kind, symbol, addend in entries:
-            at = place - start
-            if kind == R_X86_64_64 and at + 8 <= len(data):
-                value = values[symbol] + addend & 0xFFFFFFFFFFFFFFFF
-                data[at : at + 8] = value.to_bytes(8, "little")
-            elif kind in (R_X86_64_32, R_X86_64_32S) and at + 4 <= len(data):
-                value = values[symbol] + addend & 0xFFFFFFFF
-                data[at : at + 4] = value.to_bytes(4, "little")
+        try:
+            for place, kind, symbol, addend in entries:
+                if kind in _WORDS:
+                    _pack_u32(data, place - start, values[symbol] + addend & 0xFFFFFFFF)
+                elif kind == R_X86_64_64:
+                    value = values[symbol] + addend & 0xFFFFFFFFFFFFFFFF
+                    _pack_u64(data, place - start, value)
+        except struct.error:  # the last one reaches beyond the piece
+            pass
         return bytes(data)
 
 

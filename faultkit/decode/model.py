@@ -67,7 +67,8 @@ class Address(NamedTuple):
 class Decoded:
     """One frame, decoded.  `address` is the runtime one, or the file's own where no runtime one
     is known; `inlines` has the innermost function first; `place` is the address in the file
-    `debug_file`, None where it was not found."""
+    `debug_file`, None where it was not found.  `placed` is False where `address` says nothing to
+    people: of a module that is not known to be loaded anywhere."""
 
     def __init__(
         self,
@@ -87,6 +88,7 @@ class Decoded:
         self.size = size
         self.module = module
         self.unreliable = False
+        self.placed = True
         self.place: Optional[int] = None
         self.debug_file: Optional[str] = None
         self.lookup: Optional[Lookup] = None  # that file

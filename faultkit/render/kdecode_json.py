@@ -39,7 +39,7 @@ def _frame(frame: Decoded, trace: int, clean: Clean) -> dict[str, Any]:
         "type": "frame",
         "index": frame.index,
         "trace": trace,
-        "address": _hex(frame.address) if frame.address else None,
+        "address": _hex(frame.address) if frame.placed else None,
         "exact": frame.exact,
         "unreliable": frame.unreliable,
         "symbol": clean(frame.symbol),

@@ -208,7 +208,8 @@ def frame_head(frame: Decoded) -> str:
             name += f"/{frame.size:#x}"
     module = f" [{clean(os.path.basename(frame.module), 60)}]" if frame.module else ""
     doubt = "? " if frame.unreliable else ""
-    return f"#{frame.index:<2} {frame.address:#x} {doubt}{name}{module}"
+    address = f"{frame.address:#x} " if frame.placed else ""
+    return f"#{frame.index:<2} {address}{doubt}{name}{module}"
 
 
 def where(file: Optional[str], line: Optional[int], column: Optional[int]) -> str:

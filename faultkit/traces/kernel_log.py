@@ -42,10 +42,10 @@ _REGISTER = re.compile(
 _CODE = re.compile(r"\bCode: *((?:<?[0-9a-f]{2}>? ?|\(?[0-9a-f]{2}\)? ?){2,})")
 _CPU = re.compile(
     r"CPU: *(?P<cpu>\d+) +(?:UID: *\d+ +)?PID: *(?P<pid>\d+) +Comm: (?P<comm>.*?) +"
-    r"(?:Kdump: loaded +)?(?:Not tainted|Tainted:[ A-Z]*) +(?P<release>\d+\.[^ ]*)(?P<rest>.*)"
+    r"(?:Kdump: loaded +)?(?:Not tainted|Tainted:[ A-Z]*)[ -]+(?P<release>\d+\.[^ ]*)(?P<rest>.*)"
 )
 _OLD_CPU = re.compile(r"^Pid: (?P<pid>\d+), comm: (?P<comm>.*?) .*?(?P<release>\d+\.\d+\.[^ ]+) #")
-_NOT_TAINTED = re.compile(r"^\s+(?:Not tainted|Tainted:[ A-Z]+?) +(?P<release>\d+\.\d+[^ ]*)")
+_NOT_TAINTED = re.compile(r"^\s+(?:Not tainted|Tainted:[ A-Z]+?)[ -]+(?P<release>\d+\.\d+[^ ]*)")
 _BUILD_ID = re.compile(r"\b[0-9a-f]{40}\b")
 _OFFSET = re.compile(r"Kernel Offset: (?:0x(?P<offset>[0-9a-f]+) from|disabled)")
 _VMCOREINFO = re.compile(r"^KERNELOFFSET=(?P<offset>[0-9a-f]+)$")
@@ -101,6 +101,8 @@ def events(text: str) -> Optional[list[Event]]:
     head = _head(text)
     if head is not None:
         return [head]
+    if text.startswith("IP: "):  # before 4.19: what RIP says once more
+        return [Skip()]
     if "RIP" in text:
         found = _instruction(text)
         if found is not None:

@@ -39,7 +39,15 @@ def _frame(match: "re.Match[str]") -> list[Event]:
     address = int(match["address"], 16)
     symbol = None if match["symbol"] == "[unknown]" else match["symbol"]
     offset = int(match["offset"], 16) if match["offset"] else None
-    where = match["where"].strip("[]")
-    if address < KERNEL_HALF and not where.startswith("/"):
-        where = "/" + where  # user code without a file: [vdso], //anon, [unknown]
-    return [Place(Address(address, False, symbol, offset, None, module_name(where)), "perf")]
+    module = _module(match["where"], address)
+    return [Place(Address(address, False, symbol, offset, None, module), "perf")]
+
+
+def _module(where: str, address: int) -> Optional[str]:
+    """A module's name, None for the kernel; a path for user code."""
+    if address < KERNEL_HALF:  # also without a file: [vdso], //anon, [unknown]
+        return where if where.startswith("/") else f"/{where}"
+    file = where.rpartition("/")[2]
+    if where.startswith(("[kernel.", "[guest.kernel.")) or file.startswith("vmlinux"):
+        return None
+    return module_name(file.strip("[]").partition(".ko")[0])

@@ -46,7 +46,8 @@ class _Reader:
         self._offset: Optional[int] = None
         self._release: Optional[str] = None
         self._build_id: Optional[str] = None
-        self._exception: Optional[int] = None  # the entry that registers and code are of
+        self._exception: Optional[int] = None  # the entry that registers are of
+        self._user = False  # what comes is user space's
 
     def take(self, line: str) -> None:
         """Take in one line."""
@@ -66,8 +67,7 @@ class _Reader:
         elif isinstance(event, Registers):
             self._registers(event)
         elif isinstance(event, Code):
-            if self._open is not None and self._exception is not None and self._open.code is None:
-                self._open.code = event.code
+            self._code(event)
         elif isinstance(event, Offset):
             self._offset = event.offset
             for trace in self._traces:
@@ -95,7 +95,7 @@ class _Reader:
         self._open = trace = Trace(kind)
         trace.offset, trace.release, trace.build_id = self._offset, self._release, self._build_id
         self._traces.append(trace)
-        self._exception = None
+        self._exception, self._user = None, False
         return trace
 
     def _place(self, place: Place) -> None:
@@ -108,17 +108,24 @@ class _Reader:
             address = address._replace(exact=True)
         if len(trace.entries) < MOST_FRAMES and not _repeated(trace, address):
             self._exception = len(trace.entries) if place.address.exact else None
+            self._user = False
             trace.entries.append(address)
 
     def _registers(self, registers: Registers) -> None:
         trace, index = self._open, self._exception
         if registers.user:
-            self._exception = None
+            self._exception, self._user = None, True
         elif trace is not None and index is not None:
             known = trace.entries[index].registers or {}
             trace.entries[index] = trace.entries[index]._replace(
                 registers={**registers.values, **known}
             )
+
+    def _code(self, code: Code) -> None:
+        trace = self._open
+        if trace is None or self._user or not any(entry.exact for entry in trace.entries):
+            return
+        trace.code = trace.code or code.code
 
     def finish(self) -> list[Trace]:
         """The traces that have frames."""
@@ -162,14 +169,17 @@ def _exception_only(trace: Trace) -> bool:
 def _summary(trace: Trace, before: Trace) -> bool:
     """Whether a trace is what the kernel says once more of one before, when an oops has ended:
     where it was (arch/x86/kernel/dumpstack.c, oops_end())."""
-    return not trace.title and len(trace.entries) == 1 and trace.entries[0].exact and (
-        trace.entries[0]._replace(registers=None) == before.entries[0]._replace(registers=None)
-    )
+    alone = not trace.title and len(trace.entries) == 1 and trace.entries[0].exact
+    return alone and _same_place(trace.entries[0], before.entries[0])
+
+
+def _same_place(one: Address, other: Address) -> bool:
+    return one._replace(registers=None) == other._replace(registers=None)
 
 
 def _repeated(trace: Trace, address: Address) -> bool:
     """Old kernels say at an oops' end once more where it was."""
-    return address.exact and len(trace.entries) > 1 and address == trace.entries[0]
+    return address.exact and len(trace.entries) > 1 and _same_place(address, trace.entries[0])
 
 
 def _unquoted(line: str) -> str:

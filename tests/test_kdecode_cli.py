@@ -1,0 +1,209 @@
+"""`faultkit kdecode` in the shell, on the lab's consoles and kernels."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+from lab.dumps import dump
+from lab.kernels import kernel
+from lines_oracle import eu_addr2line, functions, return_addresses
+
+COMMAND = [sys.executable, "-m", "faultkit", "kdecode"]
+KERNELS = ["6.1", *(pytest.param(name, marks=pytest.mark.matrix) for name in ("5.10", "6.12", "7"))]
+
+
+def kdecode(*words, text=None, **variables):
+    """(what it prints, its exit status); what goes wrong is in its answer too."""
+    environment = {key: value for key, value in os.environ.items() if key != "DEBUGINFOD_URLS"}
+    done = subprocess.run(
+        [*COMMAND, *map(str, words)],
+        input=text,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**environment, **variables},
+        check=False,
+        timeout=300,
+    )
+    assert "Traceback" not in done.stdout
+    return done.stdout, done.returncode
+
+
+def report(*words, **more):
+    said, status = kdecode(*words, "--json", "-", **more)
+    assert status == 0, said
+    return json.loads(said)
+
+
+def drgn_frames(made):
+    """(function, end of the path, line) of the panicked CPU's task, inlined ones too."""
+    drgn = pytest.importorskip("drgn")
+    from drgn.helpers.linux.sched import cpu_curr
+
+    program = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+    program.set_core_dump(str(made.vmcore))
+    program.load_debug_info([str(made.vmlinux), str(made.module)])
+    cpu = int(re.search(r"soft lockup - CPU#(\d+)", made.console)[1])
+    found = []
+    for frame in program.stack_trace(cpu_curr(program, cpu)):
+        file, line, column = frame.source()
+        found.append((frame.name, "/".join(file.split("/")[-2:]), line, column))
+    return found
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_console_is_decoded_as_drgn_decodes_the_dump(name):
+    made = dump("spin-panic", name)
+    told = report(
+        made.directory / "console", "--vmlinux", made.vmlinux, "--module", made.module
+    )
+    assert told["verdict"] == "found" and not told["limits"]
+    lockup, panic = told["traces"]
+    assert (lockup["kind"], panic["kind"]) == ("lockup", "panic")
+    expected = drgn_frames(made)
+    begin = next(i for i, frame in enumerate(expected) if frame[0] == "watchdog_timer_fn")
+    frames = [told["findings"][number] for number in panic["frames"]]
+    found = []
+    for frame in frames:
+        if frame["unreliable"]:
+            continue
+        for inline in frame["inlines"]:
+            where = "/".join(inline["file"].split("/")[-2:])
+            name = inline["function"] or frame["symbol"]
+            found.append((name, where, inline["line"], inline["column"] or 0))
+    start = next(i for i, frame in enumerate(found) if frame[0] == "watchdog_timer_fn")
+    assert found[start:] == expected[begin:]
+    # The same exception stands in the first trace.
+    first = told["findings"][lockup["frames"][0]]
+    assert first["exact"] and first["inlines"] in [frame["inlines"] for frame in frames]
+
+
+def test_a_module_without_debug_information_is_told_of():
+    made = dump("spin-panic")
+    said, status = kdecode(made.directory / "console", "--vmlinux", made.vmlinux, "--brief")
+    assert status == 0
+    assert "LIMIT: no debug information of faultlab: give --module FILE" in said
+    line = next(line for line in said.splitlines() if "native_queued_spin_lock_slowpath" in line)
+    assert re.match(r" #0  native_queued_spin_lock_slowpath\+0x\w+/0x\w+  kernel/locking/", line)
+
+
+def test_addresses_as_arguments_and_in_a_text():
+    vmlinux = kernel("6.1").vmlinux
+    asked = return_addresses(vmlinux, 20, seed=11)
+    expected = eu_addr2line(vmlinux, [address - 1 for address in asked])
+    words = [f"{address:x}" for address in asked]
+    by_words = report("--vmlinux", vmlinux, *words)
+    by_text = report("--vmlinux", vmlinux, "-", text="\n".join(words))
+    for told in (by_words, by_text):
+        found = [
+            [(i["file"], i["line"] or 0, i["column"] or 0) for i in frame["inlines"]]
+            for frame in told["findings"]
+        ]
+        assert found == expected
+    exact = report("--vmlinux", vmlinux, "--exact", *words)
+    assert all(frame["exact"] for frame in exact["findings"])
+    assert exact["findings"][0]["inlines"] != by_words["findings"][0]["inlines"]
+
+
+def test_kaslr_is_told_by_addresses_with_symbols():
+    vmlinux = kernel("6.1").vmlinux
+    shift = 0x1C200000
+    named = {name: (address, size) for name, _, address, size in functions(vmlinux)}
+    lines = []
+    for name in ("__schedule", "schedule_timeout", "do_nanosleep", "hrtimer_nanosleep"):
+        address, size = named[name]
+        lines.append(f"=> {name} ({address + size // 2 + shift:x})")
+    told = report("--vmlinux", vmlinux, "-", text="\n".join(lines))
+    assert all(frame["inlines"] for frame in told["findings"])
+    address, size = named["do_nanosleep"]
+    plain = f"{address + size // 2 + shift:#x}"
+    (frame,) = report("--vmlinux", vmlinux, "--kaslr", f"{shift:x}", plain)["findings"]
+    assert frame["symbol"] == "do_nanosleep"
+    assert frame["inlines"] == told["findings"][2]["inlines"]
+    said, status = kdecode("--vmlinux", vmlinux, hex(named["do_nanosleep"][0] + 0x30000000))
+    assert status == 2 and "--kaslr OFFSET" in said
+
+
+def test_another_build_gets_no_lines():
+    made = dump("spin-panic")
+    console = made.console.replace("+0x118/0x2f4", "+0x118/0x2a4").replace(made.kernel.abi, "6.9.9")
+    told, status = kdecode("--vmlinux", made.vmlinux, "--json", "-", "-", text=console)
+    told = json.loads(told)
+    assert status == 2 and told["verdict"] == "inconclusive"
+    assert any("6.9.9" in limit for limit in told["limits"])
+    assert not any(i["line"] for frame in told["findings"] for i in frame["inlines"])
+
+
+def test_debug_directories_and_the_number_of_frames():
+    made = dump("spin-panic")
+    console = made.directory / "console"
+    folder = made.kernel.directory
+    told = report(console, "--debug-dir", folder, "--debug-dir", made.module.parent, "-n", "3")
+    assert [len(trace["frames"]) for trace in told["traces"]] == [3, 3]
+    assert all(frame["inlines"] for frame in told["findings"])
+
+
+@pytest.mark.parametrize(
+    "words, text, problem",
+    [
+        (["no-such-file"], None, "no-such-file+0x0: "),
+        (["-"], "nothing here\n", "no back trace in standard input"),
+        (["12x"], None, "12x is neither a file nor an address"),
+        (["-", "--vmlinux", "/nowhere"], "schedule+0x1/0x2\n", "there is no file /nowhere"),
+        (["-", "--vmlinux", "/etc/passwd"], "schedule+0x1/0x2\n", "/etc/passwd can't be read"),
+        (["-", "--vmlinux", sys.executable], "schedule+0x1/0x2\n", "no debug information"),
+        (["-", "--debug-dir", "/nowhere"], "schedule+0x1/0x2\n", "there is no directory /nowhere"),
+        (["-", "-n", "0"], "", "is no number of frames"),
+        ([], None, "required"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(words, text, problem):
+    said, status = kdecode(*words, text=text or "")
+    if problem.startswith("no-such-file"):
+        assert "no-such-file is neither a file nor an address" in said and status == 1
+        return
+    assert problem in said and status in (1, 2)
+
+
+def test_without_a_vmlinux_the_package_is_named():
+    said, status = kdecode("-", text="CPU: 0 PID: 1 Comm: x Not tainted 6.1.0-99-amd64 #1\n"
+                           "RIP: 0010:schedule+0x1/0x2\n")  # fmt: skip
+    assert status == 2
+    assert "apt-get install linux-image-6.1.0-99-amd64-dbg" in " ".join(said.split())
+
+
+def test_escapes_do_not_reach_the_terminal():
+    said, _ = kdecode("--brief", "-", text="BUG: \x1b[31mred\nRIP: 0010:f+0x1/0x2 [m]\n"
+                      "CPU: 0 PID: 1 Comm: \x1b]0;x Not tainted 6.1.0 #1\n")  # fmt: skip
+    assert "\x1b" not in said and "\\x1b[31mred" in said
+
+
+def test_long_work_shows_progress_on_a_terminal_and_leaves_nothing(tmp_path):
+    vmlinux = kernel("6.1").vmlinux
+    file = tmp_path / "addresses"
+    file.write_text("".join(f"{a:x}\n" for a in return_addresses(vmlinux, 3000, seed=5)))
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, "--brief", "--vmlinux", str(vmlinux), str(file)],
+        stdout=subprocess.DEVNULL,
+        stderr=follower,
+        env={**os.environ, "FAULTKIT_CACHE": str(tmp_path / "cache")},
+    ) as process:
+        os.close(follower)
+        said = b""
+        while True:
+            try:
+                piece = os.read(leader, 4096)
+            except OSError:
+                break
+            if not piece:
+                break
+            said += piece
+        assert process.wait(timeout=300) == 0
+    os.close(leader)
+    assert re.search(rb"unit \d+ of \d+", said)
+    assert said.endswith(b"\r\x1b[K")
