@@ -32,7 +32,7 @@ class CrashKernel(Kernel):
         self._symbols: dict[str, Optional[int]] = {}
         self._covering: dict[int, Optional[Symbol]] = {}
         self._bounds: dict[int, Optional[tuple[int, int]]] = {}
-        self._types = Types(bridge)
+        self._types = Types(bridge, self)
         self._per_cpu: dict[int, int] = {}
         self._dump: Optional[Dump] = None
         self._slabs = True

@@ -1,5 +1,5 @@
-"""Offsets and sizes: by the vmlinux's BTF, else by the debug information that the gdb in crash
-has read, which knows modules' types, too.
+"""Offsets and sizes: by the vmlinux's BTF, then by that of modules which the dumped kernel keeps,
+else by the debug information that the gdb in crash has read.
 
 gdb takes ten milliseconds for a struct (it reads the compilation unit that has it), a twentieth of
 a second for a typedef, an enumeration constant, an expression or a name that nobody has.  BTF takes
@@ -13,6 +13,8 @@ from crash_ext.bridge import Bridge, BridgeError
 from faultkit.code import FormatError
 from faultkit.code.btf import Btf
 from faultkit.code.elf import open_elf
+from faultkit.kernel.module_types import ModuleTypes
+from faultkit.kernel.target import Kernel
 
 SHORTEST = 8  # gcc leaves names of up to pointer size out of .debug_str (DW_FORM_string)
 LARGEST = 64 << 20  # bytes of a section that are worth reading
@@ -21,7 +23,8 @@ LARGEST = 64 << 20  # bytes of a section that are worth reading
 class Types:
     """The types of a session; ask as in faultkit.kernel.target.Kernel."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, kernel: Optional[Kernel] = None) -> None:
+        """`kernel` is the one whose modules' types are asked for."""
         self._bridge = bridge
         self._offsets: dict[tuple[str, str], Optional[int]] = {}
         self._sizes: dict[tuple[str, Optional[str]], Optional[int]] = {}
@@ -29,6 +32,9 @@ class Types:
         self._strings: Optional[list[bytes]] = None
         self._files = bridge.debug_files()
         self._btf = self._read_btf()
+        self._modules: Optional[ModuleTypes] = None
+        if kernel is not None and self._btf is not None:
+            self._modules = ModuleTypes(kernel, self._btf, bridge.btf_index)
 
     def offset(self, type_name: str, member: str) -> Optional[int]:
         """Offset in bytes of a member, "wait_list.next" as well."""
@@ -53,10 +59,19 @@ class Types:
             self._enumerators[name] = found
         return self._enumerators[name]
 
+    def _in_btf(self, name: str) -> tuple[Optional[Btf], int]:
+        """(what has a type, its number there); (None, 0) if no BTF has it."""
+        btf = self._btf
+        number = btf.type(name) if btf is not None else None
+        if number is None and self._modules is not None:
+            btf = self._modules.with_type(name)
+            number = btf.type(name) if btf is not None else None
+        return (btf, number) if number is not None else (None, 0)
+
     def _offset(self, type_name: str, member: str) -> Optional[int]:
-        number = self._btf.type(type_name) if self._btf else None
-        if self._btf and number is not None:
-            place = self._btf.member(number, member)
+        btf, number = self._in_btf(type_name)
+        if btf is not None:
+            place = btf.member(number, member)
             return None if place is None or place.offset % 8 else place.offset // 8
         if self.size(type_name) is None:
             return None
@@ -71,12 +86,12 @@ class Types:
         return None if inner is None else offset + inner
 
     def _size(self, type_name: str, member: Optional[str]) -> Optional[int]:
-        number = self._btf.type(type_name) if self._btf else None
-        if self._btf and number is not None:
+        btf, number = self._in_btf(type_name)
+        if btf is not None:
             if member is None:
-                return self._btf.size(number)
-            place = self._btf.member(number, member)
-            return None if place is None else self._btf.size(place.type)
+                return btf.size(number)
+            place = btf.member(number, member)
+            return None if place is None else btf.size(place.type)
         if member is None:
             return self._bridge.size(type_name) if self._may_exist(type_name) else None
         if self.size(type_name) is None:

@@ -21,6 +21,14 @@ def opened(name: str, kernel: str = "6.1") -> DrgnKernel:
     return open_as(DrgnKernel, dump(name, kernel))
 
 
+@functools.cache
+def open_all(name: str, kernel: str = "6.1") -> DrgnKernel:
+    """The same with the debug information of all modules that the lab has."""
+    made = dump(name, kernel)
+    modules = [made.module, *sorted(made.kernel.debug.glob("*.ko.debug"))]
+    return DrgnKernel(str(made.vmlinux), str(made.vmcore), list(map(str, modules)))
+
+
 def open_as(host: type[DrgnKernel], made: Dump) -> DrgnKernel:
     """The dump by a variant of the host."""
     modules = [path for path in made.kernel.debug.glob("fuse.ko*")]

@@ -9,7 +9,7 @@ import pytest
 from lab import kernels, store
 from lab.dumps import dump, run_crash
 from lab.fixture import fixture
-from lab.kernels import SOURCES, kernel
+from lab.kernels import SOURCES, complete, kernel
 from lab.layouts import missing
 from lab.qemu import dump as boot
 from lab.scenarios.boots import BOOTS
@@ -118,7 +118,7 @@ def test_unknown_names_are_told():
     [pytest.param(k, marks=() if k in ("6.1", "6.12") else pytest.mark.matrix) for k in KERNELS],
 )
 def test_layouts_that_the_code_relies_on(name):
-    assert missing(kernel(name), NEEDED) == []
+    assert missing(complete(kernel(name)), NEEDED) == []
 
 
 def test_layouts_that_are_missing_are_told():

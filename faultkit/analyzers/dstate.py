@@ -17,6 +17,7 @@ LOOKS = (0.05, 0.1, 0.2, 0.4)  # seconds between looks at tasks that are not old
 SECOND_LOOK = 0.1  # seconds in which a busy device completes requests
 DUMPS = frozenset(("vfs_coredump", "do_coredump"))  # a core's writer left its system call
 MOST_CALLS = 4  # system calls and paths named of a group
+MOST_TEXTS = 4  # ways in which a group's tasks wait that are all told
 
 
 class Options(NamedTuple):
@@ -159,7 +160,7 @@ def _group(view: View, members: list[Why], stacks: bool) -> BlockedGroup:
         first.cause,
         waits_in(first.blocked.functions),
         tuple(why.blocked.task._replace(seconds=why.blocked.seconds) for why in members),
-        explanation.text,
+        _words(texts, usual),
         max(ages) if ages else None,
         _calls(view, members),
         explanation.resource,
@@ -171,6 +172,15 @@ def _group(view: View, members: list[Why], stacks: bool) -> BlockedGroup:
         at_least=first.blocked.at_least,
         show_frames=stacks or first.cause == "unknown",
     )
+
+
+def _words(texts: Sequence[str], usual: str) -> str:
+    """What the members wait for, where they say it in few ways."""
+    others = [text for text in dict.fromkeys(texts) if text != usual]
+    if not others or len(others) >= MOST_TEXTS:
+        return usual
+    told = [f"{text} ({_count(texts.count(text), 'task')})" for text in (usual, *others)]
+    return "; ".join(told)
 
 
 def _next(explanation: Explanation, step: Step) -> str:

@@ -50,10 +50,14 @@ def index(types: bytes) -> tuple[bytes, bytes]:
 
 
 class Btf:
-    """The types of one image."""
+    """The types of one image; of a module's, which come after the kernel's own, `base` has those:
+    numbers of types and offsets of names go on where the base's end."""
 
     def __init__(
-        self, data: bytes, make_index: Callable[[bytes], tuple[bytes, bytes]] = index
+        self,
+        data: bytes,
+        make_index: Callable[[bytes], tuple[bytes, bytes]] = index,
+        base: "Optional[Btf]" = None,
     ) -> None:
         """`make_index` may be a faster `index`.  Raises FormatError for what is no BTF."""
         if len(data) < 24:
@@ -70,7 +74,29 @@ class Btf:
         self._words = array("I", self._raw)
         starts, self._names = make_index(self._raw)
         self._starts = array("I", starts)
+        if base is not None:
+            self._stack_on(base)
         self._numbers: dict[str, Optional[int]] = {}
+
+    def _stack_on(self, base: "Btf") -> None:
+        """Put the base's words, types and strings before the own ones."""
+        shift = len(base._words)
+        own = array("I", [start + shift for start in self._starts[1:]])
+        self._starts = base._starts + own
+        self._names = base._names + self._names[4:]
+        self._words = base._words + self._words
+        self._raw = base._raw + self._raw
+        self._strings = base._strings + self._strings
+
+    def defines(self, name: str, base: "Btf") -> bool:
+        """Whether one of these types, which were not put on `base` but belong there, has that
+        name: as a string of the base if that has it."""
+        at = base._name(name)
+        if at is None:
+            wanted = name.encode() + b"\0"
+            own = 0 if self._strings.startswith(wanted) else self._name(name)
+            at = None if own is None else len(base._strings) + own
+        return any(number > 0 for number in _places(self._names, at))
 
     def type(self, name: str) -> Optional[int]:
         """The number of the struct or union of that name, else of whatever else has it."""

@@ -23,7 +23,7 @@ def spinners(system: System) -> dict[Task, Wait]:
         try:
             if not _may_spin(system, cpu, task):
                 continue
-            position = _innermost(system.kernel.frames(task))
+            position = _innermost(system.frames(task))
             if position is None:
                 continue
             from faultkit.kernel.spinlocks import recognise  # it reads code: few need it

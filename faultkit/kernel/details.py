@@ -41,13 +41,10 @@ def _detailed(system: System, wait: Wait, frames: bool) -> Wait:
     )
 
 
-def back_trace(
-    system: System, task: Task, known: Optional[tuple[Frame, ...]] = None
-) -> tuple[Frame, ...]:
-    """The task's frames, the first of them with their source lines; () if it has none.  `known`
-    are the kernel's, if the task was unwound already."""
+def back_trace(system: System, task: Task) -> tuple[Frame, ...]:
+    """The task's frames, the first of them with their source lines; () if it has none."""
     try:
-        frames = system.kernel.frames(task) if known is None else known
+        frames = system.frames(task)
         if system.modules.answered:  # then the host may have left out modules' frames
             from faultkit.kernel.registers import frames_with_registers
 

@@ -37,7 +37,7 @@ def frames_with_registers(system: System, task: Task) -> tuple[Frame, ...]:
 
 def _frames(system: System, task: Task) -> tuple[Frame, ...]:
     try:
-        frames = list(system.kernel.frames(task))
+        frames = list(system.frames(task))
     except FaultkitError:
         return ()
     if not frames:

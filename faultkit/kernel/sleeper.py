@@ -89,15 +89,8 @@ class Sleeper:
 
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
-        """The back trace, innermost first; unwound once, whoever asks."""
-        known: dict[Optional[int], tuple[Frame, ...]] = self.system.cache.setdefault("frames", {})
-        address = self.task.address
-        if address not in known:
-            try:
-                known[address] = self.kernel.frames(self.task)
-            except FaultkitError:
-                known[address] = ()
-        return known[address]
+        """The back trace, innermost first."""
+        return self.system.frames(self.task)
 
     @cached_property
     def callers(self) -> tuple[str, ...]:

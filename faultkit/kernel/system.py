@@ -17,7 +17,7 @@ from faultkit.kernel.objects import (
     unsigned,
 )
 from faultkit.kernel.target import Kernel, Symbol
-from faultkit.model import Task
+from faultkit.model import Frame, Task
 from faultkit.target import FaultkitError, ReadError
 
 # Suffixes that gcc and clang give to clones of a function: mutex_lock.constprop.0, x.isra.0.cold
@@ -174,6 +174,16 @@ class System:
         now = max(clock for clock, _ in clocks.values())
         seconds = (now - (left + clock - clock_task)) / 1e9
         return round(max(seconds, 0.0), 3) if left and seconds < 1e9 else None
+
+    def frames(self, task: Task) -> tuple[Frame, ...]:
+        """The task's back trace as the host has it, () if it can't be told; unwound once."""
+        known: dict[Optional[int], tuple[Frame, ...]] = self.cache.setdefault("frames", {})
+        if task.address not in known:
+            try:
+                known[task.address] = self.kernel.frames(task)
+            except FaultkitError:
+                known[task.address] = ()
+        return known[task.address]
 
     def function(self, address: int) -> str:
         """The function that a code address lies in, without the suffixes that compilers give to

@@ -17,7 +17,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.insert(1, str(Path(__file__).resolve().parent.parent.parent))
 
-from lab.kernels import SOURCES, Kernel, kernel
+from lab.kernels import SOURCES, Kernel, complete, kernel
 from lab.store import LabError
 
 Place = tuple[str, str]
@@ -91,7 +91,7 @@ def main() -> int:
 
     lacking = 0
     for name in sys.argv[1:] or SOURCES:
-        checked = kernel(name)
+        checked = complete(kernel(name))
         gone = missing(checked, NEEDED)
         lacking += len(gone)
         print(f"{checked.abi}: {len(NEEDED)} members, {len(gone)} missing")

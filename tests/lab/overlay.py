@@ -1,9 +1,9 @@
 """Guest programs besides guest/: what a boot that names one adds to its kernel's initramfs.
 
-The program of guests/NAME is compiled of its own sources and of guest/main.c.  An initramfs may be
-several cpio archives in a row, the files of the later ones taking the place of the former ones'; so
-the program becomes the guest's /bin/guest, and init loads its modules, though neither fixtures nor
-the dumps of other boots know of it.
+The program of guests/NAME is compiled of its own sources and of guest/main.c and crowd.c.  An
+initramfs may be several cpio archives in a row, the files of the later ones taking the place of the
+former ones'; so the program becomes the guest's /bin/guest, and init loads its modules, though
+neither fixtures nor the dumps of other boots know of it.
 """
 
 import shutil
@@ -20,7 +20,7 @@ from .store import LabError, digest, forget, lab_directory, once
 GUEST = """#!/bin/busybox sh
 /bin/faults "$@" && sleep 2
 """
-SHARED = [HERE / "guest" / name for name in ("main.c", "guest.h")]
+SHARED = [HERE / "guest" / name for name in ("main.c", "guest.h", "crowd.c")]
 
 
 @dataclass(frozen=True)

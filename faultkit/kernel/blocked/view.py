@@ -227,7 +227,7 @@ class DumpView(View):
 
     def frames(self, blocked: Blocked) -> tuple[Frame, ...]:
         task = self.system.by_tid.get(blocked.task.tid)
-        return back_trace(self.system, task, self._sleeper(task).frames) if task else ()
+        return back_trace(self.system, task) if task else ()
 
     def wait(self, blocked: Blocked) -> Optional[Wait]:
         task = self.system.by_tid.get(blocked.task.tid)

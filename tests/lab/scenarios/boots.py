@@ -63,6 +63,7 @@ BOOTS = {
         Boot("stuck", dstate.STUCK, program="dstate"),
         Boot("busy", dstate.BUSY, program="dstate"),
         Boot("signals", signals.ALL, program="signals"),
+        Boot("crowd-blocked", dstate.WAITERS, memory=1024, count=48, program="dstate", crowd=3750),
         Boot("filtered", _FILTERED, append="nokaslr", form="filtered"),
         Boot("truncated", _TRUNCATED, append="nokaslr", form="truncated"),
     )

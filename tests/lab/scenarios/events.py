@@ -1,6 +1,6 @@
 """Waits for somebody's deed, beyond sleeping.WORK: module/events.c, guest/events.c."""
 
-from .model import Expect, Fault, cycle, pair, quiet
+from .model import Expect, Fault, Stuck, cycle, pair, quiet
 
 KERNEL = (
     pair("kthread_park_mutex", "kp", "kthread_park", "kmutex"),
@@ -45,6 +45,7 @@ GUEST = (
         ("vf-*",),
         (cycle(("vf-parent", "vf-child"), "vfork", "flock"),),
         guest=("vfork_flock",),
+        stuck=(Stuck("vfork", ("vf-parent",), ("task vf-child its child", "task vf-parent")),),
     ),
     Fault(
         "core_dump",

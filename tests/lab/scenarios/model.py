@@ -6,7 +6,21 @@ from dataclasses import dataclass
 
 from scenarios.model import Expect
 
-__all__ = ["Boot", "Expect", "Fault", "cycle", "pair", "quiet"]
+__all__ = ["Boot", "Expect", "Fault", "Stuck", "cycle", "pair", "quiet"]
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """A group of blocked tasks that `dstate` has to report: `cause` is one word, or several with
+    "|" between; `tasks` are the names of those in it, all of them; `behind` parts of the chain's
+    links in this order, each as "kind name detail"; `words` a part of the explanation, or of the
+    resource; `calls` a part of a system call."""
+
+    cause: str
+    tasks: tuple[str, ...]
+    behind: tuple[str, ...] = ()
+    words: str = ""
+    calls: str = ""
 
 
 @dataclass(frozen=True)
@@ -17,7 +31,7 @@ class Fault:
     patterns of the names of its tasks, kworkers left out: a finding that has one of them is about
     this fault.  Of these there are exactly `findings`, and any of `allowed`.  In members a kworker
     is "kworker".  `unsure`: it is as right to find nothing, if the verdict is not "not-found".
-    `kernels`: those that it can be played on; all if empty.
+    `kernels`: those that it can be played on; all if empty.  `stuck`: what `dstate` has to say.
     """
 
     name: str
@@ -29,6 +43,7 @@ class Fault:
     unsure: bool = False
     kernels: tuple[str, ...] = ()
     notes: str = ""
+    stuck: tuple[Stuck, ...] = ()
 
     def owns(self, names: Iterable[str]) -> bool:
         """Whether one of the task names is one of this fault's."""

@@ -1,6 +1,6 @@
 """Kernel locks whose waiters sleep: module/mutex.c, rwsem.c, locks.c, work.c, pages.c, quiet.c."""
 
-from .model import Expect, Fault, cycle, pair, quiet
+from .model import Expect, Fault, Stuck, cycle, pair, quiet
 
 MUTEX = (
     pair("mutex_abba", "mx", "kmutex"),
@@ -30,6 +30,7 @@ MUTEX = (
         ("orphan-*",),
         (Expect("orphaned-lock", ("orphan-waiter",), ("kmutex",)),),
         kernel=("mutex_orphan",),
+        stuck=(Stuck("orphaned-lock", ("orphan-waiter",), words="lab_orphan"),),
     ),
     Fault(
         "mutex_reused",
@@ -43,6 +44,7 @@ MUTEX = (
         ("garbage-*",),
         (Expect("corrupt-lock", ("garbage-waiter",), ("kmutex",)),),
         kernel=("mutex_garbage",),
+        stuck=(Stuck("corrupt-lock", ("garbage-waiter",), words="impossible"),),
     ),
     Fault(
         "mutex_freed",
@@ -108,7 +110,14 @@ LOCKS = (
 
 def _flush(name: str, prefix: str, kind: str) -> Fault:
     members = (f"{prefix}-a", "kworker")
-    return Fault(name, (f"{prefix}-a",), (cycle(members, kind, "kmutex"),), kernel=(name,))
+    stuck = Stuck("flush-work", members[:1], ("task kworker/* blocked", f"task {prefix}-a"))
+    return Fault(
+        name,
+        (f"{prefix}-a",),
+        (cycle(members, kind, "kmutex"),),
+        kernel=(name,),
+        stuck=(stuck,),
+    )
 
 
 WORK = (

@@ -1,6 +1,6 @@
 """User tasks: guest/futexes.c, files.c, streams.c, device.c, mounts.c."""
 
-from .model import Expect, Fault, cycle, pair, quiet
+from .model import Expect, Fault, Stuck, cycle, pair, quiet
 
 
 def _pair(name: str, prefix: str, *kinds: str, confidence: str = "") -> Fault:
@@ -73,6 +73,14 @@ MOUNTS = (
         ("fuse-*",),
         allowed=(Expect("chain"),),
         guest=("fuse_silent",),
+        stuck=(
+            Stuck(
+                "fuse",
+                ("fuse-client",),
+                ("file-system /silent fuse.faultlab", "server fuse-server sleeping in "),
+                calls="/silent/file",
+            ),
+        ),
     ),
     Fault(
         "fuse_flock",
@@ -81,6 +89,7 @@ MOUNTS = (
         allowed=(Expect("chain"),),
         guest=("fuse_flock",),
         unsure=True,
+        stuck=(Stuck("fuse", ("ff-client",), ("server ff-server *", "task ff-client")),),
     ),
     Fault(
         "frozen",
@@ -88,6 +97,14 @@ MOUNTS = (
         allowed=(Expect("chain"),),
         guest=("frozen",),
         notes="thawing it is up to user space",
+        stuck=(
+            Stuck(
+                "frozen-fs",
+                ("frozen-create", "frozen-write"),
+                ("file-system /frozen ext4 from /dev/ram0, frozen",),
+                calls="openat /frozen/new",
+            ),
+        ),
     ),
 )
 

@@ -16,4 +16,6 @@
 	F(memory_limit)		\
 	/* busy.c */		\
 	F(busy)			\
-	F(waiters)
+	F(waiters)		\
+	/* ../../guest/crowd.c */	\
+	F(crowd)

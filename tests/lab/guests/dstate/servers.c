@@ -259,7 +259,7 @@ static int nfs_answers(struct reply *reply, unsigned int program, unsigned int p
 
 static void nfs_serve(void *listening)
 {
-	unsigned int size, call[256];
+	unsigned int size, known, call[256];
 
 	for (;;) {
 		int fd = CHECK(accept((int)(long)listening, NULL, NULL));
@@ -272,8 +272,10 @@ static void nfs_serve(void *listening)
 				die("call");
 			word(&reply, ntohl(call[0]));	/* the call's id */
 			word(&reply, 1);		/* a reply, accepted, no verifier, success */
-			words(&reply, 4, 0);
-			if (!nfs_answers(&reply, ntohl(call[3]), ntohl(call[5])))
+			words(&reply, 3, 0);
+			known = ntohl(call[3]) == MOUNT || ntohl(call[3]) == NFS;
+			word(&reply, !known);	/* else there is no such program */
+			if (known && !nfs_answers(&reply, ntohl(call[3]), ntohl(call[5])))
 				FOREVER(pause());
 			reply.words[0] = htonl(0x80000000 | (4 * (reply.count - 1)));
 			CHECK(send(fd, reply.words, 4 * reply.count, MSG_NOSIGNAL));
