@@ -82,6 +82,20 @@ def test_a_console_is_decoded_as_drgn_decodes_the_dump(name):
     assert first["exact"] and first["inlines"] in [frame["inlines"] for frame in frames]
 
 
+@pytest.mark.parametrize("name", ["6.1", pytest.param("6.12", marks=pytest.mark.matrix)])
+def test_frames_that_tail_calls_elide_are_named(name):
+    made = dump("spin-panic", name)
+    told = report(made.directory / "console", "--vmlinux", made.vmlinux)
+    noted = {
+        frame["symbol"]: frame["notes"]
+        for frame in told["findings"]
+        if any("elided" in note for note in frame["notes"])
+    }
+    # panic() calls dump_stack(), which ends with a jump to dump_stack_lvl().
+    assert list(noted) == ["dump_stack_lvl"]
+    assert "called by way of dump_stack, elided" in noted["dump_stack_lvl"][0]
+
+
 def test_a_module_without_debug_information_is_told_of():
     made = dump("spin-panic")
     said, status = kdecode(made.directory / "console", "--vmlinux", made.vmlinux, "--brief")

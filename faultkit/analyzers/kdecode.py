@@ -109,12 +109,14 @@ def _decode(kernel: Kernel, traces: Sequence[Trace], options: Options) -> list[l
     _doubt(kernel, frames)
     found = []
     at = 0
-    for some in entries:
+    for trace, some in zip(traces, entries):
         mine = frames[at : at + len(some)]
         at += len(some)
         for index, (frame, entry) in enumerate(zip(mine, some)):
             frame.index = index
             _explain(kernel, frame, entry)
+        if trace.kind != "addresses":
+            kernel.note_tail_calls(mine)
         found.append(mine)
     return found
 

@@ -8,6 +8,7 @@ from typing import Optional
 from faultkit.code import FormatError
 from faultkit.code.elf import ElfFile, open_elf
 from faultkit.debuginfo import constants as c
+from faultkit.debuginfo.calls import Site, sites
 from faultkit.debuginfo.functions import Call, Functions
 from faultkit.debuginfo.linetable import LineTable, Row
 from faultkit.debuginfo.progress import tell
@@ -32,6 +33,7 @@ Near = tuple[tuple[int, Optional[str], Optional[int]], ...]
 # What a reader of broken debug information raises; FormatError is no ValueError.
 BROKEN = (FormatError, LookupError, ValueError, struct.error, OverflowError)
 MAX_KEPT = 64  # units
+_ORIGINS = (c.AT_ABSTRACT_ORIGIN, c.AT_SPECIFICATION)
 
 
 class DebugFile:
@@ -184,21 +186,55 @@ class DebugFile:
             name = entry.text(c.AT_NAME)
             if name is not None:
                 return name
-            for attribute in (c.AT_ABSTRACT_ORIGIN, c.AT_SPECIFICATION):
-                if attribute in entry.values:
-                    form, value = entry.values[attribute]
-                    break
-            else:
+            attribute = next((a for a in _ORIGINS if a in entry.values), None)
+            found = self._referred(unit, entry, attribute)
+            if found is None:
                 return None
-            if not isinstance(value, int):
-                return None
-            try:
-                if form == c.FORM_REF_ADDR:
-                    unit, value = self._anywhere(value)
-                entry = unit.entry(value)
-            except BROKEN:
-                return None
+            unit, entry = found
         return None
+
+    def _referred(
+        self, unit: Unit, entry: Entry, attribute: Optional[int]
+    ) -> Optional[tuple[Unit, Entry]]:
+        """The entry that an attribute refers to, and its unit."""
+        form, value = entry.values.get(attribute or 0, (0, None))
+        if not isinstance(value, int):
+            return None
+        try:
+            if form == c.FORM_REF_ADDR:
+                unit, value = self._anywhere(value)
+            return unit, unit.entry(value)
+        except BROKEN:
+            return None
+
+    def callee(self, return_address: int) -> Optional[str]:
+        """The function that a call before `return_address` calls, by name; None for one through a
+        pointer, and where nothing is known."""
+        for unit, site in self._sites(return_address - 1):
+            if site.return_address == return_address and not site.tail:
+                return self._called(unit, site)
+        return None
+
+    def tail_calls(self, address: int) -> set[str]:
+        """The functions that the one at `address` may end with a jump to."""
+        names = {self._called(unit, site) for unit, site in self._sites(address) if site.tail}
+        return {name for name in names if name is not None}
+
+    def _sites(self, address: int) -> list[tuple[Unit, Site]]:
+        """The calls of the function that covers `address`."""
+        try:
+            offset = self.unit_at(address)
+            if offset is None:
+                return []
+            unit, functions = self.unit(offset)
+            position = functions.at(address)
+            return [(unit, each) for each in sites(unit, position)] if position is not None else []
+        except BROKEN:
+            return []
+
+    def _called(self, unit: Unit, site: Site) -> Optional[str]:
+        found = self._referred(unit, site.entry, site.origin)
+        return self.name(*found) if found is not None else None
 
     def _anywhere(self, offset: int) -> tuple[Unit, int]:
         """(the unit that holds an offset of .debug_info, the position in it)."""

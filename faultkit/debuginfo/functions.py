@@ -13,7 +13,7 @@ from faultkit.debuginfo.units import Entry, Unit
 MAX_DEPTH = 200
 MAX_NAMES = 8  # entries from a concrete instance to the one that has the name
 
-_INNER = frozenset((c.TAG_LEXICAL_BLOCK, c.TAG_INLINED_SUBROUTINE, c.TAG_TRY_BLOCK,
+INNER = frozenset((c.TAG_LEXICAL_BLOCK, c.TAG_INLINED_SUBROUTINE, c.TAG_TRY_BLOCK,
                     c.TAG_CATCH_BLOCK))  # fmt: skip
 _SCOPES = frozenset((c.TAG_NAMESPACE, c.TAG_MODULE))
 _CODE = frozenset((c.AT_LOW_PC, c.AT_RANGES))
@@ -114,7 +114,7 @@ class Functions:
                 if not code:
                     return calls
                 abbreviation = abbreviations[code]
-                if abbreviation.tag in _INNER and not _CODE.isdisjoint(abbreviation.names):
+                if abbreviation.tag in INNER and not _CODE.isdisjoint(abbreviation.names):
                     candidate = unit.entry(at)
                     if any(low <= address < high for low, high in ranges_of(unit, candidate)):
                         inner = candidate

@@ -66,6 +66,12 @@ class Kernel:
         """The same where it has been asked for already."""
         return self._files.get(module)
 
+    def note_tail_calls(self, frames: Sequence[Decoded]) -> None:
+        """Note at the frames of one stack where others are missing from it."""
+        from faultkit.debuginfo.tailcalls import note_elided
+
+        note_elided(frames, [file for file in self._files.values() if file is not None])
+
     def _find(self, module: Optional[str], build_id: Optional[str]) -> Optional[Lookup]:
         if module is None:
             path = find_vmlinux(self.places, self.release, build_id or self.build_id)

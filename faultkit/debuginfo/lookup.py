@@ -1,7 +1,7 @@
 """A file with debug information behind its cache: what is kept is not looked up again."""
 
 from collections.abc import Iterable
-from typing import Optional
+from typing import Callable, Optional
 
 from faultkit.code.elf import ElfFile, FileBytes, build_id, open_elf, parse_notes
 from faultkit.debuginfo.cache import Cache
@@ -102,6 +102,32 @@ class Lookup:
             )
             found.update(new)
         return found
+
+    def callees(self, return_addresses: Iterable[int]) -> dict[int, Optional[str]]:
+        """The functions that the calls before return addresses call, as DebugFile.callee()."""
+        wanted = {f"{address:x}": address for address in return_addresses}
+        found = self._kept("callee", wanted, lambda key: self.debug.callee(wanted[key]) or "")
+        return {address: found[key] or None for key, address in wanted.items()}
+
+    def tail_calls(self, addresses: Iterable[int]) -> dict[int, set[str]]:
+        """The functions that those at addresses may end with a jump to."""
+        wanted = {f"{address:x}": address for address in addresses}
+
+        def names(key: str) -> str:
+            return _FIELD.join(map(_clean, sorted(self.debug.tail_calls(wanted[key]))))
+
+        found = self._kept("tail", wanted, names)
+        return {a: set(found[key].split(_FIELD)) - {""} for key, a in wanted.items()}
+
+    def _kept(
+        self, kind: str, keys: Iterable[str], find: Callable[[str], str]
+    ) -> dict[str, str]:
+        """Texts by their keys: what is kept of them, and what `find` finds."""
+        keys = list(keys)
+        found = self._cache.get(kind, keys)
+        new = {key: find(key) for key in keys if key not in found} if self.has_lines else {}
+        self._cache.put(kind, new)
+        return {**dict.fromkeys(keys, ""), **found, **new}
 
     def section_start(self, name: str) -> int:
         """A section's own address."""
