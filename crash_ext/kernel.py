@@ -8,6 +8,7 @@ from typing import Optional
 from crash_ext import backtrace
 from crash_ext.bridge import Bridge, BridgeError
 from crash_ext.dumpfile import Dump, look
+from crash_ext.interrupted import mended
 from crash_ext.types import Types
 from faultkit.kernel.target import Kernel, Symbol
 from faultkit.model import Frame, SourceLine, Task
@@ -211,10 +212,8 @@ class CrashKernel(Kernel):
             text = self.bridge.run(f"bt {task.address:x}")
         except BridgeError:
             return ()
-        return tuple(
-            self._frame(index, printed)
-            for index, printed in enumerate(backtrace.parse(text)[:limit])
-        )
+        found = mended(self, backtrace.parse(text)[:limit])
+        return tuple(self._frame(index, printed) for index, printed in enumerate(found))
 
     def _frame(self, index: int, printed: backtrace.Printed) -> Frame:
         # A return address may lie behind its function's end: calls that never return are last.

@@ -23,12 +23,11 @@ def spinners(system: System) -> dict[Task, Wait]:
         try:
             if not _may_spin(system, cpu, task):
                 continue
-            position = _innermost(system.frames(task))
-            if position is None:
+            if innermost(system.frames(task)) is None:
                 continue
             from faultkit.kernel.spinlocks import recognise  # it reads code: few need it
 
-            wait = recognise(system, cpu, task, position)
+            wait = recognise(system, cpu, task)
         except FaultkitError:
             continue
         if wait is not None:
@@ -36,7 +35,7 @@ def spinners(system: System) -> dict[Task, Wait]:
     return waits
 
 
-def _innermost(frames: Sequence[Frame]) -> Optional[int]:
+def innermost(frames: Sequence[Frame]) -> Optional[int]:
     """The position of the innermost slow path.  What lies inside of it is an interrupt's code, or
     halts the CPU until it is kicked: the task goes on only with the lock."""
     for position, frame in enumerate(frames):

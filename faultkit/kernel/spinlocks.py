@@ -12,7 +12,7 @@ from faultkit.infer.flow import Tracer
 from faultkit.infer.frames import live_frames
 from faultkit.infer.values import unknown
 from faultkit.kernel.code import KernelCode
-from faultkit.kernel.cpus import READS, SPINS, WRITES
+from faultkit.kernel.cpus import READS, SPINS, WRITES, innermost
 from faultkit.kernel.functions import SPIN
 from faultkit.kernel.objects import is_kernel_pointer, need, unsigned
 from faultkit.kernel.space import KernelSpace
@@ -39,11 +39,15 @@ class _Found(NamedTuple):
     how: str
 
 
-def recognise(system: System, cpu: int, task: Task, position: int) -> Optional[Wait]:
-    """What a task that is on a CPU spins for, the slow path being at that position of its back
-    trace; None where the lock's own state does not prove it.  Raises FaultkitError."""
+def recognise(system: System, cpu: int, task: Task) -> Optional[Wait]:
+    """What a task that is on a CPU spins for, by its back trace; None where the lock's own state
+    does not prove it.  Raises FaultkitError."""
     space, code = _code_of(system)
-    frames = space.frames(task)[position:]
+    frames = space.frames(task)
+    position = innermost(frames)
+    if position is None:
+        return None
+    frames = frames[position:]
     code.begin()
     found = _argument(space, code, frames)
     if found is None:
