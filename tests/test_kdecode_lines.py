@@ -68,11 +68,12 @@ def test_parts_of_functions_keep_their_symbols_and_have_the_functions_lines(name
         (symbol, address, size)
         for symbol, _, address, size in functions(vmlinux)
         if symbol.endswith((".cold", ".constprop.0", ".isra.0", ".part.0")) and size > 8
+        and not symbol.startswith("__pfx_")
     ][::40]
     assert len(parts) > 50
     inside = [address + size // 2 for _, address, size in parts]
     frames = Kernel(Places(str(vmlinux))).decode([Address(at, exact=True) for at in inside])
-    expected = eu_addr2line(vmlinux, inside)
+    expected = llvm_symbolizer(vmlinux, inside)  # eu-addr2line errs at some of these
     alike = 0
     aliases = {(symbol, address) for symbol, _, address, _ in functions(vmlinux)}
     for (_, address, _), frame, chain in zip(parts, frames, expected):
@@ -87,7 +88,8 @@ def test_names_that_several_functions_have_are_told_apart_by_size_or_all_are_lis
     vmlinux = kernel(name).vmlinux
     named = {}
     for symbol, _, address, size in functions(vmlinux):
-        named.setdefault(symbol, set()).add((address, size))
+        if not symbol.startswith("__pfx_"):  # what stands before functions, all of one size
+            named.setdefault(symbol, set()).add((address, size))
     several = {symbol: some for symbol, some in named.items() if len(some) > 1}
     assert len(several) > 50
     apart = listed = 0
