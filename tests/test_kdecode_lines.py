@@ -6,6 +6,7 @@ from lines_oracle import (
     eu_addr2line,
     functions,
     lines,
+    llvm_symbolizer,
     module_return_addresses,
     return_addresses,
 )  # fmt: skip
