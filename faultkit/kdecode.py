@@ -21,10 +21,10 @@ _REMEDY = "name a file with a back trace, - for the standard input, or addresses
 def examine(arguments: KdecodeArguments, host: dict[str, Optional[str]]) -> Report:
     """The report.  Raises FaultkitError."""
     name, traces = _traces(arguments)
-    around = 0 if arguments.brief or arguments.no_dis else AROUND
+    around = AROUND if arguments.full and not arguments.no_dis else 0
     options = Options(arguments.frames, arguments.kaslr, around=around)
     report = analyze(traces, places_of(arguments), host, name, options)
-    if not arguments.brief:
+    if arguments.full:
         from faultkit.decode.source import Sources
         from faultkit.decode.text import dress_traces
         from faultkit.decode.view import wanted_by

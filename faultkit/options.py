@@ -252,6 +252,11 @@ class KdecodeArguments(NamedTuple):
     file: Optional[str] = None
 
     @property
+    def full(self) -> bool:
+        """Whether source, code and values go anywhere: the page has them in any case."""
+        return not self.brief or self.html is not None
+
+    @property
     def dot(self) -> Optional[str]:
         """No graph is drawn of back traces."""
         return None

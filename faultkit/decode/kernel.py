@@ -19,7 +19,7 @@ from faultkit.decode.source import Sources
 from faultkit.decode.values import Code, Describe, FrameView
 from faultkit.decode.view import Shown, Subject
 from faultkit.kernel.files import Files
-from faultkit.kernel.objects import is_kernel_pointer
+from faultkit.kernel.objects import is_kernel_pointer, pointer, text
 from faultkit.kernel.registers import frames_with_registers, switched_out
 from faultkit.kernel.system import System
 from faultkit.model import Frame, Task
@@ -30,6 +30,12 @@ FARTHEST = 1 << 16  # bytes into a symbol that names a pointer
 MOST_SLABS = 128  # pointers whose slab cache is asked for: that is dear
 _EXCEPTION = re.compile(r"^(?:asm_exc_(?!nmi|int3|debug)|(?:page_fault|general_protection|"
                         r"invalid_op|divide_error|async_page_fault|double_fault)$)")  # fmt: skip
+
+# Where objects keep their names: in themselves, or behind a pointer
+_NAMES = {"gendisk": "disk_name", "net_device": "name", "super_block": "s_id", "module": "name",
+          "workqueue_struct": "name"}  # fmt: skip
+_NAME_POINTERS = {"device": "kobj.name", "filename": "name", "dentry": "d_name.name",
+                  "kmem_cache": "name", "file_system_type": "name"}  # fmt: skip
 
 
 class KernelSubject(Subject):
@@ -261,15 +267,16 @@ class KernelSubject(Subject):
             path = self._path(value)
             if path is not None:
                 return f"file {path}"
-        if structure in ("device", "gendisk", "block_device", "net_device", "super_block"):
-            device = self._device(value, structure)
-            if device is not None:
-                return device
+        named = self._named(value, structure) if structure is not None else None
+        if named is not None:
+            return named
+        if "char" in type_name and type_name.rstrip().endswith("*"):
+            text = self._string(value)
+            if text is not None:
+                return text
         name = self.name_of(value)
         if name is not None and self._is_image(value):
             return name
-        if "char" in type_name and type_name.rstrip().endswith("*"):
-            return self._string(value)
         if self._slabs < MOST_SLABS:
             self._slabs += 1
             cache = self.system.kernel.slab(value)
@@ -283,29 +290,35 @@ class KernelSubject(Subject):
         return start <= value < modules or modules <= value < top
 
     def _path(self, value: int) -> Optional[str]:
+        opened = self._files().file(value)
+        return self._files().link(opened) if opened is not None else None
+
+    def _files(self) -> Files:
         if self._of_files is None:
             self._of_files = Files(self.system)
-        opened = self._of_files.file(value)
-        return self._of_files.link(opened) if opened is not None else None
+        return self._of_files
 
-    def _device(self, value: int, structure: str) -> Optional[str]:
-        from faultkit.kernel.objects import first_offset, pointer, text
-
+    def _named(self, value: int, structure: str) -> Optional[str]:
+        """An object that has a name of its own: a device, a file system, a dentry..."""
         kernel = self.system.kernel
-        if structure == "device":
-            name = text(kernel, pointer(kernel, value, "device", "kobj.name"), 64)
-            return f"device {name}" if name else None
-        member = {"gendisk": "disk_name", "net_device": "name", "super_block": "s_id"}
-        if structure in member:
-            offset = first_offset(kernel, (structure, member[structure]))
-            name = text(kernel, value + offset, 32) if offset is not None else ""
-            return f"{structure} {name}" if name else None
-        disk = pointer(kernel, value, "block_device", "bd_disk")
-        return self._device(disk, "gendisk") if is_kernel_pointer(disk) else None
+        name: Optional[str] = None
+        if structure in _NAMES:
+            offset = kernel.offset(structure, _NAMES[structure])
+            name = text(kernel, value + offset, 64) if offset is not None else None
+        elif structure in _NAME_POINTERS:
+            place = pointer(kernel, value, structure, _NAME_POINTERS[structure])
+            name = text(kernel, place, 64) if is_kernel_pointer(place) else None
+        elif structure == "work_struct":
+            name = self.name_of(pointer(kernel, value, "work_struct", "func"))
+        elif structure == "block_device":
+            disk = pointer(kernel, value, "block_device", "bd_disk")
+            return self._named(disk, "gendisk") if is_kernel_pointer(disk) else None
+        elif structure == "inode":
+            inode = self._files().inode(value)
+            name = f"{inode.number} on {inode.type}" if inode is not None else None
+        return f"{structure} {name}" if name and name.isprintable() else None
 
     def _string(self, value: int) -> Optional[str]:
-        from faultkit.kernel.objects import text
-
         found = text(self.system.kernel, value, 64)
         return f'"{found}"' if len(found) > 1 and found.isprintable() else None
 

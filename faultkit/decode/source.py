@@ -66,7 +66,7 @@ class Sources:
         for root in self.roots:
             for skipped in range(len(parts)):
                 inner = parts[skipped:]
-                if len(inner) == 1 and skipped and os.path.basename(root) != parts[skipped - 1]:
+                if len(inner) == 1 and skipped and root not in self.given:
                     break  # a name alone says too little
                 path = os.path.join(root, *inner)
                 if _is_file(path):

@@ -45,7 +45,7 @@ class Wanted(NamedTuple):
 
 def wanted_by(arguments: KdecodeArguments) -> Wanted:
     """What the words of a command ask for."""
-    full = not arguments.brief
+    full = arguments.full
     return Wanted(
         full and not arguments.no_source,
         full and not arguments.no_dis,

@@ -57,8 +57,8 @@ def _frame(frame: Decoded, trace: int, clean: Clean) -> dict[str, Any]:
         ],
         "source": [[number, clean(text)] for number, text in frame.source],
         "disassembly": [_instruction(each, clean) for each in frame.instructions],
-        "arguments": {clean(value.name) or "?": _value(value, clean) for value in frame.arguments},
-        "locals": {clean(value.name) or "?": _value(value, clean) for value in frame.locals},
+        "arguments": _values(frame.arguments, clean),
+        "locals": _values(frame.locals, clean),
         "notes": [clean(note) for note in frame.notes],
     }
 
@@ -76,6 +76,14 @@ def _instruction(instruction: Instruction, clean: Clean) -> dict[str, Any]:
     }
 
 
+def _values(values: Sequence[Value], clean: Clean) -> dict[str, Any]:
+    """By name: of several in functions inlined into each other, the innermost one's."""
+    told: dict[str, Any] = {}
+    for value in values:
+        told.setdefault(clean(value.name) or "?", _value(value, clean))
+    return told
+
+
 def _value(value: Value, clean: Clean) -> dict[str, Any]:
     return {
         "type": clean(value.type),
@@ -83,6 +91,7 @@ def _value(value: Value, clean: Clean) -> dict[str, Any]:
         "origin": clean(value.origin),
         "unavailable": clean(value.unavailable),
         "meaning": clean(value.meaning),
+        "function": clean(value.function),
     }
 
 

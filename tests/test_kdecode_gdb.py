@@ -1,0 +1,301 @@
+"""`kdecode` in a real gdb: on faults, threads and signal handlers of programs, built by gcc and
+clang, with and without optimization; and on a kernel's vmlinux."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from harness import gdb_program
+
+EXTENSION = Path(__file__).parent.parent / "gdb_ext/faultkit.py"
+
+SOURCE = """\
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct packet { struct packet *next; int kind; int len; char tail[16]; };
+struct queue { struct packet *head; long count; struct { char *name; } *owner; };
+struct packet drained;
+
+static inline __attribute__((always_inline)) int packet_len(struct packet *packet)
+{
+    return packet->next->len;
+}
+
+__attribute__((noinline)) int walk(struct queue *queue, int depth, const char *why)
+{
+    volatile int local = depth * 2;
+    if (depth)
+        return walk(queue, depth - 1, why) + local;
+    return packet_len(queue->head) + local;
+}
+
+__attribute__((noinline)) void set_name(struct queue *queue, char *name)
+{
+    queue->owner->name = name;
+}
+
+__attribute__((noinline)) int divide(int number, int by)
+{
+    return number / by;
+}
+
+static void handler(int number)
+{
+    volatile int got = number;
+    abort();
+}
+
+__attribute__((noinline)) int interrupted(int first, int second)
+{
+    volatile int seen = first + second;
+    raise(SIGUSR1);
+    return seen;
+}
+
+static pthread_barrier_t barrier;
+static volatile long woken;
+
+static void *worker(void *argument)
+{
+    long number = (long) argument;
+    pthread_barrier_wait(&barrier);
+    for (;;) {
+        pause();
+        woken += number;
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    struct packet *packet = calloc(1, sizeof *packet);
+    struct queue queue = { packet, argc, NULL };
+    packet->next = (struct packet *) 0x10;
+    switch (argv[1][0]) {
+    case 'f': return walk(&queue, 2, "draining");
+    case 'w': set_name(&queue, argv[1]); break;
+    case 'd': return divide(argc + 40, argc - 2);
+    case 's': signal(SIGUSR1, handler); return interrupted(argc, 40);
+    case 'p': packet->next = (struct packet *) 0x6b6b6b6b6b6b6b6bUL; return walk(&queue, 0, "x");
+    case 't':
+        pthread_barrier_init(&barrier, NULL, 3);
+        for (long i = 1; i <= 2; i++) {
+            pthread_t thread;
+            pthread_create(&thread, NULL, worker, (void *) i);
+        }
+        pthread_barrier_wait(&barrier);
+        raise(SIGTRAP);
+    }
+    return queue.count;
+}
+"""
+
+COMPILERS = [
+    pytest.param(compiler, options, id=f"{compiler}{options.split()[0]}")
+    for compiler in ("gcc", "clang")
+    for options in ("-O2", "-O0", "-O2 -gdwarf-4")
+    if (compiler, options) != ("clang", "-O2 -gdwarf-4")
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the programs are, with their source."""
+    folder = tmp_path_factory.mktemp("kdecode")
+    (folder / "victim.c").write_text(SOURCE)
+    return folder
+
+
+def built(folder, compiler, options):
+    program = folder / ("victim-" + re.sub(r"\W", "", compiler + options))
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    if not program.exists():
+        subprocess.run(
+            [compiler, "-g", *options.split(), "-pthread", "victim.c", "-o", str(program)],
+            cwd=folder, check=True, timeout=120,
+        )  # fmt: skip
+    return program
+
+
+def gdb(program, *commands):
+    """What gdb prints for commands, after the extension was sourced."""
+    words = [gdb_program(), "-q", "-nx", "-batch", "-ex", f"source {EXTENSION}"]
+    for each in ("set debuginfod enabled off", "set startup-with-shell off", *commands):
+        words += ["-ex", each]
+    done = subprocess.run(
+        [*words, str(program)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout + done.stderr
+
+
+def report(folder, program, argument, words="", *before):
+    path = folder / "report.json"
+    path.unlink(missing_ok=True)
+    said = gdb(program, f"run {argument}", *before, f"kdecode {words} --json {path}")
+    assert path.exists(), said
+    return json.loads(path.read_text())
+
+
+def line_of(text):
+    """The number of the one line of the source that holds a text."""
+    (number,) = [n for n, line in enumerate(SOURCE.split("\n"), 1) if text in line]
+    return number
+
+
+@pytest.mark.parametrize("compiler, options", COMPILERS)
+def test_a_fault_s_operand(folder, compiler, options):
+    found = report(folder, built(folder, compiler, options), "f")
+    frame = found["findings"][0]
+    assert frame["symbol"] == "walk" or frame["symbol"] == "packet_len"
+    (note,) = frame["notes"]
+    assert re.search(r"\w+ = 0x10, read of 0x1c|read of \S+->next->len: \S+->next is 0x10", note)
+    if options.startswith("-O2"):
+        assert re.search(r"read of (queue->head|packet)->next->len: ", note)
+        assert next(i for i in frame["inlines"])["line"] in (
+            line_of("return packet->next->len"), line_of("packet_len(queue->head)"),
+        )  # fmt: skip
+    assert next(i for i in frame["disassembly"] if i["current"])["address"] == frame["address"]
+    assert frame["inlines"][0]["line"] in [number for number, _ in frame["source"]]
+
+
+@pytest.mark.parametrize("compiler, options", COMPILERS)
+def test_values_are_those_that_were_passed(folder, compiler, options):
+    """Whatever is claimed of the arguments is true, in each of the three calls."""
+    found = report(folder, built(folder, compiler, options), "f", "--no-dis --no-source")
+    calls = [frame for frame in found["findings"] if frame["symbol"] == "walk"]
+    assert len(calls) == 3
+    seen = 0
+    for depth, frame in enumerate(calls):
+        arguments = frame["arguments"]
+        for name, right in (("depth", str(depth)), ("why", None)):
+            value = arguments[name]
+            if value["unavailable"]:
+                continue
+            seen += 1
+            if right is not None:
+                assert value["value"] == right
+            else:
+                assert value["meaning"] == '"draining"'
+        assert frame["locals"]["local"]["value"] == str(2 * depth)
+    assert seen >= (4 if (compiler, options) == ("gcc", "-O2") else 2)
+    if options == "-O0":
+        assert seen == 6
+
+
+def test_no_caller_saved_register_above_the_first_frame(folder):
+    """clang's location lists leave the arguments in registers that the calls below changed."""
+    program = built(folder, "clang", "-O2")
+    found = report(folder, program, "t", "--all --no-dis --no-source")
+    for frame in found["findings"]:
+        values = [*frame["arguments"].values(), *frame["locals"].values()]
+        for value in values:
+            if not frame["exact"] and value["origin"]:
+                plain = re.fullmatch(r"(r[a-z0-9]+)(, unwound)?", value["origin"])
+                kept = ("rbx", "rbp", "rsp", "r12", "r13", "r14", "r15")
+                assert plain is None or plain[1] in kept, value
+
+
+def test_a_write_and_a_division(folder):
+    program = built(folder, "gcc", "-O2")
+    (note,) = report(folder, program, "w")["findings"][0]["notes"]
+    assert re.fullmatch(
+        r"\w+ = 0x0, write to queue->owner->name: queue->owner is 0x0 \(NULL\)", note
+    )
+    (note,) = report(folder, program, "d")["findings"][0]["notes"]
+    assert re.fullmatch(r"division by \w+ = 0x0", note)
+
+
+def test_poison(folder):
+    (note,) = report(folder, built(folder, "gcc", "-O2"), "p")["findings"][0]["notes"]
+    assert "queue->head->next is 0x6b6b6b6b6b6b6b6b" in note
+    assert "use after free" in note
+
+
+def test_frames_that_a_signal_interrupted(folder):
+    """A handler's caller is no caller: the interrupted frame stands where it was stopped."""
+    program = built(folder, "gcc", "-O2")
+    found = report(folder, program, "s", "--no-dis", "signal SIGUSR1")
+    frames = found["findings"]
+    names = [frame["symbol"] for frame in frames]
+    place = names.index("<signal handler called>")
+    assert frames[place - 1]["symbol"] == "handler"
+    assert frames[place - 1]["locals"]["got"]["value"] == "10"
+    assert frames[place + 1]["exact"]
+    caller = next(frame for frame in frames if frame["symbol"] == "interrupted")
+    assert caller["locals"]["seen"]["value"] == "42"
+
+
+def test_all_threads_and_the_selected_one(folder):
+    program = built(folder, "gcc", "-O2")
+    found = report(folder, program, "t", "--all --brief")
+    assert len(found["traces"]) == 3
+    second = report(folder, program, "t", "--no-dis", "thread 2")
+    assert len(second["traces"]) == 1
+    frame = next(frame for frame in second["findings"] if frame["symbol"] == "worker")
+    assert frame["locals"]["number"]["value"] == "1"
+
+
+def test_a_core_is_as_the_process(folder, tmp_path):
+    program = built(folder, "gcc", "-O2")
+    live = report(folder, program, "f", "--no-source")
+    core = tmp_path / "core"
+    gdb(program, "run f", f"gcore {core}")
+    path = tmp_path / "core.json"
+    said = gdb(program, f"core-file {core}", f"kdecode --no-source --json {path}")
+    assert path.exists(), said
+    dead = json.loads(path.read_text())
+    assert dead["target"]["kind"] == "core"
+    for one, other in zip(live["findings"], dead["findings"]):
+        assert one["inlines"] == other["inlines"]
+        assert [i["text"] for i in one["disassembly"]] == [i["text"] for i in other["disassembly"]]
+        assert one["notes"] == other["notes"]
+        for name, value in one["locals"].items():
+            assert other["locals"][name]["value"] == value["value"]
+
+
+def test_a_tree_of_another_version_is_told(folder, tmp_path):
+    """--source with lines moved: said, as the function's name is not where it was."""
+    program = built(folder, "gcc", "-O2")
+    (tmp_path / "victim.c").write_text("\n" * 9 + SOURCE)
+    said = gdb(program, "run f", f"kdecode --no-dis --source {tmp_path}")
+    assert "does not match the build" in said
+    (tmp_path / "victim.c").write_text(SOURCE)
+    said = gdb(program, "run f", f"kdecode --no-dis --source {tmp_path}")
+    assert "does not match the build" not in said
+    assert "return packet_len(queue->head) + local;" in said
+
+
+def test_places_without_a_process(folder):
+    said = gdb(built(folder, "gcc", "-O2"), "kdecode walk divide+4 --context 2")
+    assert re.search(r"#0 +0x[0-9a-f]+ walk\+0x0", said)
+    assert re.search(r"#1 +0x[0-9a-f]+ divide\+0x4", said)
+    assert f"victim.c:{line_of('return number / by')}" in said
+    assert "no address or symbol" in gdb(built(folder, "gcc", "-O2"), "kdecode nothing_such")
+
+
+def test_page_and_text_name_the_same_frames(folder):
+    page = folder / "page.html"
+    program = built(folder, "gcc", "-O2")
+    said = gdb(program, "run f", f"kdecode --html {page}")
+    text = page.read_text()
+    heads = re.findall(r"^#\d+ +0x[0-9a-f]+ .*$", said, re.M)
+    assert heads
+    for head in heads:
+        assert head in text
+    assert text.count("<details") == len(heads)
+
+
+def test_hostile_strings_do_not_steer_the_terminal(folder):
+    """A name in memory with escape codes is escaped."""
+    program = built(folder, "gcc", "-O2")
+    said = gdb(program, "run f", r'set var *(char*)($rsp+0)=27', "kdecode")
+    assert "\x1b" not in said.replace("\x1b[m", "")
