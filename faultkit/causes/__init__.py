@@ -127,6 +127,7 @@ def _recorded(found: Explanation, blocked: Blocked, view: View) -> Explanation:
     return with_wait(found, view, wait) if wait is not None and needs_others(wait) else found
 
 
+@cache
 def interruptible_functions() -> frozenset[str]:
     """Functions in which a task that sleeps interruptibly is as good as hung."""
     return frozenset(

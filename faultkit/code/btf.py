@@ -88,10 +88,13 @@ class Btf:
         self._raw = base._raw + self._raw
         self._strings = base._strings + self._strings
 
-    def defines(self, name: str, base: "Btf") -> bool:
+    def name_at(self, name: str) -> Optional[int]:
+        """The offset of a name among the strings; None if they lack it."""
+        return self._name(name)
+
+    def defines(self, name: str, base: "Btf", at: Optional[int]) -> bool:
         """Whether one of these types, which were not put on `base` but belong there, has that
-        name: as a string of the base if that has it."""
-        at = base._name(name)
+        name: `at` is where the base has the string; if it has none, the own ones may."""
         if at is None:
             wanted = name.encode() + b"\0"
             own = 0 if self._strings.startswith(wanted) else self._name(name)

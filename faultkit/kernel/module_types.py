@@ -38,8 +38,9 @@ class ModuleTypes:
         if self._data is None:
             self._data = list(self._read())
         found: dict[Optional[int], Btf] = {}
+        at = self._base.name_at(name)
         for number, (_, own) in enumerate(self._data):
-            whole = self._stacked(number) if own.defines(name, self._base) else None
+            whole = self._stacked(number) if own.defines(name, self._base, at) else None
             place = whole.type(name) if whole is not None else None
             size = whole.size(place) if whole is not None and place is not None else None
             if whole is not None and size is not None:

@@ -27,6 +27,7 @@ _MOST_NAMES = 200_000
 
 Read = Callable[[int, int], bytes]
 
+STACK_SIZES = (8192, 16384, 32768, 65536)
 PT_REGS = (
     "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi",
     "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss",
@@ -231,9 +232,15 @@ class System:
 
     @cached_property
     def thread_size(self) -> int:
-        """Bytes of a kernel stack."""
+        """Bytes of a kernel stack: what the linker leaves for the first task's
+        (include/asm-generic/vmlinux.lds.h, INIT_TASK_DATA; "stack" since 6.10, "task" before)."""
+        for name in ("stack", "task"):
+            start = self.kernel.symbol(f"__start_init_{name}")
+            end = self.kernel.symbol(f"__end_init_{name}")
+            if start and end and end - start in STACK_SIZES:
+                return end - start
         size = self.kernel.size("thread_union")
-        return size if size and size in (8192, 16384, 32768, 65536) else 16384
+        return size if size is not None and size in STACK_SIZES else 16384
 
     def stack_base(self, task: Task) -> int:
         """The lowest address of the task's kernel stack.  Raises ReadError."""
