@@ -4,9 +4,11 @@ import os
 from typing import Optional
 
 from faultkit.analyzers.sigsrc import analyze
-from faultkit.model import Report
+from faultkit.model import FOUND, Report
 from faultkit.options import SigsrcArguments
 from faultkit.procfs.process import ProcProcess
+from faultkit.procfs.signals import where_cores_go
+from faultkit.signals.ended import report_of_zombie
 from faultkit.target import FaultkitError
 
 
@@ -32,6 +34,9 @@ def examine(arguments: SigsrcArguments, host: dict[str, Optional[str]]) -> Repor
     if len(arguments.pids) != 1:
         raise FaultkitError("sigsrc: name one process", "sigsrc PID")
     pid = arguments.pids[0]
+    zombie = report_of_zombie(pid, host)
+    if zombie is not None:
+        return _with_log(zombie, pid)
     try:
         return analyze(ProcProcess(pid), host)
     except FaultkitError as error:
@@ -51,7 +56,23 @@ def _gone(pid: int, error: FaultkitError, host: dict[str, Optional[str]]) -> Rep
         raise error
     report = analyze_log(lines, f"{pid}, by the kernel's log", host, pid, "process")
     report.notes.insert(0, f"there is no process {pid}: what the kernel's log has of it")
+    report.notes.append(where_cores_go(pid))
     return report
+
+
+def _with_log(zombie: Report, pid: int) -> Report:
+    """A zombie's report, or what the kernel's log says of its death where it says something."""
+    from faultkit.analyzers.siglog import analyze_log
+    from faultkit.klog.lines import kernel_messages
+
+    lines = kernel_messages()
+    if not lines:
+        return zombie
+    logged = analyze_log(lines, f"{pid}, by the kernel's log", zombie.host, pid, "process")
+    if logged.verdict != FOUND:
+        return zombie
+    logged.notes.insert(0, f"process {pid} is a zombie, ended by {zombie.signals[0].signal}")
+    return logged
 
 
 def running_vmlinux() -> str:

@@ -215,6 +215,10 @@ class Process(ABC):
         "orig_rax", "fs_base", "gs_base"; {} if unknown."""
         return {}
 
+    def parent(self) -> Optional[int]:
+        """The process's parent, None if unknown."""
+        return None
+
     def processor_seconds(self, task: Task) -> Optional[float]:
         """The processor time that the task has used."""
         return None

@@ -9,7 +9,7 @@ import gdb
 
 from faultkit.model import Task
 from faultkit.procfs.process import read_proc
-from faultkit.procfs.signals import masks_of, where_cores_go
+from faultkit.procfs.signals import masks_of, parent_of, where_cores_go
 from faultkit.signals.siginfo import SIZE
 from faultkit.target import FaultkitError, Member, SignalMasks
 from gdb_ext.target import GdbProcess, core_file
@@ -111,6 +111,12 @@ class SignalledProcess(GdbProcess):
         from gdb_ext.peek import peek
 
         return peek(task.tid, shared)
+
+    def parent(self) -> Optional[int]:
+        if self.facts is not None:
+            threads = self.facts.threads
+            return int(threads[0].ppid) if threads else None
+        return parent_of(self.pid) if self.live else None
 
     def processor_seconds(self, task: Task) -> Optional[float]:
         if self.facts is not None:

@@ -1,7 +1,10 @@
 """`sigsrc` on cores: real programs that end by a signal, in each way that one machine can play."""
 
+import contextlib
 import os
+import pty
 import re
+import resource
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +102,9 @@ SCENES = {
     "seccomp_kill": Expect("SIGSYS", "SYS_SECCOMP", "seccomp", "seccomp", "getppid.*data 77"),
     "protection_key": fault("protection-key", "Protection key 1.*forbids any access",
                             code="SEGV_PKUERR"),
+    "machine_check": fault("hardware-memory-error", "4 KiB of .*is broken",
+                           code="BUS_MCEERR_AR", name="SIGBUS"),
+    "shadow_stack": fault("shadow-stack", "Control protection", code="SEGV_CPERR"),
     "overflow_handled": fault("stack-overflow", "A handler of the program's own took this fault",
                               code="SI_TKILL"),
     "overflow_unhandled": fault("stack-overflow", "could not even start the handler",
@@ -308,6 +314,51 @@ def test_sent_with_a_value(tmp_path):
     assert (found["code"], found["origin"], found["value"]) == ("SI_QUEUE", "sigqueue", 4711)
     assert (found["sender"]["alive"], found["sender"]["name"]) == (False, None)
     assert "which is gone" in found["explanation"]
+
+
+@pytest.mark.parametrize("variant", ["opt", "stripped", "static-stripped"])
+def test_the_parents_death(variant, tmp_path):
+    process = start(build("signals.c", variant), "parent_death", tmp_path)
+    process.wait()
+    end(process)
+    core = core_of(process.pid, tmp_path, process.returncode)
+    found = sigsrc(str(build("signals.c", variant)), str(core))[0]["findings"][0]
+    if variant == "static-stripped":  # nothing tells that it is prctl() that is called
+        assert found["origin"] in ("parent-death", "kill")
+    else:
+        assert (found["origin"], found["code"]) == ("parent-death", "SI_USER")
+        assert found["confidence"] == "inferred"
+    assert found["sender"]["alive"] is False
+
+
+def at_a_terminal(executable: Path, directory: Path, act) -> int:
+    """Runs the waiting scene at a terminal of its own, and lets `act` do something to that
+    terminal: its status."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(directory)
+        resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
+        os.execv(executable, [str(executable), "wait_for_it"])
+    said = b""
+    while b"ready" not in said:
+        said += os.read(terminal, 100)
+    act(terminal)
+    status = os.waitpid(pid, 0)[1]
+    with contextlib.suppress(OSError):
+        os.close(terminal)
+    return status
+
+
+def test_a_key_at_the_terminal(tmp_path):
+    executable = build("signals.c", "opt")
+    status = at_a_terminal(executable, tmp_path, lambda terminal: os.write(terminal, b"\x1c"))
+    core = core_of(0, tmp_path, status)
+    found = sigsrc(str(executable), str(core))[0]["findings"][0]
+    assert (found["signal"], found["code"], found["origin"]) == (
+        "SIGQUIT", "SI_KERNEL", "terminal",
+    )  # fmt: skip
+    assert "Ctrl-\\ was typed" in found["explanation"]
+    assert found["sender"] is None
 
 
 def test_gcore_is_no_death(tmp_path):

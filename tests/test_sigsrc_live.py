@@ -114,6 +114,41 @@ def test_pending_by_proc(scene):
     assert f"gdb -p {process.pid}" in one["next"]
 
 
+def test_zombie():
+    process = subprocess.Popen(["sleep", "1000"])
+    process.kill()
+    wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().split()[2] == "Z")
+    done = faultkit(str(process.pid), "--json", "-")
+    (one,) = json.loads(done.stdout)["findings"]
+    assert (one["signal"], one["state"], one["origin"]) == ("SIGKILL", "fatal", "unknown")
+    process.wait()
+
+
+def test_process_that_is_gone():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    done = faultkit(str(process.pid))
+    said = done.stdout + done.stderr  # what the kernel's log has, if we may read it
+    assert f"no process {process.pid}" in said
+    assert "Traceback" not in said
+
+
+def test_where_cores_go(monkeypatch):
+    from faultkit.procfs import signals
+
+    patterns = {
+        b"|/lib/systemd/systemd-coredump %P %u": "coredumpctl gdb 7",
+        b"|/usr/share/apport/apport -p%p": "apport",
+        b"|/opt/my-dumper %p": "the program /opt/my-dumper",
+        b"/var/cores/%e.%p": '"/var/cores/%e.%p"',
+        b"core": "working directory",
+        b"": "no cores are written",
+    }
+    for pattern, says in patterns.items():
+        monkeypatch.setattr(signals, "read_proc", lambda path, pattern=pattern: pattern)
+        assert says in signals.where_cores_go(7)
+
+
 STOPS = {
     "null_member": ("SIGSEGV", "SEGV_MAPERR", "fault", "fatal", "c->peer is null"),
     "broken_pipe": ("SIGPIPE", "SI_USER", "pipe", "fatal",

@@ -235,6 +235,11 @@ class ProcProcess(Process):
 
         return masks_of(self.pid, task.tid)
 
+    def parent(self) -> Optional[int]:
+        from faultkit.procfs.signals import parent_of
+
+        return parent_of(self.pid)
+
     def registers(self, task: Task) -> dict[str, int]:
         """"rip" and "rsp": all that /proc tells, and only of a blocked task."""
         call = self.syscall(task)

@@ -28,6 +28,32 @@ def masks_of(pid: int, tid: int) -> Optional[SignalMasks]:
     return SignalMasks(**found) if found else None
 
 
+def parent_of(pid: int) -> Optional[int]:
+    """The process's parent, None if it is gone."""
+    fields = _stat(pid)
+    return int(fields[1]) if len(fields) > 1 else None
+
+
+def died_of(pid: int) -> Optional[tuple[int, bool]]:
+    """(signal, whether a core was dumped) that a zombie has died of; None if it exited by itself,
+    is no zombie, or we may not know (do_task_stat in fs/proc/array.c gives the exit code to those
+    who may trace it)."""
+    fields = _stat(pid)
+    if len(fields) < 50 or fields[0] != b"Z":
+        return None
+    code = int(fields[49])
+    return (code & 0x7F, bool(code & 0x80)) if code & 0x7F else None
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of /proc/PID/stat behind the name; [] if the process is gone."""
+    try:
+        stat = read_proc(f"/proc/{pid}/stat")
+    except OSError:
+        return []
+    return stat[stat.rfind(b")") + 2 :].split()
+
+
 def where_cores_go(pid: Optional[int] = None) -> str:
     """Where the kernel puts a core here, and how to open it: one line (core(5))."""
     try:

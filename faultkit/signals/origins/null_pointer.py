@@ -16,6 +16,7 @@ from faultkit.target import Member
 
 SIGNALS = frozenset((SIGSEGV,))
 PRIORITY = 20
+MAPERR, ACCERR = 1, 2
 NEAR = 1 << 16  # bytes around 0 that nobody may map: vm.mmap_min_addr
 SMALL = 1 << 12  # a pointer below that is one to a member of a null structure
 
@@ -23,7 +24,7 @@ SMALL = 1 << 12  # a pointer below that is one to a member of a null structure
 def explain(case: Case) -> Optional[Origin]:
     """An access near address 0, or anywhere from a register that is 0."""
     info = case.info
-    if info.layout != FAULTED or info.address is None:
+    if info.layout != FAULTED or info.address is None or info.code not in (MAPERR, ACCERR):
         return None
     address = info.address
     pc = case.registers.get("rip")

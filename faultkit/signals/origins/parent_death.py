@@ -1,0 +1,97 @@
+"""PR_SET_PDEATHSIG: a signal that the kernel sends when the parent dies, in the parent's name.
+
+It looks like a kill() by the parent (forget_original_parent in kernel/exit.c sends it without a
+siginfo of its own): that it was none, only the program's own call of prctl() shows.
+"""
+
+from typing import Optional
+
+from faultkit.model import INFERRED
+from faultkit.signals.case import Case
+from faultkit.signals.model import PARENT_DEATH
+from faultkit.signals.names import SI_USER, signal_name
+from faultkit.signals.origins import Origin
+from faultkit.target import ReadError
+
+SIGNALS = None
+PRIORITY = 50
+PR_SET_PDEATHSIG = 1
+EDI_1 = b"\xbf\x01\x00\x00\x00"  # mov $1, %edi
+PRCTL = b"\xb8\x9d\x00\x00\x00"  # mov $157, %eax
+MOST_CODE = 1 << 26  # bytes of the program's code that are searched
+MOST_PLACES = 4096
+WINDOW = 96  # bytes around such a move in which the call must be
+
+
+def explain(case: Case) -> Optional[Origin]:
+    """A signal in the name of a process that is gone, to one whose parent is now another, and
+    which asked for such a signal."""
+    info, sender = case.info, case.sender
+    if info.code != SI_USER or sender is None or sender.itself or not sender.pid:
+        return None
+    parent = case.process.parent()
+    if sender.alive or parent is None or parent == sender.pid:
+        return None
+    place = _asks_for(case, info.number)
+    if place is None:
+        return None
+    name = signal_name(info.number)
+    return Origin(
+        PARENT_DEATH,
+        "parent-death",
+        f"{name} came when the parent, pid {sender.pid}, died: the program has asked for it by "
+        f"prctl(PR_SET_PDEATHSIG, {name}). The kernel sends it in the parent's name, so that it "
+        f"looks like a kill(). The parent is {parent} now.",
+        f"its parent, pid {sender.pid}, died (PR_SET_PDEATHSIG)",
+        (
+            f"{place} calls prctl(PR_SET_PDEATHSIG)",
+            f"si_pid {sender.pid} {sender.fate}, and the parent is {parent}",
+        ),
+        "look why the parent ended; a thread that created the child counts as its parent too",
+        INFERRED,
+    )
+
+
+def _asks_for(case: Case, number: int) -> Optional[str]:
+    """The function whose code calls prctl(PR_SET_PDEATHSIG, number), if the number is a constant
+    there; of any number else."""
+    from faultkit.code.x86 import decode
+
+    wanted = b"\xbe" + number.to_bytes(4, "little")  # mov $number, %esi
+    calls = 0
+    for mapping in case.process.files():
+        if mapping.perms[2:3] != "x" or mapping.end - mapping.start > MOST_CODE:
+            continue
+        if _is_system(mapping.path):
+            continue
+        try:
+            code = case.process.read(mapping.start, mapping.end - mapping.start)
+        except ReadError:
+            continue
+        at = code.find(EDI_1)
+        while at >= 0 and calls < MOST_PLACES:
+            calls += 1
+            before = code[max(0, at - 24) : at]
+            place, end = at, min(at + WINDOW, len(code))
+            constant = wanted in before
+            while place < end:
+                instruction = decode(code, mapping.start + place, place)
+                if instruction is None:
+                    break
+                text = code[place : place + instruction.size]
+                constant = constant or text == wanted
+                called = instruction.kind == "call" and case.code.called(instruction)
+                name = called.name if called else None
+                if constant and (name == "prctl" or text == PRCTL):
+                    return case.place(mapping.start + at) or f"{mapping.start + at:#x}"
+                if instruction.kind in ("call", "ret", "jmp"):
+                    break
+                place += instruction.size
+            at = code.find(EDI_1, at + 1)
+    return None
+
+
+def _is_system(path: str) -> bool:
+    from faultkit.places import is_library_image
+
+    return is_library_image(path)
