@@ -25,31 +25,33 @@ def members_in(frame: "gdb.Frame", pointer: int, offset: int) -> "list[Member]":
     text = ""
     if place.symtab is not None and place.line:
         text = linecache.getline(told(place.symtab.fullname) or "", place.line)
-    found: list[tuple[bool, bool, int, Member]] = []
+    found: list[tuple[bool, bool, bool, int, Member]] = []
     for depth, name, value in _pointers(frame, text):
         try:
             if int(value) & (1 << 64) - 1 != pointer:
                 continue
-            target = value.type.strip_typedefs().target().strip_typedefs()
+            target = _complete(value.type.strip_typedefs().target().strip_typedefs())
             member = _member_at(target, offset)
         except (gdb.error, ValueError, OverflowError):
             continue
+        name = re.sub(r"(\.|->)_M_(ptr|t|p|head_impl)\b", "", re.sub(r"\._M_t\b.*", "", name))
         last = re.split(r"->|\.", name)[-1]
         if member is None:
             if target.sizeof and re.search(rf"\b{re.escape(last)}\s*\[", text):
                 member = f"[{offset // target.sizeof}]"
             else:
                 continue
-        wanted = re.split(r"[.\[]", member)[0]
+        wanted = "" if member.startswith("_vptr") else re.split(r"[.\[]", member)[0]
         named = bool(text) and bool(re.search(rf"\b{re.escape(last)}\b", text))
         member_named = bool(text) and bool(wanted) and bool(
             re.search(rf"(->|\.)\s*{re.escape(wanted)}\b", text)
         )
-        found.append((not (named and (member_named or not wanted)), not member_named, depth,
+        inner = last.startswith("_")  # of a library's class: hardly what the source calls it
+        found.append((not (named and (member_named or not wanted)), inner, not named, depth,
                       Member(name, member, told(partial(str, target)) or "")))  # fmt: skip
-    found.sort(key=lambda one: one[:3])
-    best = [one[3] for one in found if one[:2] == (False, False)]
-    return best[:1] or [one[3] for one in found[:4]]
+    found.sort(key=lambda one: one[:4])
+    best = [one[4] for one in found if not one[0]]
+    return best[:1] or [one[4] for one in found[:4]]
 
 
 def _pointers(frame: "gdb.Frame", text: str) -> "Iterator[tuple[int, str, gdb.Value]]":
@@ -124,6 +126,16 @@ def _globals(frame: "gdb.Frame", text: str) -> "Iterator[tuple[int, str, gdb.Val
                 yield 0, name, symbol.value()
         except (gdb.error, ValueError, RuntimeError, AttributeError):
             continue
+
+
+def _complete(type_: "gdb.Type") -> "gdb.Type":
+    """The type with its members, where this is only a declaration of it."""
+    if type_.code in STRUCTS and not type_.fields():
+        try:
+            return gdb.lookup_type(told(partial(str, type_)) or "").strip_typedefs()
+        except gdb.error:
+            pass
+    return type_
 
 
 def _member_at(type_: "gdb.Type", offset: int) -> Optional[str]:

@@ -38,6 +38,8 @@ class SignalledProcess(GdbProcess):
             )
         super().__init__()
         self._facts: Any = None
+        if self.facts is not None and self.facts.pid:
+            self.pid = self.facts.pid
         selected = gdb.selected_thread()
         self._selected = selected.ptid[1] or selected.ptid[0] if selected is not None else None
 

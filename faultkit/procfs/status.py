@@ -129,6 +129,26 @@ def inner_pid(pid: int, level_of: int) -> int:
     return pid
 
 
+def innermost_pid(pid: int) -> int:
+    """The id that the process has in its own pid namespace."""
+    ids = status(pid).get("NSpid", "").split()
+    return int(ids[-1]) if ids else pid
+
+
+def pids_like(pid: int) -> dict[int, int]:
+    """The processes in the pid namespace of `pid` and below it: their ids there -> their ids
+    here."""
+    level = len(status(pid).get("NSpid", "").split())
+    found: dict[int, int] = {}
+    for other in process_ids():
+        ids = status(other).get("NSpid", "").split()
+        if 0 < level <= len(ids) and (
+            len(ids) > level or namespace(other, "pid") == namespace(pid, "pid")
+        ):
+            found.setdefault(int(ids[level - 1]), other)
+    return found
+
+
 def children(pid: int, tid: Optional[int] = None) -> list[int]:
     """The children of a process, or of one of its threads, in the order of their birth.
 

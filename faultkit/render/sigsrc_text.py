@@ -4,13 +4,12 @@ import os
 import re
 
 from faultkit.model import Frame, Report, Task
-from faultkit.places import waiting_call
 from faultkit.render.escape import clean
 from faultkit.render.page import Page
 from faultkit.render.style import Style, how_to_install
 from faultkit.signals.model import BLOCKED, FATAL, PENDING, STOPPED, SignalFinding, Table
 from faultkit.signals.names import mask_words, signal_name
-from faultkit.signals.own import own_frames
+from faultkit.signals.own import own_place, place_words
 
 _NOTHING = re.compile(r"[\w:()]+ 0(?:kB)?")
 MOST_PENDING = 12  # shown; JSON has them all
@@ -83,8 +82,9 @@ class _Text(Page):
         self._line("  " + self._style.paint(color, head))
         self._wrapped("    WHY:    ", clean(finding.explanation, 2000))
         if finding.frames:
-            own = waiting_call(own_frames(finding.frames))
-            self._wrapped("    WHERE:  ", _where(own.frame if own else finding.frames[0]))
+            own = own_place(finding.frames)
+            words = place_words(own) if own is not None else ""
+            self._wrapped("    WHERE:  ", clean(words, 300) or _where(finding.frames[0]))
         if finding.evidence:
             evidence = "; ".join(clean(line, 400) for line in finding.evidence)
             self._wrapped("    EVIDENCE: ", f"{evidence} ({finding.confidence})")

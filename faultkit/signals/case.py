@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Optional
 
 from faultkit.model import Frame, Task
 from faultkit.signals.model import Sender
-from faultkit.signals.own import own_frames
+from faultkit.signals.own import own_place, place_words
 from faultkit.signals.senders import Senders
 from faultkit.signals.siginfo import Siginfo
 from faultkit.target import FaultkitError, Mapping, Process
@@ -43,7 +43,7 @@ class Case:
     @property
     def by_itself(self) -> bool:
         """Whether the signal names the receiver's own process as its sender."""
-        return self.info.by_program and self.info.pid == self.process.pid
+        return self.info.by_program and self.info.pid == self.senders.own_pid
 
     @cached_property
     def sender(self) -> Optional[Sender]:
@@ -134,17 +134,10 @@ class Case:
 
     def own_place(self) -> Optional[str]:
         """Where the program's own code was: "parse at parse.c:12", "parse+0x1c"."""
-        from faultkit.places import waiting_call
-
-        found = waiting_call(own_frames(self.frames))
+        found = own_place(self.frames)
         if found is None:
             return None
-        if found.function is None:
-            return self.place(found.frame.address)
-        if found.file:
-            return f"{found.function} at {found.file.rpartition('/')[2]}:{found.line}"
-        offset = found.frame.offset
-        return found.function + (f"+{offset:#x}" if offset else "")
+        return place_words(found) or self.place(found.frame.address)
 
     def word(self, address: int) -> Optional[int]:
         """The 64-bit word at the address, None where it can't be read."""

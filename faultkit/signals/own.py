@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from typing import Optional
 
 from faultkit.model import Frame
-from faultkit.places import is_library_image
+from faultkit.places import Place, is_library_image, waiting_call
 
 # Runtimes' functions, between a program and what it died of.
 _RUNTIME = ("std::", "core::", "alloc::", "rust_", "__rust", "_ZN3std", "_ZN4core", "_ZN5alloc",
@@ -46,5 +47,27 @@ def library_call(frames: Sequence[Frame]) -> str:
                 "",
                 (inner.symbol or "").split("@")[0].replace("__GI_", ""),
             )
-            return name.lstrip("_")
+            return name.lstrip("_").replace("IO_", "", 1)
     return ""
+
+
+def own_place(frames: Sequence[Frame]) -> Optional[Place]:
+    """The innermost place in the program's own code; None if there are no frames.  Of a function
+    that only a library's header has a line for, the function."""
+    for frame in own_frames(frames)[:1]:
+        found = waiting_call([frame])
+        if found is not None and found.file is None:
+            names = [source.function for source in frame.inlines if source.function]
+            return found._replace(function=names[-1] if names else frame.symbol)
+        return found
+    return None
+
+
+def place_words(place: Place) -> str:
+    """ "parse at parse.c:12", "parse+0x1c"; "" if it has no name."""
+    if not place.function:
+        return ""
+    if place.file:
+        return f"{place.function} at {place.file.rpartition('/')[2]}:{place.line}"
+    offset = place.frame.offset if place.function == place.frame.symbol else None
+    return place.function + (f"+{offset:#x}" if offset else "")

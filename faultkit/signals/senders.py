@@ -5,6 +5,7 @@ import time
 from typing import Optional
 
 from faultkit.procfs.process import parse_stat, read_proc
+from faultkit.procfs.status import innermost_pid, is_our_namespace, pids_like
 from faultkit.signals.model import Sender
 from faultkit.signals.siginfo import Siginfo
 from faultkit.target import Process
@@ -24,6 +25,12 @@ class Senders:
         self._process = process
         self._when = when
         self._known: dict[tuple[int, Optional[int]], Sender] = {}
+        self._inner: Optional[dict[int, int]] = None  # of a container: its pids -> ours
+        #: the receiver's process id, as signals name it
+        self.own_pid = process.pid
+        if process.live and not is_our_namespace(process.pid, "pid"):
+            self._inner = pids_like(process.pid)
+            self.own_pid = innermost_pid(process.pid)
 
     def of(self, info: Siginfo) -> Optional[Sender]:
         """The sender of a signal that a program sent, else None."""
@@ -37,7 +44,7 @@ class Senders:
     def _look_up(self, pid: int, uid: Optional[int]) -> Sender:
         user = user_name(uid) if uid is not None and self._process.here else None
         sender = Sender(pid, uid, user=user)
-        if pid == self._process.pid:
+        if pid == self.own_pid:
             return sender._replace(itself=True, fate="the process itself")
         if pid == 0:
             return sender._replace(
@@ -50,8 +57,11 @@ class Senders:
             return sender._replace(
                 alive=False, fate="the machine has been booted again since, or it was another one"
             )
+        here = pid if self._inner is None else self._inner.get(pid)
+        if here is None:
+            return sender._replace(alive=False, fate="is gone")
         try:
-            name, state, start = parse_stat(read_proc(f"/proc/{pid}/stat"))
+            name, state, start = parse_stat(read_proc(f"/proc/{here}/stat"))
         except (OSError, ValueError, IndexError):
             return sender._replace(alive=False, fate="is gone")
         if self._when is not None:
@@ -65,9 +75,9 @@ class Senders:
                 )
         if state in "ZX":
             return sender._replace(name=name, alive=False, reused=False, fate="is a zombie")
-        fate = "still runs"
+        fate = "still runs" if here == pid else f"still runs, as {here} outside of its container"
         if self._when is not None:
-            fate = "still runs, since before the core was written"
+            fate = "still runs on this machine, since before the core was written"
         return sender._replace(name=name, alive=True, reused=False, fate=fate)
 
 

@@ -57,6 +57,8 @@ def _is_stack(case: Case, start: int, end: int) -> bool:
 def pattern_words(case: Case, value: int) -> str:
     """What a value that is no good pointer looks like; "" if like nothing in particular."""
     data = value.to_bytes(8, "little")
+    if data[0] in _FILLS and data == data[:1] * 8:
+        return f"every byte is {data[0]:#04x}: {_FILLS[data[0]]}"
     text = data.rstrip(b"\0")
     if len(text) >= 4 and all(0x20 <= byte < 0x7F for byte in text):
         return f'its bytes are the text "{text.decode("ascii")}": a string has overwritten it'

@@ -38,15 +38,19 @@ def explain(case: Case) -> Optional[Origin]:
     offset = address - (1 << 64) if address >> 63 else address
     pointer = base if 0 <= base < SMALL else 0
     text = access_words(case, access)
-    members = _members(case, pointer, offset - pointer)
-    if base > 0 and not members and pointer:  # a member's address, calculated before
+    function = library_call(case.frames)
+    members = () if function else _members(case, pointer, offset - pointer)
+    if base > 0 and not members and pointer and not function:  # a member's address
         members, pointer = _members(case, 0, offset), 0
     what, brief, confidence = _member_words(members, offset - pointer)
-    function = library_call(case.frames)
     place = case.own_place()
     if function and place:
         what = f"{function}() was given a null pointer by {place}"
         brief = f"null pointer given to {function}()"
+    if len(members) > 1:
+        brief = f"null pointer: {brief}"
+    elif not brief:
+        brief = f"null pointer, {text}" if access else "null pointer"
     null = "Null pointer" if offset == 0 else "Near-null pointer"
     if function or what:
         said = f"{null}: {text}; {what}."
@@ -58,7 +62,7 @@ def explain(case: Case) -> Optional[Origin]:
         FAULT,
         "null-pointer" if offset == 0 else "near-null-pointer",
         said,
-        brief or (f"null pointer, {text}" if access else "null pointer"),
+        brief,
         _evidence(case, address),
         _next(case, members, place),
         confidence,
@@ -115,13 +119,17 @@ def _member_words(members: Sequence[Member], offset: int) -> tuple[str, str, str
     if not members:
         return "", "", PROVEN
     first = members[0]
-    what = f"{first.pointer} is null"
-    if first.member:
+    if len(members) > 1:
+        named = [f"{one.pointer}->{one.member}" if one.member else one.pointer for one in members]
+        fits = " or ".join(named[:3])
+        return f"these pointers in scope are null, and fit: {', '.join(named)}", fits, INFERRED
+    what = brief = f"{first.pointer} is null"
+    if first.member.startswith("_vptr"):
+        what += f": a virtual function was to be called, by the table of that {first.type}"
+        brief += " (virtual call)"
+    elif first.member:
         what += f", and its member {first.member} ({first.type}) is at offset {offset:#x}"
-    brief = f"{first.pointer} is null" + (f" (its member {first.member})" if first.member else "")
-    others = [f"{one.pointer}->{one.member}" for one in members[1:4]]
-    if others:
-        return f"{what} (fits too: {', '.join(others)})", brief, INFERRED
+        brief += f" (its member {first.member})"
     return what, brief, PROVEN
 
 
@@ -139,6 +147,6 @@ def _evidence(case: Case, address: int) -> tuple[str, ...]:
 
 def _next(case: Case, members: Sequence[Member], place: Optional[str]) -> str:
     where = f" in {place}" if place else ""
-    if members:
+    if len(members) == 1:
         return f"look why {members[0].pointer} is null{where}"
     return f"look which pointer is null{where}"

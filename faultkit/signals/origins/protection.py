@@ -10,11 +10,12 @@ from faultkit.signals.origins import Origin
 from faultkit.signals.origins._calls import called_from
 from faultkit.signals.origins._words import access_words, mapping_words
 from faultkit.signals.siginfo import BNDERR, FAULTED, PKUERR
-from faultkit.target import ReadError
+from faultkit.target import PAGE, ReadError
 
 SIGNALS = frozenset((SIGSEGV,))
 PRIORITY = 40
 ACCERR, CPERR = 2, 10
+NEAR_END = 256  # bytes behind the end of a mapping
 TEXT_SHOWN = 40  # characters of a constant that is written to
 
 
@@ -48,6 +49,17 @@ def _access(case: Case, address: int) -> Optional[Origin]:
     access = case.access
     words = access_words(case, access)
     evidence = (f"si_addr is {address:#x}", f"mapped there: {what}")
+    ran_over = _overrun(case, address)
+    if ran_over:
+        return Origin(
+            FAULT,
+            "overrun",
+            f"Overrun: {words} ran over the end of {ran_over}, into {what}.",
+            f"overrun of {ran_over}",
+            evidence,
+            "look at the loop or copy there, and at the size of the buffer that ends at "
+            f"{address & -PAGE:#x}",
+        )
     if perms == "---":
         return Origin(
             FAULT,
@@ -82,6 +94,19 @@ def _access(case: Case, address: int) -> Optional[Origin]:
         evidence,
         "look for mprotect() by another thread",
     )
+
+
+def _overrun(case: Case, address: int) -> str:
+    """The mapping that a register of the operand still points into, and that ends where the
+    address lies; "" if there is none."""
+    access = case.access
+    below = case.mapping((address & -PAGE) - 1)
+    if access is None or below is None or below.perms[1:2] != "w" or address % PAGE >= NEAR_END:
+        return ""
+    base = case.registers.get(access.base, 0) if access.base else 0
+    if not below.start <= base < below.end or access.stack or access.base in ("rsp", "rbp"):
+        return ""
+    return mapping_words(case, below.start) or ""
 
 
 def _text_at(case: Case, address: int) -> str:

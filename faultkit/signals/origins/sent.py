@@ -36,7 +36,9 @@ def explain(case: Case) -> Optional[Origin]:
         )
     if info.code == SI_USER:
         by = _own_call(case) or f"{name} was sent by {who}, by kill()"
-        return Origin(KILL, "kill", f"{by}.", f"sent by {brief} with kill()", next=said)
+        return Origin(
+            KILL, "kill", f"{by}.", f"sent by {brief} with kill()", _lost_parent(case), said
+        )
     by = f"{name} was sent by {who}: {code_words(info.number, info.code) or 'a code of its own'}"
     return Origin(UNKNOWN if info.code > 0 else SIGQUEUE, "sent", f"{by}.", f"sent by {brief}",
                   next=said)  # fmt: skip
@@ -64,6 +66,19 @@ def _own_call(case: Case) -> str:
     if target < 0:
         return f"The process sent {name} to process group {-target}, its own, with kill(){by}"
     return f"The process sent {name} to itself, with kill(){by}"
+
+
+def _lost_parent(case: Case) -> tuple[str, ...]:
+    """A note for a signal of a process that is gone, and may have been the parent."""
+    sender, parent = case.sender, case.process.parent()
+    if sender is None or sender.alive is not False or not sender.pid or parent == sender.pid:
+        return ()
+    if parent != 1:
+        return ()
+    return (
+        "the process has lost its parent (it is 1 now): if that was the sender, it may have been "
+        "prctl(PR_SET_PDEATHSIG), set before an execve(), instead of a kill()",
+    )
 
 
 def _next(case: Case, sender: Sender) -> str:

@@ -26,6 +26,8 @@ def explain(case: Case) -> Optional[Origin]:
         return None
     stack = _stack_above(case, address)
     if stack is None or sp >= stack.start + PAGE + RED_ZONE:
+        stack = _stack_left(case, sp)
+    if stack is None:
         return None
     is_main = _is_main(case, stack)
     if not is_main and not _is_thread(case, stack):
@@ -77,8 +79,25 @@ def _stack_above(case: Case, address: int) -> Optional[Mapping]:
             except ReadError:  # a guard inside
                 return mapping._replace(start=(address & -PAGE) + PAGE)
             return None
+        if mapping.perms[:3] == "---":
+            continue  # the guard, which a large frame has jumped over
         return mapping if mapping.perms[1:2] == "w" else None
     return None
+
+
+def _stack_left(case: Case, sp: int) -> Optional[Mapping]:
+    """The thread's own stack, where its stack pointer has left that so far that it points into
+    what lies below, and the access is to the frame."""
+    below = case.mapping(sp)
+    if below is not None and below.perms[1:2] == "w":
+        return None
+    if not any(access.stack or access.base in ("rsp", "rbp") for access in case.accesses):
+        return None
+    owner = case.registers.get("fs_base", 0)
+    if case.task.tid == case.task.pid:
+        owner = case.process.auxv().get(AT_RANDOM, 0)
+    stack = case.mapping(owner)
+    return stack if stack is not None and 0 < stack.start - sp < LARGEST_FRAME else None
 
 
 def _is_main(case: Case, stack: Mapping) -> bool:
