@@ -7,16 +7,18 @@ _KERNEL = frozenset(
     "scripts security sound tools usr virt".split()
 )
 
+LONG = 6  # parts of a path
+
 
 def short_path(file: str) -> str:
     """The path below the directory that a build had its sources in, where that can be told: the
-    kernel's own directories; else as it is."""
+    kernel's own directories; of a long path elsewhere the end."""
     path = os.path.normpath(file)
     parts = path.split("/")
     for index, part in enumerate(parts[:-1]):
         if part in _KERNEL and (index == 0 or _is_tree(parts[index - 1])):
             return "/".join(parts[index:])
-    return path
+    return path if len(parts) <= LONG else "/".join(["...", *parts[-2:]])
 
 
 def _is_tree(name: str) -> bool:
