@@ -45,6 +45,7 @@ class DebugFile:
         self.path = path
         self.sections = Sections(file)
         self.near: dict[int, Near] = {}  # the lines around addresses
+        self.declared: dict[int, dict[str, int]] = {}  # the lines of the declarations of functions
         self._coverage: Optional[Coverage] = None
         self._rest: Optional[Coverage] = None
         self._told: set[int] = set()
@@ -158,6 +159,8 @@ class DebugFile:
                     calls = functions.chain(position, address)
             except BROKEN:
                 pass
+            if around:
+                self.declared[address] = self._declared(unit, calls)
             place: Optional[tuple[int, int, int]] = rows.get(address)
             chain = []
             for call in reversed(calls):
@@ -180,12 +183,27 @@ class DebugFile:
             path = None
         return SourceLine(name, path, line or None, column or None)
 
+    def _declared(self, unit: Unit, calls: list[Call]) -> dict[str, int]:
+        """The lines at which functions are declared, by their names."""
+        found = {}
+        for call in calls:
+            entry = self._named(unit, call.entry)
+            name = entry.text(c.AT_NAME) if entry is not None else None
+            line = entry.number(c.AT_DECL_LINE) if entry is not None else None
+            if name is not None and line:
+                found[name] = line
+        return found
+
     def name(self, unit: Unit, entry: Entry) -> Optional[str]:
         """A function's name: its own, or that of its origin or declaration."""
+        named = self._named(unit, entry)
+        return named.text(c.AT_NAME) if named is not None else None
+
+    def _named(self, unit: Unit, entry: Entry) -> Optional[Entry]:
+        """The entry that has a function's name."""
         for _ in range(8):
-            name = entry.text(c.AT_NAME)
-            if name is not None:
-                return name
+            if entry.text(c.AT_NAME) is not None:
+                return entry
             attribute = next((a for a in _ORIGINS if a in entry.values), None)
             found = self._referred(unit, entry, attribute)
             if found is None:

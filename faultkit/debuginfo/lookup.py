@@ -32,6 +32,7 @@ class Lookup:
         self._cache = Cache(name)
         self.around = 0  # bytes around addresses whose lines are wanted, in `near`, as well
         self.near: dict[int, Near] = {}
+        self.declared: dict[int, dict[str, int]] = {}  # with them: where functions are declared
         self._debug: Optional[DebugFile] = None
         self._symbols: Optional[Symbols] = None
 
@@ -62,18 +63,39 @@ class Lookup:
         if self.around:
             kind = f"near{self.around}"
             kept = self._cache.get(kind, wanted)
-            self.near.update((wanted[key], _unpack_near(text)) for key, text in kept.items())
+            for key, text in kept.items():
+                self._unpack_near(wanted[key], text)
             found = {address: chain for address, chain in found.items() if address in self.near}
         missing = [address for address in wanted.values() if address not in found]
         if missing and self.has_lines:
             new = self.debug.chains(missing, self.around)
             self._cache.put("chain", {f"{a:x}": _pack_chain(chain) for a, chain in new.items()})
             if self.around:
-                near = {a: self.debug.near.get(a, ()) for a in missing}
-                self.near.update(near)
-                self._cache.put(kind, {f"{a:x}": _pack_near(each) for a, each in near.items()})
+                for address in missing:
+                    self.near[address] = self.debug.near.get(address, ())
+                    self.declared[address] = self.debug.declared.get(address, {})
+                self._cache.put(kind, {f"{a:x}": self._pack_near(a) for a in missing})
             found.update(new)
         return {address: found.get(address, ()) for address in wanted.values()}
+
+    def _pack_near(self, address: int) -> str:
+        near = self.near[address]
+        files = {file: n for n, file in enumerate(dict.fromkeys(file or "" for _, file, _ in near))}
+        places = (f"{place:x}{_FIELD}{files[file or '']}{_FIELD}{line or 0}"
+                  for place, file, line in near)  # fmt: skip
+        declared = (f"{name}{_FIELD}{line}" for name, line in self.declared[address].items())
+        return _GROUP.join(map(_RECORD.join, (declared, files, places)))
+
+    def _unpack_near(self, address: int, text: str) -> None:
+        declared, names, places = text.split(_GROUP)
+        files = names.split(_RECORD)
+        lines = (record.split(_FIELD) for record in declared.split(_RECORD) if record)
+        self.declared[address] = {name: int(line) for name, line in lines}
+        rows = (record.split(_FIELD) for record in places.split(_RECORD) if record)
+        self.near[address] = tuple(
+            (int(place, 16), files[int(index)] or None, int(line) or None)
+            for place, index, line in rows
+        )
 
     def symbols_named(self, names: Iterable[str]) -> dict[str, list[Symbol]]:
         """The functions of each name; [] where there is none."""
@@ -204,27 +226,6 @@ def _unpack_chain(text: str) -> Chain:
                 function or None, file or None, int(line or 0) or None, int(column or 0) or None
             )
         )
-    return tuple(found)
-
-
-def _pack_near(near: Near) -> str:
-    files = list(dict.fromkeys(file or "" for _, file, _ in near))
-    places = _RECORD.join(
-        f"{place:x}{_FIELD}{files.index(file or '')}{_FIELD}{line or 0}"
-        for place, file, line in near
-    )
-    return _RECORD.join(files) + _GROUP + places if near else ""
-
-
-def _unpack_near(text: str) -> Near:
-    if not text:
-        return ()
-    names, _, places = text.partition(_GROUP)
-    files = names.split(_RECORD)
-    found = []
-    for record in places.split(_RECORD):
-        place, index, line = record.split(_FIELD)
-        found.append((int(place, 16), files[int(index)] or None, int(line) or None))
     return tuple(found)
 
 

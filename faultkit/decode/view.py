@@ -153,7 +153,7 @@ def _source(
         if inner.file and inner.line:
             decoded.source = sources.window(inner.file, inner.line, context)
         here = [i for i in decoded.inlines if i.file is not None and sources.find(i.file)]
-        declared = frame.view.scope.declared if here and frame.view.scope is not None else {}
+        declared = _declared(frame.view) if here else {}
         for inline in here:
             if inline.file is None or inline.function is None:
                 continue
@@ -167,6 +167,14 @@ def _source(
     missing = [f for f in frames if f.decoded.inlines and not f.decoded.source]
     if missing and len(missing) == len([f for f in frames if f.decoded.inlines]):
         limits.append("no source: it is not on this machine; give its tree with --source DIR")
+
+
+def _declared(view: FrameView) -> dict[str, int]:
+    """The lines at which the functions of a frame are declared."""
+    known = view.code.file.declared.get(view.place) if view.code is not None else None
+    if known is None:
+        known = view.scope.declared if view.scope is not None else {}
+    return known
 
 
 def _line(sources: Sources, file: Optional[str], line: Optional[int]) -> Optional[str]:
