@@ -36,7 +36,8 @@ class ModuleTypes:
 
     def _find(self, name: str) -> Optional[Btf]:
         if self._data is None:
-            self._data = list(self._read())
+            self._data = []  # while they are read: kernels before 5.11 have no struct btf_module
+            self._data = self._read()
         found: dict[Optional[int], Btf] = {}
         at = self._base.name_at(name)
         for number, (_, own) in enumerate(self._data):
