@@ -185,6 +185,23 @@ def test_compressed_sections(kind, compress, form, in_memory, monkeypatch):
     assert open_debug_file(packed).chains(places) == open_debug_file(path).chains(places)
 
 
+def test_relocations_in_no_order():
+    path = built("gcc", 5, "relocatable")
+    places = [place for _, _, place in inside(path)]
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    for name, section in open_debug_file(path).file.sections.items():
+        if name.startswith(".rela.debug_"):
+            end = section.offset + section.size
+            entries = [data[at : at + 24] for at in range(section.offset, end, 24)]
+            random.Random(1).shuffle(entries)
+            data[section.offset : end] = b"".join(entries)
+    with open(f"{path}-shuffled", "wb") as file:
+        file.write(data)
+    found = open_debug_file(f"{path}-shuffled").chains(places)
+    assert found == open_debug_file(path).chains(places)
+
+
 def test_a_compression_that_is_not_known_is_named():
     path = compressed(built("gcc", 5, "program"), 9, zlib.compress)
     with pytest.raises(FormatError, match="compressed in a way that is not known"):
