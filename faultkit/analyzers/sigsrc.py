@@ -192,6 +192,7 @@ def finding_of(case: Case, origin: Origin, state: str, frames: bool = True) -> S
         origin.evidence,
         origin.next,
         tuple(case.frames[:SHOWN_FRAMES]) if frames else (),
+        case.own_place() if frames else None,
     )
 
 

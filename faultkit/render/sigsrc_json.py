@@ -55,6 +55,7 @@ def signal_object(
         "next": cleaned(finding.next),
         "confidence": finding.confidence,
         "evidence": [cleaned(line) for line in finding.evidence],
+        "place": cleaned(finding.place),
         "frames": [frame_object(frame) for frame in finding.frames],
         "when": finding.when,
         "tables": [table(one) for one in finding.tables],

@@ -9,7 +9,6 @@ from faultkit.render.page import Page
 from faultkit.render.style import Style, how_to_install
 from faultkit.signals.model import BLOCKED, FATAL, PENDING, STOPPED, SignalFinding, Table
 from faultkit.signals.names import mask_words, signal_name
-from faultkit.signals.own import own_place, place_words
 
 _NOTHING = re.compile(r"[\w:()]+ 0(?:kB)?")
 MOST_PENDING = 12  # shown; JSON has them all
@@ -36,12 +35,20 @@ class _Text(Page):
         self._wrapped("VERDICT: ", f"{word}: {clean(report.summary, 1000)}", color)
         waiting = [finding for finding in report.signals if finding.state in (PENDING, BLOCKED)]
         for finding in report.signals:
-            if finding not in waiting[MOST_PENDING:]:
+            if finding.state not in (PENDING, BLOCKED):
                 self._line("")
                 self._signal(finding)
-        if len(waiting) > MOST_PENDING:
+        if waiting:
             self._line("")
+        for finding in waiting[:MOST_PENDING]:
+            if finding.frames or finding.tables:
+                self._signal(finding)
+            else:
+                self._pending(finding)
+        if len(waiting) > MOST_PENDING:
             self._line(f"  ... {len(waiting) - MOST_PENDING} more pending signals; --json has all")
+        for advice in dict.fromkeys(finding.next for finding in waiting if finding.next):
+            self._wrapped("  NEXT: ", clean(advice, 1000), "*white*")
         self._masks()
         if report.signals or report.masks:
             self._line("")
@@ -66,6 +73,15 @@ class _Text(Page):
             parts.append(f"{report.host['name']} {version}".strip())
         return " | ".join(parts)
 
+    def _pending(self, finding: SignalFinding) -> None:
+        whose = "the process" if finding.shared else f"thread {_task(finding.task)}"
+        blocked = ", blocked" if finding.state == BLOCKED else ""
+        code = f" {finding.code_name}" if finding.code_name is not None else ""
+        head = f"  {finding.signal}{code} pending for {whose}{blocked}: "
+        lines = Page(self._width, self._style)
+        lines._wrapped("    ", clean(finding.explanation, 600))
+        self._lines += [self._style.paint("*white*", head.rstrip()), *lines._lines]
+
     def _signal(self, finding: SignalFinding) -> None:
         head = finding.signal
         if finding.code_name is not None:
@@ -81,10 +97,8 @@ class _Text(Page):
         color = "*red*" if finding.state in (FATAL, STOPPED) else "*white*"
         self._line("  " + self._style.paint(color, head))
         self._wrapped("    WHY:    ", clean(finding.explanation, 2000))
-        if finding.frames:
-            own = own_place(finding.frames)
-            words = place_words(own) if own is not None else ""
-            self._wrapped("    WHERE:  ", clean(words, 300) or _where(finding.frames[0]))
+        if finding.place:
+            self._wrapped("    WHERE:  ", clean(finding.place, 300))
         if finding.evidence:
             evidence = "; ".join(clean(line, 400) for line in finding.evidence)
             self._wrapped("    EVIDENCE: ", f"{evidence} ({finding.confidence})")
@@ -126,7 +140,7 @@ class _Text(Page):
         masks = self._report.masks
         if not masks:
             return
-        self._line("")
+        before = len(self._lines)
         first = masks[0][1]
         for word, mask in (("HANDLED", first.caught), ("IGNORED", first.ignored)):
             if mask is not None:
@@ -142,6 +156,8 @@ class _Text(Page):
             if len(tasks) > MOST_TASKS and len(tasks) < len(masks):
                 named += f" and {len(tasks) - MOST_TASKS} more"
             self._wrapped(f"  BLOCKED in {named}: ", mask_words(mask))
+        if len(self._lines) > before:
+            self._lines.insert(before, "")
 
 
 def _task(task: Task) -> str:

@@ -56,7 +56,8 @@ class SignalFinding(NamedTuple):
     the origin ("null-pointer", "stack-overflow", "assertion"...).  `address` is what a fault
     was about: si_addr, or what the instruction's operand says where the processor gives none.
     `value` is sigqueue's.  `times` signals are alike.  `shared` tells a pending signal of the
-    whole process.  `within` is the number of the signal whose handler ran when this one came.
+    whole process.  `place` is where the program's own code was;
+    `within` is the number of the signal whose handler ran when this one came.
     """
 
     task: Task
@@ -73,6 +74,7 @@ class SignalFinding(NamedTuple):
     evidence: tuple[str, ...] = ()
     next: str = ""
     frames: tuple[Frame, ...] = ()
+    place: Optional[str] = None
     within: Optional[int] = None
     shared: bool = False
     times: int = 1

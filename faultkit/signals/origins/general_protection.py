@@ -48,8 +48,10 @@ def _place(case: Case) -> str:
     return case.place(pc) or f"{pc:#x}"
 
 
-def _non_canonical(case: Case, value: int, text: str, brief: str, next_: str) -> Origin:
-    pattern = pattern_words(case, value)
+def _non_canonical(
+    case: Case, value: int, text: str, brief: str, next_: str, pointer: Optional[int] = None
+) -> Origin:
+    pattern = pattern_words(case, value if pointer is None else pointer)
     return Origin(
         FAULT,
         "non-canonical",
@@ -75,6 +77,7 @@ def _operand(case: Case) -> Optional[Origin]:
                 f"Bad pointer: {words}:",
                 f"non-canonical pointer, {access.operand} =",
                 "look who overwrote the pointer: use after free, overrun, or an uninitialised one",
+                case.registers.get(access.base) if access.base else None,
             )
     return None
 
