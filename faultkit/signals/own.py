@@ -21,6 +21,9 @@ _C_LIBRARY = re.compile(
 )
 
 
+SIGNAL_FRAMES = frozenset(("<signal handler called>", "__restore_rt", "runtime.sigreturn"))
+
+
 def is_own(frame: Frame) -> bool:
     """Whether the frame is of the program itself, or of a library that is not the language's."""
     name = (frame.symbol or "").split("@")[0]
@@ -32,8 +35,14 @@ def is_own(frame: Frame) -> bool:
 
 
 def own_frames(frames: Sequence[Frame]) -> Sequence[Frame]:
-    """The program's own frames, innermost first; all of them if none is known to be."""
-    return [frame for frame in frames if is_own(frame)] or frames
+    """The program's own frames, innermost first, up to what a signal has interrupted; all of them
+    if none is known to be."""
+    handler: list[Frame] = []
+    for frame in frames:
+        if (frame.symbol or "").split("@")[0] in SIGNAL_FRAMES:
+            break
+        handler.append(frame)
+    return [frame for frame in handler if is_own(frame)] or handler or frames
 
 
 def library_call(frames: Sequence[Frame]) -> str:

@@ -58,6 +58,17 @@ def explain(case: Case) -> Optional[Origin]:
             ("std::terminate is on the stack",),
             "look for a std::thread that is neither joined nor detached",
         )
+    if _is_go(case, names):
+        return Origin(
+            ABORT,
+            "go-runtime",
+            "Go's runtime has ended the process by SIGABRT, as GOTRACEBACK=crash wants it after a "
+            "panic or a fatal error. The message and the goroutines' traces went to standard "
+            "error.",
+            "Go's runtime gave up (panic or fatal error)",
+            ("the signal was sent by Go's runtime",),
+            "look at the program's standard error; delve (dlv core) shows the goroutines",
+        )
     by = f" by {place}" if place else ""
     if not called:
         by += ", or raise(SIGABRT): without symbols they look alike"
@@ -125,6 +136,13 @@ def _assertion(case: Case) -> Optional[Message]:
                        "look at the condition, and at the variables of that function",
                        "they are what its caller gave __assert_fail()")  # fmt: skip
     return None
+
+
+def _is_go(case: Case, names: Sequence[str]) -> bool:
+    if any(name.startswith("runtime.") for name in names):
+        return True
+    image = case.code.images.at(case.registers.get("rip", 0))
+    return image is not None and image.runtime == "go"
 
 
 def _caller_of_abort(case: Case) -> Optional[str]:
