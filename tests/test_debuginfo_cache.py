@@ -116,3 +116,17 @@ def test_files_without_a_build_id_are_not_kept(path, own_cache, monkeypatch):
     monkeypatch.setattr(lookup, "build_id_of", lambda file: None)
     Lookup(path).chains(places(path))
     assert not list(own_cache.glob("**/*.sqlite"))
+
+
+def test_what_is_not_understood_is_found_again(path, own_cache):
+    wanted = places(path)[:20]
+    first = Lookup(path)
+    first.around = 64
+    chains = first.chains(wanted)
+    assert any(first.near.values())
+    for kind in ("chain", "near64"):
+        first._cache.put(kind, {f"{place:x}": "of another\x1fformat" for place in wanted})
+        again = Lookup(path)
+        again.around = 64
+        assert again.chains(wanted) == chains
+        assert again.near == first.near

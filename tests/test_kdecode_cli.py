@@ -12,6 +12,8 @@ from lab.dumps import dump
 from lab.kernels import kernel
 from lines_oracle import eu_addr2line, functions, return_addresses
 
+from faultkit.code.elf import open_elf
+
 COMMAND = [sys.executable, "-m", "faultkit", "kdecode"]
 KERNELS = ["6.1", *(pytest.param(name, marks=pytest.mark.matrix) for name in ("5.10", "6.12", "7"))]
 
@@ -223,3 +225,33 @@ def test_long_work_shows_progress_on_a_terminal_and_leaves_nothing(tmp_path):
     os.close(leader)
     assert re.search(rb"unit \d+ of \d+", said)
     assert said.endswith(b"\r\x1b[K")
+
+
+def test_debug_information_comes_from_a_debuginfod_server(tmp_path):
+    made = kernel("6.1")
+    build_id = open_elf(str(made.vmlinux)).build_id
+    folder = tmp_path / "served" / "buildid" / build_id
+    folder.mkdir(parents=True)
+    (folder / "debuginfo").symlink_to(made.vmlinux)
+    command = [sys.executable, "-m", "http.server", "0", "--bind", "127.0.0.1"]
+    with subprocess.Popen(
+        [*command[:1], "-u", *command[1:]], cwd=tmp_path / "served", stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    ) as server:  # fmt: skip
+        try:
+            port = re.search(r"port (\d+)", server.stdout.readline())[1]
+            text = (
+                f"CPU: 0 PID: 1 Comm: x Not tainted 6.1.0-0-none #1 {build_id}\n"
+                "RIP: 0010:schedule+0x1/0xc7\n"
+            )
+            urls = f"http://127.0.0.1:1 http://127.0.0.1:{port}"
+            variables = {"DEBUGINFOD_URLS": urls, "DEBUGINFOD_CACHE_PATH": str(tmp_path / "kept")}
+            told, status = kdecode("--json", "-", "-", text=text, **variables)
+            assert status == 0, told
+            (frame,) = json.loads(told)["findings"]
+            assert frame["inlines"][-1]["file"].endswith("kernel/sched/core.c")
+            assert (tmp_path / "kept" / build_id / "debuginfo").is_file()
+        finally:
+            server.terminate()
+    told, status = kdecode("--json", "-", "-", text=text, **variables)  # kept: no server needed
+    assert status == 0, told

@@ -1,5 +1,7 @@
 """Back traces in text of all kinds: what is read of them."""
 
+import time
+
 import pytest
 
 from faultkit.traces.reader import distinct, read
@@ -398,3 +400,14 @@ def test_garbage_is_read_without_complaint():
     read(("=> " + "a" * 3000 + "\n") * 20)
     read(("CPU: 1 PID: 1 Comm: " + " Tainted: " * 380 + "\n") * 20)
     read(("ffffffff81000000 " * 200 + "x\n") * 20)
+
+
+def test_no_line_takes_long():
+    lines = [
+        "task:" + " " * 2000, "CPU: 1 PID: 1 Comm: " + "Tainted: " * 200, "1-1 [1] " * 250,
+        "=> " + "a " * 900, "0x1 " * 500, "WARNING: " + " at " * 480, "a+0x1/" * 300,
+    ]  # fmt: skip
+    began = time.process_time()
+    for line in lines:
+        read((line + "\n") * 20)
+    assert time.process_time() - began < 10 * 0.02 * len(lines)

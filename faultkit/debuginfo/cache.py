@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 if TYPE_CHECKING:
     import sqlite3
 
-FORMAT = 1  # part of the path: change it with the meaning of what is kept
+FORMAT = 2  # part of the path: change it with the meaning of what is kept
 AT_ONCE = 500  # keys of one query
 PATIENCE = 2.0  # seconds to wait for another process
 

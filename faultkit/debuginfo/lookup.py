@@ -1,7 +1,7 @@
 """A file with debug information behind its cache: what is kept is not looked up again."""
 
-from collections.abc import Iterable
-from typing import Callable, Optional
+from collections.abc import Iterable, Iterator
+from typing import Callable, Optional, TypeVar
 
 from faultkit.code.elf import ElfFile, FileBytes, build_id, open_elf, parse_notes
 from faultkit.debuginfo.cache import Cache
@@ -15,6 +15,8 @@ AROUND = 128  # bytes of code that are shown on each side of a place at most, us
 
 _FIELD, _RECORD, _GROUP = "\x1f", "\x1e", "\x1d"
 _BANNER = b"Linux version "
+
+T = TypeVar("T")
 
 
 class Lookup:
@@ -58,13 +60,12 @@ class Lookup:
         wanted = {f"{address:x}": address for address in addresses}
         found: dict[int, Chain] = {}
         kind = ""
-        for key, text in self._cache.get("chain", wanted).items():
-            found[wanted[key]] = _unpack_chain(text)
+        for key, chain in self._unpacked("chain", wanted, _unpack_chain):
+            found[wanted[key]] = chain
         if self.around:
             kind = f"near{self.around}"
-            kept = self._cache.get(kind, wanted)
-            for key, text in kept.items():
-                self._unpack_near(wanted[key], text)
+            for key, (near, declared) in self._unpacked(kind, wanted, _unpack_near):
+                self.near[wanted[key]], self.declared[wanted[key]] = near, declared
             found = {address: chain for address, chain in found.items() if address in self.near}
         missing = [address for address in wanted.values() if address not in found]
         if missing and self.has_lines:
@@ -86,23 +87,20 @@ class Lookup:
         declared = (f"{name}{_FIELD}{line}" for name, line in self.declared[address].items())
         return _GROUP.join(map(_RECORD.join, (declared, files, places)))
 
-    def _unpack_near(self, address: int, text: str) -> None:
-        declared, names, places = text.split(_GROUP)
-        files = names.split(_RECORD)
-        lines = (record.split(_FIELD) for record in declared.split(_RECORD) if record)
-        self.declared[address] = {name: int(line) for name, line in lines}
-        rows = (record.split(_FIELD) for record in places.split(_RECORD) if record)
-        self.near[address] = tuple(
-            (int(place, 16), files[int(index)] or None, int(line) or None)
-            for place, index, line in rows
-        )
+    def _unpacked(
+        self, kind: str, keys: Iterable[str], unpack: Callable[[str], T]
+    ) -> Iterator[tuple[str, T]]:
+        """What is kept of the keys; what can't be understood is not there."""
+        for key, text in self._cache.get(kind, keys).items():
+            try:
+                yield key, unpack(text)
+            except (ValueError, IndexError):
+                continue
 
     def symbols_named(self, names: Iterable[str]) -> dict[str, list[Symbol]]:
         """The functions of each name; [] where there is none."""
         wanted = set(names)
-        found = {
-            name: _unpack_symbols(text) for name, text in self._cache.get("name", wanted).items()
-        }
+        found = dict(self._unpacked("name", wanted, _unpack_symbols))
         missing = wanted.difference(found)
         if missing:
             new = self._table().named(missing)
@@ -114,8 +112,8 @@ class Lookup:
         """The function that each address is in; None where there is none."""
         wanted = {f"{address:x}": address for address in addresses}
         found: dict[int, Optional[Symbol]] = {}
-        for key, text in self._cache.get("at", wanted).items():
-            found[wanted[key]] = next(iter(_unpack_symbols(text)), None)
+        for key, symbols in self._unpacked("at", wanted, _unpack_symbols):
+            found[wanted[key]] = next(iter(symbols), None)
         missing = [address for address in wanted.values() if address not in found]
         if missing:
             new = self._table().at(missing)
@@ -227,6 +225,18 @@ def _unpack_chain(text: str) -> Chain:
             )
         )
     return tuple(found)
+
+
+def _unpack_near(text: str) -> tuple[Near, dict[str, int]]:
+    declarations, names, places = text.split(_GROUP)
+    files = names.split(_RECORD)
+    lines = (record.split(_FIELD) for record in declarations.split(_RECORD) if record)
+    declared = {name: int(line) for name, line in lines}
+    rows = (record.split(_FIELD) for record in places.split(_RECORD) if record)
+    return tuple(
+        (int(place, 16), files[int(index)] or None, int(line) or None)
+        for place, index, line in rows
+    ), declared
 
 
 def _pack_symbols(symbols: Iterable[Symbol]) -> str:

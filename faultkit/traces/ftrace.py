@@ -8,10 +8,10 @@ from faultkit.decode.model import Address
 from faultkit.traces.events import End, Event, Head, Place, Skip, module_name
 
 _HEAD = re.compile(
-    r"^\s*(?P<comm>\S.*?)-(?P<pid>\d+) +(?:\([ \d-]+\) +)?\[(?P<cpu>\d+)\].*"
+    r"^\s*(?P<comm>\S.{0,63}?)-(?P<pid>\d+) +(?:\([ \d-]+\) +)?\[(?P<cpu>\d+)\].*"
     r"(?:kernel_stack:|<stack trace ?>)"
 )
-_EVENT = re.compile(r"^\s*(?P<comm>\S.*?)-(?P<pid>\d+) +(?:\([ \d-]+\) +)?\[(?P<cpu>\d+)\]\s")
+_EVENT = re.compile(r"^\s*(?P<comm>\S.{0,63}?)-(?P<pid>\d+) +(?:\([ \d-]+\) +)?\[(?P<cpu>\d+)\]\s")
 _FRAME = re.compile(
     r"^\s*=> (?P<symbol>[A-Za-z_.$][\w.$]*)?(?:\+0x(?P<offset>[0-9a-f]+))?"
     r"(?:/0x(?P<size>[0-9a-f]+))?(?: ?\[(?P<module>[\w-]+)\])?"

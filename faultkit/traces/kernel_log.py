@@ -50,7 +50,7 @@ _BUILD_ID = re.compile(r"\b[0-9a-f]{40}\b")
 _OFFSET = re.compile(r"Kernel Offset: (?:0x(?P<offset>[0-9a-f]+) from|disabled)")
 _VMCOREINFO = re.compile(r"^KERNELOFFSET=(?P<offset>[0-9a-f]+)$")
 _TASK = re.compile(
-    r"task:(?P<name>.*?) +state:\S(?: +running task)? +stack: *-?\d+ +pid: *(?P<pid>\d+)"
+    r"task:(?P<name>.{0,64}?) +state:\S(?: +running task)? +stack: *-?\d+ +pid: *(?P<pid>\d+)"
 )
 _OLD_TASK = re.compile(
     r"^(?P<name>\S.{0,14}?) +[RSDTtXZPIWKN] +(?:running task +|[0-9a-f]{8,16} +)?"
@@ -94,6 +94,19 @@ _TITLES = tuple(
          r"^\d+ locks? held by|^Showing all locks|^Backtrace:", "warning"),
     )
 )  # fmt: skip
+
+
+# What most lines of a long log are, with the prefix that dmesg gives them.
+_PLAIN = re.compile(
+    rf"(?:\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? )?\s{{1,8}}(?:{_POINTER})?(?P<unsure>\? +)?"
+    rf"{SYMBOL}{MODULE}\s*$"
+)
+
+
+def plain_frame(line: str) -> Optional[Address]:
+    """The frame in a line of a call trace, None for any other line."""
+    match = _PLAIN.match(line)
+    return _address(match) if match is not None else None
 
 
 def events(text: str) -> Optional[list[Event]]:

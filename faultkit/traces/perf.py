@@ -8,8 +8,8 @@ from faultkit.decode.model import Address
 from faultkit.traces.events import KERNEL_HALF, End, Event, Head, Place, module_name
 
 _HEAD = re.compile(
-    r"^(?P<comm>\S.*?) +(?P<pid>\d+)(?:/(?P<tid>\d+))? +(?:\[(?P<cpu>\d+)\] +)?(?:[\w.]{4,8} +)?"
-    r"\d+\.\d+: +(?:\d+ +)?[\w:.\-/=,*]+:"
+    r"^(?P<comm>\S.{0,63}?) +(?P<pid>\d+)(?:/(?P<tid>\d+))? +(?:\[(?P<cpu>\d+)\] +)?"
+    r"(?:[\w.]{4,8} +)?\d+\.\d+: +(?:\d+ +)?[\w:.\-/=,*]+:"
 )
 _FRAME = re.compile(
     r"^\s+(?P<address>[0-9a-f]{4,16}) (?P<symbol>\[unknown\]|\S.*?)(?:\+0x(?P<offset>[0-9a-f]+))? "

@@ -20,7 +20,7 @@ from faultkit.traces.events import Code, End, Event, Head, Offset, Place, Regist
 # The first that knows a line is believed.
 KINDS = (debuggers, perf, systemtap, ftrace, proc_stack, kernel_log, bpf, addresses)
 MOST_FRAMES = 1 << 14  # of one trace
-LONGEST_LINE = 4096
+LONGEST_LINE = 2048
 _EXACT_FIRST = frozenset(("perf", "bpf", "systemtap"))  # whose first frame is where it happened
 
 
@@ -51,6 +51,10 @@ class _Reader:
 
     def take(self, line: str) -> None:
         """Take in one line."""
+        frame = kernel_log.plain_frame(line)
+        if frame is not None:
+            self._place(Place(frame))
+            return
         known = _events(parse_line(_unquoted(line)).text)
         if known is None:
             if self._open is not None and self._open.kind in ("stack", "addresses", "ftrace"):
