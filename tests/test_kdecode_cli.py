@@ -165,6 +165,33 @@ def test_debug_directories_and_the_number_of_frames():
     assert all(frame["inlines"] for frame in told["findings"])
 
 
+def test_an_unpacked_package_is_a_debug_directory(tmp_path):
+    made = kernel("6.1")
+    boot = tmp_path / "usr" / "lib" / "debug" / "boot"
+    modules = tmp_path / "usr" / "lib" / "debug" / "lib" / "modules"
+    boot.mkdir(parents=True)
+    (boot / f"vmlinux-{made.abi}").symlink_to(made.vmlinux)
+    for release in ("5.0.0", made.abi):
+        (modules / release / "kernel" / "fs").mkdir(parents=True)
+    (modules / "5.0.0" / "kernel" / "fs" / "ext4.ko").symlink_to(made.debug / "jbd2.ko.debug")
+    ext4 = modules / made.abi / "kernel" / "fs" / "ext4.ko"
+    ext4.symlink_to(made.debug / "ext4.ko.debug")
+    sizes = {name: size for name, _, _, size in functions(made.debug / "ext4.ko.debug")}
+    text = (
+        f"CPU: 0 PID: 1 Comm: x Not tainted {made.abi} #1\nCall Trace:\n schedule+0x5e/0xd0\n"
+        f" ext4_sync_file+0x12/{sizes['ext4_sync_file']:#x} [ext4]\n"
+    )
+    told = report("--debug-dir", tmp_path, "--brief", "-", text=text)
+    assert told["findings"][1]["inlines"][-1]["function"] == "ext4_sync_file"
+    assert not told["limits"] and not told["notes"]
+
+
+def test_a_debug_directory_goes_before_this_machines_kernel():
+    folder = kernel("6.1").directory
+    told = report("--debug-dir", folder, "-", text="[<0>] schedule+0x1/0xc7\n")
+    assert told["findings"][0]["inlines"] and not told["notes"]
+
+
 @pytest.mark.parametrize(
     "words, text, problem",
     [

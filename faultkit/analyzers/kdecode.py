@@ -82,6 +82,10 @@ def _kernel(
     """The kernel of a text that names this release and build; what has to be said of it."""
     if release is not None or build_id is not None or places.vmlinux is not None:
         return Kernel(places, release, build_id), []
+    if places.directories:
+        kernel = Kernel(places)
+        if kernel.file(None) is not None:
+            return kernel, []
     release = os.uname().release
     kernel = Kernel(places, release, _running_build_id())
     return kernel, [f"the text names no kernel: taken to be of this machine's, {release}"]

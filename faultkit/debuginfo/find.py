@@ -38,9 +38,10 @@ def find_vmlinux(
 def _vmlinux_paths(
     places: Places, release: Optional[str], build_id: Optional[str]
 ) -> Iterator[str]:
-    for folder in (*places.directories, DEBUG):
+    given = [each for folder in places.directories for each in (folder, f"{folder}{DEBUG}")]
+    for folder in (*given, DEBUG):
         yield from _by_build_id(folder, build_id)
-    for folder in places.directories:
+    for folder in given:
         if release is not None:
             yield from _of_release(folder, release)
         yield f"{folder}/vmlinux"
@@ -89,7 +90,9 @@ def find_module(
             f"/lib/modules/{release}/kernel",
         ]
     for root in roots:
-        for path in module_files(root).get(wanted, ()):
+        files = module_files(root).get(wanted, ())
+        # Where there are those of several kernels, this one's first.
+        for path in sorted(files, key=lambda path: f"/{release}/" not in path):
             if _is_debug_file(path, build_id):
                 return path
     return _fetched(places, build_id)
