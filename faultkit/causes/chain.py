@@ -177,12 +177,16 @@ def _behind_mount(view: View, mount: Mount) -> Step:
             if layer is not None and layer.type != "overlay":
                 return Step((mount_link(layer),))
         return Step()
+    device = device_of(view, mount)
+    return Step((device_link(device),)) if device is not None else Step()
+
+
+def device_of(view: View, mount: Mount) -> Optional[Device]:
+    """The block device that is mounted."""
     device = view.device(mount.device)
     if device is None and mount.source.startswith("/dev/"):  # btrfs has a number of its own
         device = view.device_named(mount.source.rpartition("/")[2])
-    if device is None:
-        return Step()
-    return Step((device_link(device),))
+    return device
 
 
 def _behind_fuse(view: View, mount: Mount) -> Step:

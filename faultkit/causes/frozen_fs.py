@@ -5,7 +5,7 @@ only they and percpu_rwsem_wait() are seen."""
 
 from faultkit.causes import Explanation
 from faultkit.causes._files import mount_for
-from faultkit.causes.chain import mount_link, resource_of
+from faultkit.causes.chain import device_link, device_of, mount_link, resource_of
 from faultkit.causes.view import Blocked, View
 from faultkit.model import INFERRED
 
@@ -51,6 +51,16 @@ def explain(blocked: Blocked, view: View) -> "Explanation | None":
         if {"freeze_super", "thaw_super", "freeze_bdev"}.intersection(other.functions)
     ]
     words = "wants to write to a file system that is frozen"
+    device = device_of(view, mount)
+    if device is not None and any("suspended" in trouble for trouble in device.trouble):
+        # dm_suspend() freezes what is mounted, and dm_resume() thaws it (drivers/md/dm.c)
+        return Explanation(
+            f"{words}, as the device below it is suspended",
+            (mount.device,),
+            resource_of(view, blocked),
+            (mount_link(mount), device_link(device)),
+            evidence=("it waits for the write side of the super block's freeze lock",),
+        )
     if freezers:
         words = "wants to write to a file system that is being frozen"
     from faultkit.causes.chain import task_link

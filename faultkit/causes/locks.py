@@ -91,7 +91,8 @@ def _recorded(blocked: Blocked, view: View, lock: _Lock, wait: Wait) -> Explanat
     if lock.name is MMAP:
         known = f"mmap_lock of process {blocked.task.pid}"
     kind = _KINDS.get(wait.lock.kind, wait.lock.kind)
-    name = f"{known or kind} at {address:#x}" + (f" ({own})" if own else "")
+    more = f" ({own})" if own and lock.name is not MMAP else ""
+    name = f"{known or kind} at {address:#x}{more}"
     if not known and own and UNNAMED not in own:
         name = f"the {kind} {own}"
     how = f", to {wait.mode}" if wait.mode in ("read", "write") else ""

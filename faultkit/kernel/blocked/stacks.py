@@ -3,6 +3,7 @@
 import struct
 from typing import Optional
 
+from faultkit.kernel.registers import frames_with_registers
 from faultkit.kernel.sleeper import ENTRIES, SWITCHED, Sleeper
 from faultkit.kernel.system import base_name
 from faultkit.target import FaultkitError
@@ -17,6 +18,10 @@ def call_chain(sleeper: Sleeper) -> tuple[str, ...]:
     on other stacks (see Sleeper.callers), and only what leaves these is unwound.  () where the
     stack can't be read.
     """
+    if _has_unknown_modules(sleeper):
+        # the host knows no modules, and leaves their frames out
+        frames = frames_with_registers(sleeper.system, sleeper.task)
+        return tuple(base_name(frame.symbol or "") for frame in frames[:LONGEST])
     walked = _walk(sleeper)
     if walked is None:
         sleeper.learn()
@@ -26,6 +31,14 @@ def call_chain(sleeper: Sleeper) -> tuple[str, ...]:
             if frame.address >> 63
         )
     return walked
+
+
+def _has_unknown_modules(sleeper: Sleeper) -> bool:
+    """Whether the host lacks symbols that a stack was seen to have."""
+    try:
+        return bool(sleeper.functions) and sleeper.system.modules.answered
+    except FaultkitError:
+        return False
 
 
 def _walk(sleeper: Sleeper) -> Optional[tuple[str, ...]]:

@@ -61,7 +61,18 @@ GUEST = (
 ALL = (*KERNEL, *GUEST)
 
 # A CPU that never schedules holds up the grace period; nobody can tell that it never will.
-GRACE = (quiet("grace_period", "gp-*", allowed=(Expect("chain"),)),)
+GRACE = (
+    Fault(
+        "grace_period",
+        ("gp-*",),
+        allowed=(Expect("chain"),),
+        kernel=("grace_period",),
+        stuck=(
+            Stuck("rcu", ("gp-waiter",), ("task gp-spinner running",)),
+            Stuck("mutex", ("gp-victim",), ("task gp-waiter", "task gp-spinner running")),
+        ),
+    ),
+)
 
 # Locks of all kinds change hands all the time; a chain may stand for a moment.
 STORM = (quiet("quiet_storm", "storm-*", "kworker", allowed=(Expect("chain"),)),)

@@ -146,6 +146,28 @@ GUEST(dm_suspended)
 	actor_process("dm-raw", dm_raw, NULL);
 }
 
+static void dm_makes(void *unused)
+{
+	(void)unused;
+	FOREVER(mkdir("/ice/new", 0700));
+}
+
+/* As dmsetup does it: a file system on it is frozen, and a loop device is below. */
+GUEST(dm_frozen)
+{
+	int control;
+
+	copy("/ext4.image", "/tmp/image");
+	loop_attach(5, "/tmp/image");
+	dm_create("lab-ice", "7:5", 0, 8192);
+	mkdir("/ice", 0700);
+	CHECK(mount("/dev/lab-ice", "/ice", "ext4", 0, ""));
+	control = dm_control();
+	CHECK(ioctl(control, DM_DEV_SUSPEND, dm_request("lab-ice", DM_SUSPEND_FLAG)));
+	close(control);
+	actor_process("ice-writer", dm_makes, NULL);
+}
+
 /* --- nbd: a server that has read the request, and does not answer --------------------------- */
 
 struct nbd {

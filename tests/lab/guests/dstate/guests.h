@@ -2,6 +2,7 @@
 #define GUEST_FAULTS(F)		\
 	/* devices.c */		\
 	F(dm_suspended)		\
+	F(dm_frozen)		\
 	F(nbd_silent)		\
 	/* servers.c */		\
 	F(loop_over_fuse)	\
