@@ -18,7 +18,6 @@ from faultkit.debuginfo.lookup import Lookup
 from faultkit.debuginfo.sections import PLACE
 from faultkit.decode.model import Address
 
-# 7.x has Rust, of whose functions in namespaces eu-addr2line gives no chain.
 KERNELS = [
     "6.1",
     pytest.param("5.10", marks=pytest.mark.matrix),
@@ -28,19 +27,25 @@ ALL = [*KERNELS, pytest.param("7", marks=pytest.mark.matrix)]
 every_kernel = pytest.mark.parametrize("name", KERNELS)
 
 
-@every_kernel
+@pytest.mark.parametrize("name", ALL)
 def test_chains_at_return_addresses_are_eu_addr2lines(name):
     vmlinux = kernel(name).vmlinux
     before = [address - 1 for address in return_addresses(vmlinux, 2000)]
     found = open_debug_file(str(vmlinux)).chains(before)
-    expected = eu_addr2line(vmlinux, before)
+    # 7.x has Rust, of whose functions in namespaces eu-addr2line gives no chain.
+    expected = (llvm_symbolizer if name == "7" else eu_addr2line)(vmlinux, before)
     wrong = [
         (hex(address), lines(found[address]), chain)
         for address, chain in zip(before, expected)
-        if lines(found[address]) != chain
+        if plain(lines(found[address])) != plain(chain)
     ]
     assert not wrong, (len(wrong), wrong[:3])
     assert sum(len(chain) > 1 for chain in found.values()) > 300  # there is inlining in it
+
+
+def plain(chain):
+    """The chain with its paths as llvm-symbolizer writes them, without doubled slashes."""
+    return [(file and file.replace("//", "/"), line, column) for file, line, column in chain]
 
 
 @pytest.mark.parametrize("name", ALL)
