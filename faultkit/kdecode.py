@@ -50,18 +50,20 @@ def places_of(arguments: KdecodeArguments) -> Places:
 
 def _traces(arguments: KdecodeArguments) -> tuple[str, list[Trace]]:
     """(the name of what was given, the traces in it)."""
-    words = arguments.words
-    if len(words) == 1 and (words[0] == "-" or os.path.exists(words[0])):
-        text = read_text(words[0], _REMEDY)
-        name = "standard input" if words[0] == "-" else words[0]
-        traces = list(distinct(read(text, arguments.exact)))
-        if not traces:
-            raise FaultkitError(f"no back trace in {name}", _REMEDY)
-        return name, traces
-    trace = Trace("addresses")
-    for word in words:
+    traces: list[Trace] = []
+    typed = Trace("addresses")
+    files = []
+    for word in arguments.words:
+        if word == "-" or os.path.exists(word):
+            files.append("standard input" if word == "-" else word)
+            traces += distinct(read(read_text(word, _REMEDY), arguments.exact))
+            continue
         address = parse_word(word, arguments.exact)
         if address is None:
             raise FaultkitError(f"{word} is neither a file nor an address", _REMEDY)
-        trace.entries.append(address)
-    return "arguments", [trace]
+        typed.entries.append(address)
+    if typed.entries:
+        traces.append(typed)
+    if not traces:
+        raise FaultkitError(f"no back trace in {', '.join(files)}", _REMEDY)
+    return ", ".join(files) or "arguments", traces

@@ -109,8 +109,9 @@ def _decode(kernel: Kernel, traces: Sequence[Trace], options: Options) -> list[l
         base = _module_base(kernel, module, whole)
         if base is not None:
             kernel.loaded = {**kernel.loaded, module: {".text": base}}
-    frames = kernel.decode([entry for some in entries for entry in some])
-    _doubt(kernel, frames)
+    asked = [entry for some in entries for entry in some]
+    frames = kernel.decode(asked)
+    _doubt(kernel, frames, asked)
     found = []
     at = 0
     for trace, some in zip(traces, entries):
@@ -125,16 +126,17 @@ def _decode(kernel: Kernel, traces: Sequence[Trace], options: Options) -> list[l
     return found
 
 
-def _doubt(kernel: Kernel, frames: Sequence[Decoded]) -> None:
+def _doubt(kernel: Kernel, frames: Sequence[Decoded], entries: Sequence[Address]) -> None:
     """Take the lines from all frames of a file that is of another build: functions whose size
     fits may have changed all the same."""
     for file, misfits in kernel.misfits.items():
-        fitting = [frame for frame in frames if frame.debug_file == file.path and frame.size]
-        if len(misfits) < len(fitting) and not _other_release(kernel, file):
+        if misfits < kernel.fitting[file] and not _other_release(kernel, file):
             continue
-        for frame in fitting:
-            frame.inlines, frame.place, frame.debug_file = [], None, None
-            frame.notes.append(f"{os.path.basename(file.path)} is of another build than the trace")
+        for frame, entry in zip(frames, entries):
+            if frame.debug_file == file.path and entry.symbol is not None:
+                frame.inlines, frame.place, frame.debug_file = [], None, None
+                name = os.path.basename(file.path)
+                frame.notes.append(f"{name} is of another build than the trace")
 
 
 def _other_release(kernel: Kernel, file: Lookup) -> bool:

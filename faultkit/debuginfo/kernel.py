@@ -1,5 +1,6 @@
 """A kernel's vmlinux and modules: from what a trace says of a place to its source lines."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
@@ -49,7 +50,9 @@ class Kernel:
         self.offset = offset
         self.loaded = loaded or {}
         self.missing: dict[str, str] = {}  # files that were asked for in vain, and why
-        self.misfits: dict[Lookup, list[Decoded]] = {}  # frames that a file's symbols don't fit
+        # How many functions have the size in a file that the trace says, and how many another.
+        self.fitting: Counter[Lookup] = Counter()
+        self.misfits: Counter[Lookup] = Counter()
         self._use_cache = use_cache
         self.around = around  # as Lookup's
         self._files: dict[Optional[str], Optional[Lookup]] = {}
@@ -177,8 +180,8 @@ class Kernel:
             frame.notes.append("the trace gives no offset: this is where the function begins")
         offset = address.offset or 0
         fitting = [s for s in named if address.size is None or s.has_size(address.size)]
-        if not fitting:
-            self.misfits.setdefault(file, []).append(frame)
+        if address.size is not None and named:
+            (self.fitting if fitting else self.misfits)[file] += 1
         if not named:
             frame.notes.append(f"no symbol {address.symbol} in {_base(file.path)}")
         elif not fitting:
