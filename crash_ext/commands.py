@@ -60,12 +60,21 @@ def _sigsrc(words: list[str], session: Session) -> None:
     from faultkit.sigsrc import examine
 
     arguments = parse_sigsrc(words)
-    if arguments.kernel is None:
-        raise FaultkitError("name a signal", "sigsrc --kernel SIGNAL")
-    if arguments.vmlinux is None:
+    if arguments.watch:
+        raise FaultkitError("--watch follows a process in gdb", "leave it out")
+    if arguments.kernel is not None and arguments.vmlinux is None:
         files = session.bridge.debug_files()
         arguments = arguments._replace(vmlinux=files[0] if files else None)
-    report = examine(arguments, host(session))
+    if arguments.kernel is not None or arguments.log is not None:
+        report = examine(arguments, host(session))
+    else:
+        from crash_ext.kernel import CrashKernel
+        from faultkit.analyzers.sigdump import analyze_signals
+
+        if len(arguments.pids) > 1:
+            raise FaultkitError("name one process or thread, or none", "sigsrc [PID]")
+        pid = arguments.pids[0] if arguments.pids else None
+        report = analyze_signals(CrashKernel(session.bridge), host(session), pid)
     deliver(report, arguments, sys.stdout.write, width(session), colored(session))
 
 
@@ -212,20 +221,27 @@ EXAMPLE
     ),
     "sigsrc": Command(
         _sigsrc,
-        "where a signal comes from: every place in this kernel that can send it",
-        "--kernel SIGNAL [--vmlinux FILE] [--json FILE] [--output FILE]",
+        "signals of programs: who sent them, and what killed or is killing whom",
+        "[PID] [--kernel SIGNAL] [--vmlinux FILE] [--log FILE] [--json FILE] [--output FILE]",
         """\
-  Lists every place in this kernel build that can send the signal: by the code of
-  the vmlinux, with the si_code, the source line, and a word on when.
+  Of all programs in the dump, or of one process or thread: pending signals with
+  their senders, processes that are being killed and why their threads have not
+  died yet, stopped and traced tasks, zombies that a signal has ended; and what
+  the kernel's log tells: the OOM killer's choice with the table it printed,
+  faults, hardware-poisoned memory.
 
-    --kernel SIGNAL  the signal (SIGBUS, bus or 7), or all
-    --vmlinux FILE   another kernel than the dump's
+    PID              a process, or a thread; its masks and handlers are shown, too
+    --kernel SIGNAL  instead: every place in this kernel build that can send the
+                     signal (SIGBUS, bus or 7; all), by the code of the vmlinux
+    --vmlinux FILE   another kernel than the dump's, for --kernel
+    --log FILE       instead: what this kernel log tells
     --json FILE      the report for machines ("-": standard output, alone)
     --output FILE    the report goes to FILE instead of the terminal
 
 EXAMPLE
-  Who sends SIGBUS:
+  All of the dump, and then who sends SIGBUS in this kernel:
 
+    crash> sigsrc
     crash> sigsrc --kernel SIGBUS""",
     ),
     "dstate": Command(

@@ -21,8 +21,8 @@ def born_after_sleep(system: System, task: Task, sleeper: Task) -> bool:
     that ran soonest after its birth, and never again.
     """
     try:
-        born = _born(system, task)
-        if born <= _born(system, sleeper):
+        born = started(system, task)
+        if born <= started(system, sleeper):
             return False
         distance = _distance(system)
         if distance is None:
@@ -46,7 +46,8 @@ def seconds_since(system: System, moment: int) -> Optional[float]:
     return max(passed, 0.0) if -60 < passed < 1e9 else None
 
 
-def _born(system: System, task: Task) -> int:
+def started(system: System, task: Task) -> int:
+    """When the task was made, in ns of the monotonic clock.  Raises FaultkitError."""
     return pointer(system.kernel, task.address or 0, "task_struct", "start_time")
 
 
@@ -70,7 +71,7 @@ def _distance(system: System) -> Optional[int]:
             try:
                 left = _left(system, task) if task.tid else 0
                 if left:
-                    found.append(left - _born(system, task))
+                    found.append(left - started(system, task))
             except FaultkitError:
                 continue
         system.cache["clock distance"] = min(found) if len(found) >= FEWEST else None

@@ -170,6 +170,18 @@ NEEDED: tuple[Group, ...] = (
     # waits/futex.py
     *_members("futex_q", "key.both.offset", "key.both.ptr", "lock_ptr", "pi_state", "task"),
     *_members("futex_pi_state", "owner", "pi_mutex"),
+    # signals.py
+    *_members("task_struct", "blocked", "exit_code", "jobctl", "last_siginfo", "pdeath_signal"),
+    *_members("task_struct", "pending.list", "pending.signal"),
+    *_members("signal_struct", "flags", "group_exit_code", "oom_mm"),
+    *_members("signal_struct", "shared_pending.list", "shared_pending.signal"),
+    (("signal_struct", "group_exec_task"), ("signal_struct", "group_exit_task")),
+    *_members("sigqueue", "info", "list"),
+    *_members("k_sigaction", "sa.sa_handler"),
+    *_members("thread_struct", "cr2", "error_code", "trap_nr"),
+    (("signal_struct", "core_state"), ("mm_struct", "core_state")),
+    *_members("core_state", "dumper"),
+    *_members("core_thread", "task"),
     # waits/rcu.py
     *_members("rcu_state", "gp_seq"),
     *_members("rcu_data", "grpmask", "mynode"),
