@@ -2,7 +2,7 @@
 
 from typing import Optional
 
-from faultkit.analyzers.dstate import MIN_AGE, Options, analyze
+from faultkit.analyzers.dstate import Options, analyze
 from faultkit.causes.view import View
 from faultkit.model import Report
 from faultkit.options import DstateArguments
@@ -11,8 +11,7 @@ from faultkit.textfile import read_text
 
 def options_of(arguments: DstateArguments) -> Options:
     """The analyzer's options."""
-    age = arguments.min_age if arguments.min_age is not None else MIN_AGE
-    return Options(arguments.stacks, age)
+    return Options(arguments.stacks, arguments.min_age)
 
 
 def open_view(arguments: DstateArguments) -> View:

@@ -120,6 +120,27 @@ def test_the_age_that_is_asked_for():
     assert "--min-age 0 shows them" in text.replace("\n      ", " ")
 
 
+@pytest.mark.parametrize("boot", ["sleeping", "users", "events"])
+def test_what_never_ends_needs_no_age(boot):
+    """Dumped as soon as it was in place: circles, broken locks, frozen file systems are told; what
+    may well end is a note."""
+    report, text = examine(view_of(boot, "6.1"))
+    assert report["findings"]
+    for group in report["findings"]:
+        assert (
+            group["longest_seconds"] >= 1
+            or group["cause"] in ("corrupt-lock", "orphaned-lock", "lost-wakeup", "frozen-fs")
+            or "a circle" in group["next"]
+        ), group
+    assert "blocked for less than 1 s" in text
+
+
+@pytest.mark.parametrize("boot", ["busy", "quiet"])
+def test_nothing_young_is_reported(boot):
+    report, _ = examine(view_of(boot, "6.1"))
+    assert report["findings"] == []
+
+
 def test_stacks():
     _, text = examine(view_of("stuck", "6.1"), stacks=True)
     assert text.count("STACK ") == text.count("WHO: ")

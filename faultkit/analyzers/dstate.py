@@ -11,6 +11,8 @@ from faultkit.model import FOUND, INCONCLUSIVE, NOT_FOUND, BlockedGroup, Report,
 from faultkit.syscalls import syscall_name
 
 MIN_AGE = 1.0  # seconds; shorter waits are everyday life
+MOMENT = 0.1  # seconds that a snapshot may freeze or suspend something for
+MOST_YOUNG = 1000  # tasks that are looked into though they are young
 BUSY = 30.0  # seconds that a wait for a device may take that does complete requests meanwhile
 PATIENCE = 2.0  # seconds that we wait for a task to become old enough
 LOOKS = (0.05, 0.1, 0.2, 0.4)  # seconds between looks at tasks that are not old enough yet
@@ -22,10 +24,11 @@ MOST_TEXTS = 4  # ways in which a group's tasks wait that are all told
 
 class Options(NamedTuple):
     """What the user may ask for: `stacks` tells whether the report shall hold them; waits
-    shorter than `min_age` seconds are not reported."""
+    shorter than `min_age` seconds are not reported: MIN_AGE if None, but in a dump those at once
+    that are certain not to end by themselves."""
 
     stacks: bool = False
-    min_age: float = MIN_AGE
+    min_age: Optional[float] = None
     command: str = "dstate"
 
 
@@ -43,7 +46,11 @@ def analyze(
     """Look at the tasks of a view.  Raises FaultkitError when nothing can be said at all."""
     began = time.perf_counter()
     options = options or Options()
-    old, young = _by_age(view, view.blocked(), options.min_age)
+    min_age = options.min_age if options.min_age is not None else MIN_AGE
+    old, young = _by_age(view, view.blocked(), min_age)
+    if view.has_graph and options.min_age is None:
+        lasting = _lasting(view, young)
+        old, young = old + lasting, [task for task in young if task not in lasting]
     reasons = _reasons(view, old)
     harmless = [why for why in reasons if why.explanation.harmless]
     reasons = [why for why in reasons if not why.explanation.harmless]
@@ -58,7 +65,7 @@ def analyze(
     )
     report.groups = groups
     report.limits = list(view.limits)
-    report.notes = _notes(view, young, busy, harmless, options.min_age)
+    report.notes = _notes(view, young, busy, harmless, min_age)
     report.verdict = _verdict(groups, report.limits)
     report.summary = _summarise(report)
     report.elapsed_seconds = time.perf_counter() - began
@@ -89,6 +96,21 @@ def _by_age(
         young = [task for task in young if task not in watched]
     grown, still = _watched(view, watched, min_age)
     return old + grown, young + still
+
+
+def _lasting(view: View, young: Sequence[Blocked]) -> list[Blocked]:
+    """Those of the young tasks that no patience helps: a dump never shows them older."""
+    known: dict[object, bool] = {}
+    found = []
+    for why in _reasons(view, young[:MOST_YOUNG]):
+        explanation = why.explanation
+        key = (why.cause, explanation.key or explanation.text, explanation.behind)
+        if key not in known:
+            ends = follow(view, explanation.behind) if explanation.behind else Step()
+            known[key] = not explanation.harmless and (explanation.lasts or ends.lasts)
+        if known[key] and (why.blocked.seconds or 0.0) >= MOMENT:
+            found.append(why.blocked)
+    return found
 
 
 def _watched(

@@ -43,7 +43,8 @@ class Explanation(NamedTuple):
 
     `key` by which equal causes merge; `behind` who has to act, nearest first: the chain is
     followed on from the last one; `next` is what to look at, where the chain has no better
-    answer; `cause` and `function` more exact ones; `harmless` if it is not hung at all.
+    answer; `cause` a more exact one; `harmless` if it is not hung at all, `lasts` if it is certain
+    that it does not end by itself.
     """
 
     text: str
@@ -55,6 +56,7 @@ class Explanation(NamedTuple):
     confidence: str = PROVEN
     cause: Optional[str] = None
     harmless: bool = False
+    lasts: bool = False
 
 
 class Cause(Protocol):

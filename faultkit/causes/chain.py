@@ -33,16 +33,19 @@ _STATE_WORDS = {
 
 
 class Step(NamedTuple):
-    """What stands behind a link, nearest first, and what to look at."""
+    """What stands behind a link, nearest first, and what to look at; `lasts` if it is certain not
+    to end by itself."""
 
     links: tuple[Behind, ...] = ()
     advice: str = ""
+    lasts: bool = False
 
 
 def follow(view: View, links: Sequence[Behind]) -> Step:
     """The links with all that stands behind the last one; the advice of the last that has any."""
     chain = list(links)
     advice = ""
+    lasts = False
     seen = {_identity(link) for link in chain if link.about is not None}
     while chain and len(chain) < LONGEST:
         step = _behind(view, chain[-1])
@@ -50,14 +53,15 @@ def follow(view: View, links: Sequence[Behind]) -> Step:
         for link in step.links:
             if _identity(link) in seen:
                 words = _circle(view, chain[-1], link, step.advice or advice)
-                return Step(tuple(chain + new), words)
+                return Step(tuple(chain + new), words, True)
             new.append(link)
         advice = step.advice or advice
+        lasts = step.lasts
         if not new:
             break
         seen.update(map(_identity, new))
         chain += new
-    return Step(tuple(chain), advice)
+    return Step(tuple(chain), advice, lasts)
 
 
 def _circle(view: View, last: Behind, first: Behind, advice: str) -> str:
@@ -217,7 +221,7 @@ def _behind_fuse(view: View, mount: Mount) -> Step:
     )
     pid = best.task.pid
     if best.task.state == "T":
-        return Step((link,), f"process {pid} is stopped: kill -CONT {pid}, or {abort}")
+        return Step((link,), f"process {pid} is stopped: kill -CONT {pid}, or {abort}", True)
     if best.task.state == "t":
         return Step((link,), f"process {pid} is held by a debugger: continue it, or {abort}")
     return Step(
@@ -263,7 +267,7 @@ def _behind_device(view: View, device: Device) -> Step:
             return Step((file, link), f"{device.backing_file} does not answer")
     if any("suspended" in words for words in device.trouble):
         name = device.label or device.name
-        return Step((), f"device {device.name} is suspended: dmsetup resume {name}")
+        return Step((), f"device {device.name} is suspended: dmsetup resume {name}", True)
     if device.served_by is not None:
         served = view.find(device.served_by)
         if served is not None:
@@ -302,7 +306,7 @@ def _behind_task(view: View, blocked: Blocked) -> Step:
     if task.name:
         who += f' ("{task.name}")'
     if task.state == "T":
-        return Step((), f"{who} is stopped: kill -CONT {task.pid}")
+        return Step((), f"{who} is stopped: kill -CONT {task.pid}", True)
     if task.state == "t":
         tracer = view.tracer(task)
         by = f" {tracer.tid}" if tracer is not None else ""
@@ -317,4 +321,6 @@ def _behind_task(view: View, blocked: Blocked) -> Step:
         function = waits_in(blocked.functions)
         where = f" in {function}" if function else ""
         return Step((), f"{who} sleeps{where}: look at it ({view.inspect(task)})")
-    return Step(explanation.behind, explanation.next or f"{who}: {explanation.text}")
+    return Step(
+        explanation.behind, explanation.next or f"{who}: {explanation.text}", explanation.lasts
+    )

@@ -56,4 +56,5 @@ def _frozen(path: str, controller: str, folder: str) -> Explanation:
         (path, controller),
         behind=(Behind("cgroup", path, f"frozen ({version})"),),
         next=f"thaw it: echo {thaw}, or unpause the container; see who froze it",
+        lasts=True,
     )

@@ -77,4 +77,5 @@ def explain(blocked: Blocked, view: View) -> "Explanation | None":
         f"thaw it: {_THAW.format(mount.point)}",
         ("it waits for the write side of the super block's freeze lock",),
         INFERRED if freezers else "proven",
+        lasts=not freezers,
     )

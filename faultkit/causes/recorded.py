@@ -39,6 +39,7 @@ def with_wait(found: "Explanation", view: View, wait: Wait) -> "Explanation":
             text=f"{found.text}; {words}{detail}",
             key=(*found.key, wait.fault),
             cause=wait.fault,
+            lasts=True,
             behind=(),
             next=advice,
             evidence=wait.evidence[:MOST],
