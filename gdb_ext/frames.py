@@ -21,20 +21,19 @@ _SI_KERNEL = 0x80
 _SYMBOL = re.compile(r"([A-Za-z_.][\w.]*)(?:\+(0x[0-9a-fA-F]+|\d+))?(?:/0x[0-9a-fA-F]+)?$")
 
 
-def stack_of(task: Task, most: Optional[int]) -> Stack:
+def stack_of(task: Task) -> Stack:
     """The frames of the selected thread."""
     try:
         newest = gdb.newest_frame()
     except gdb.error:
         return Stack(task, ())
-    frames = list(_unwind(newest, min(most or MOST_FRAMES, MOST_FRAMES)))
-    return Stack(task, frames, *_fault())
+    return Stack(task, list(_unwind(newest)), *_fault())
 
 
-def _unwind(frame: Any, most: int) -> Iterator[Unwound]:
+def _unwind(frame: Any) -> Iterator[Unwound]:
     exact = True
     current = _outermost(frame)
-    for _ in range(most):
+    for _ in range(MOST_FRAMES):
         if current is None:
             return
         is_signal = current.type() == gdb.SIGTRAMP_FRAME

@@ -32,7 +32,8 @@ def report_on(arguments: KdecodeArguments, host: dict[str, Optional[str]]) -> Re
             else _stacks(process, arguments)
         )
         target = {"kind": process.kind, "name": process.name, "release": None}
-        report = analyze(subject, stacks, target, host, wanted_by(arguments))
+        wanted = wanted_by(arguments)
+        report = analyze(subject, stacks, target, host, wanted, arguments.frames)
         report.paused_seconds = process.paused_seconds()
         report.notes += process.notes()
         report.limits += [limit for limit in process.limits() if limit not in report.limits]
@@ -71,5 +72,5 @@ def _stacks(process: GdbProcess, arguments: KdecodeArguments) -> list[Stack]:
             stacks.append(Stack(task, ()))
             continue
         thread.switch()
-        stacks.append(frames.stack_of(task, arguments.frames))
+        stacks.append(frames.stack_of(task))
     return stacks

@@ -29,13 +29,14 @@ def analyze(
     target: dict[str, Optional[str]],
     host: dict[str, Optional[str]],
     wanted: Wanted,
+    most: Optional[int] = None,
 ) -> Report:
-    """The report on the stacks."""
+    """The report on the stacks, on `most` frames of each."""
     began = time.perf_counter()
     report = Report("kdecode", host, target, "")
     every = []
     for stack in stacks:
-        shown = subject.frames(stack.frames)
+        shown = subject.frames(stack.frames)[:most]  # a caller tells of its callee's values
         if stack.fault and shown:
             shown[0] = shown[0]._replace(faulted=True, fault_address=stack.fault_address)
         trace = Trace("thread" if stack.task is not None else "addresses", stack.fault or "")

@@ -41,7 +41,7 @@ summary b { color: var(--name) } summary span { color: var(--soft) }
 .where { color: var(--good) } .soft { color: var(--soft) } .bad { color: var(--bad) }
 .note { border-left: 3px solid var(--now); padding: .15rem .6rem; margin: .4rem 0 }
 h3 { font-size: .78rem; letter-spacing: .05em; color: var(--soft); margin: .9rem 0 .2rem;
-  text-transform: uppercase }
+  text-transform: uppercase } h3 .where { text-transform: none }
 pre { margin: 0; padding: .3rem 0; background: var(--box); border-radius: 4px; overflow-x: auto }
 pre div { padding: 0 .6rem; white-space: pre; width: max-content; min-width: 100% }
 pre .now { background: var(--mark) } pre .now .op { color: var(--now); font-weight: 700 }
