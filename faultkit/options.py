@@ -209,6 +209,8 @@ def sigsrc_arguments(given: dict[str, Any]) -> SigsrcArguments:
         raise FaultkitError(
             "--watch follows the inferior, and a PID names another process", "leave one out"
         )
+    if wanted.watch and wanted.json:
+        raise FaultkitError("--watch writes lines, and --json a report", "leave one out")
     if wanted.kernel is not None and (wanted.pids or wanted.watch or wanted.log is not None):
         raise FaultkitError(
             "--kernel looks at a kernel's code, in which no PID, --watch or --log has a meaning",

@@ -31,6 +31,8 @@ def examine(arguments: SigsrcArguments, host: dict[str, Optional[str]]) -> Repor
         name = "standard input" if arguments.log == "-" else arguments.log
         pid = arguments.pids[0] if arguments.pids else None
         return analyze_log(read_log(arguments.log), name, host, pid)
+    if arguments.watch:
+        raise FaultkitError("--watch follows gdb's inferior", "gdb -p PID -ex 'sigsrc --watch'")
     if len(arguments.pids) != 1:
         raise FaultkitError("sigsrc: name one process", "sigsrc PID")
     pid = arguments.pids[0]

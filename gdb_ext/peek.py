@@ -51,8 +51,13 @@ def stop_siginfo(tid: int) -> Optional[bytes]:
     return buffer.raw if _ptrace(ctypes)(PTRACE_GETSIGINFO, tid, None, buffer) == 0 else None
 
 
+_functions: list[Any] = []
+
+
 def _ptrace(ctypes: Any) -> Any:
-    function = ctypes.CDLL(None).ptrace
-    function.restype = ctypes.c_long
-    function.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-    return function
+    if not _functions:
+        function = ctypes.CDLL(None).ptrace
+        function.restype = ctypes.c_long
+        function.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+        _functions.append(function)
+    return _functions[0]

@@ -386,6 +386,18 @@ def test_truncated_core(tmp_path):
     assert "the core is truncated" in text
 
 
+def test_truncated_core_says_what_is_missing(tmp_path):
+    executable, core = die("signals.c", "dbg", "assertion", tmp_path)
+    whole = core.read_bytes()
+    core.write_bytes(whole[: len(whole) // 8])
+    report, text = sigsrc(str(executable), str(core))
+    (found,) = report["findings"]
+    assert (found["signal"], found["cause"]) == ("SIGABRT", "abort")
+    assert "left no message" not in text
+    assert "the memory that this core lacks would tell" in found["explanation"]
+    assert any("is not in the core: there is no back trace" in one for one in report["limits"])
+
+
 def test_no_core_says_where_cores_are():
     stdout, stderr = run_gdb(["-ex", f"source {sigsrc_commands()}", "-ex", "sigsrc"])
     assert "no process and no core is loaded" in stderr

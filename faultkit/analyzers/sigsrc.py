@@ -86,6 +86,12 @@ def _at_hand(process: Process, senders: Senders, report: Report, briefs: list[st
     if origin.origin == DEBUGGER:
         report.notes.append(origin.text)
         return
+    sp = registers.get("rsp")
+    if process.kind == "core" and case.incomplete and sp is not None and case.word(sp) is None:
+        report.limits.append(
+            f"the stack of thread {task.tid}, at {sp:#x}, is not in the core: there is no back "
+            "trace, and what the functions on it were given is not known"
+        )
     briefs.append(brief(info, origin) + (" in its handler" if within else ""))
     finding = finding_of(case, origin, _state(process, task, info))
     if within:

@@ -14,17 +14,17 @@ _FIELDS = {
 def masks_of(pid: int, tid: int) -> Optional[SignalMasks]:
     """The sets (fs/proc/array.c, task_sig), None if the task is gone."""
     try:
-        lines = read_once(f"/proc/{pid}/task/{tid}/status").splitlines()
+        text = read_once(f"/proc/{pid}/task/{tid}/status")
     except OSError:
         return None
     found: dict[str, int] = {}
-    for line in lines:
-        name, _, value = line.partition(b":")
-        if name in _FIELDS:
-            try:
-                found[_FIELDS[name]] = int(value, 16)
-            except ValueError:
-                continue
+    for line in text[text.find(b"\nSigPnd:") + 1 :].split(b"\n", len(_FIELDS))[: len(_FIELDS)]:
+        name = _FIELDS.get(line[:6])
+        try:
+            if name is not None:
+                found[name] = int(line[7:], 16)
+        except ValueError:
+            continue
     return SignalMasks(**found) if found else None
 
 

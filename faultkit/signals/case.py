@@ -117,6 +117,15 @@ class Case:
         except FaultkitError:
             return ()
 
+    @cached_property
+    def incomplete(self) -> bool:
+        """Whether memory is missing that a whole core would have."""
+        if self.process.kind != "core":
+            return False
+        if "rsp" in self.registers and self.word(self.registers["rsp"]) is None:
+            return True
+        return any("core is truncated" in limit for limit in self.process.limits())
+
     def mapping(self, address: int) -> Optional[Mapping]:
         """The mapping that holds the address."""
         return self.process.mapping(address)

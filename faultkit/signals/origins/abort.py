@@ -72,10 +72,13 @@ def explain(case: Case) -> Optional[Origin]:
     by = f" by {place}" if place else ""
     if not called:
         by += ", or raise(SIGABRT): without symbols they look alike"
+    left = "The C library left no message."
+    if case.incomplete:
+        left = "Why, the memory that this core lacks would tell."
     return Origin(
         ABORT,
         "abort",
-        f"The program called abort(){by}. The C library left no message.",
+        f"The program called abort(){by}. {left}",
         f"abort() called{f' by {place}' if place else ''}",
         ("abort is on the stack",) if called else (),
         "look at the caller of abort(), and at the program's log and standard error",

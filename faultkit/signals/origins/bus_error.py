@@ -3,7 +3,7 @@
 import os
 from typing import Optional
 
-from faultkit.model import INFERRED, PROVEN
+from faultkit.model import INFERRED
 from faultkit.signals.case import Case
 from faultkit.signals.model import FAULT
 from faultkit.signals.names import SIGBUS
@@ -101,7 +101,7 @@ def _file(case: Case, address: int, mapping: Mapping, words: str) -> Origin:
         f"no page behind the mapping of {os.path.basename(name)}",
         tuple(evidence),
         "look in dmesg for I/O errors, at df for a full file system, and who truncates the file",
-        PROVEN if size is None else INFERRED,
+        INFERRED,
     )
 
 

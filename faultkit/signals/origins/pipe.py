@@ -43,12 +43,15 @@ def explain(case: Case) -> Optional[Origin]:
         return None
     fd = call.arguments[WRITES.get(call.name, 0)] & 0xFFFFFFFF
     what, peer = _peer(case, fd)
+    closed = "whose other side is closed"
+    if "socket" in what or call.name.startswith("send"):
+        closed += " (or which this side has shut down for writing)"
     place = case.own_place()
     where = f" by {place}" if place else ""
     return Origin(
         PIPE,
         "pipe",
-        f"{call.name}() to descriptor {fd}{what}{where}, whose other side is closed{peer}. The "
+        f"{call.name}() to descriptor {fd}{what}{where}, {closed}{peer}. The "
         "kernel sends SIGPIPE for it in the process's own name.",
         f"{call.name}() to descriptor {fd}{what} without a reader",
         _evidence(call),
