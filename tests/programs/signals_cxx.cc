@@ -1,10 +1,12 @@
 // Ends by an exception that nobody catches: one scene each.
+#define _GLIBCXX_ASSERTIONS 1
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace app {
 struct config_error : std::runtime_error {
@@ -70,6 +72,10 @@ int main(int argc, char **argv)
     }
     if (scene == "pure_virtual")
         square{};
+    if (scene == "index") {
+        std::vector<int> three(3);
+        return three[argc + 4];
+    }
     if (scene == "null_this") {
         node first{};
         return first.weight(argc + 1);

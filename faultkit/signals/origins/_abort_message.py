@@ -1,4 +1,4 @@
-"""glibc's last words: what assert(), malloc and the stack protector say before they abort."""
+"""Libraries' last words: what assert(), malloc and the stack protector say before they abort."""
 
 from typing import NamedTuple, Optional
 
@@ -7,6 +7,7 @@ from faultkit.signals.origins._stack_scan import text_at
 from faultkit.target import PAGE, FaultkitError
 
 LONGEST = 2048
+KEPT = (("__abort_msg", 4), ("__glib_assert_msg", 0))  # glibc's behind its size; GLib's
 MOST_PAGES = 1 << 12  # of anonymous memory that are searched
 
 
@@ -17,10 +18,14 @@ class Message(NamedTuple):
     cause: str
     words: str
     next: str
-    source: str = "the message is where glibc keeps it for debuggers (__abort_msg)"
+    source: str = "the message was found by the form in which glibc keeps it for debuggers"
 
 
 _KINDS = (
+    ("ERROR:", "assertion", "An assertion of GLib's failed",
+     "look at the condition, and at the variables of that function"),
+    ("Assertion '", "assertion", "An assertion failed",
+     "look at the condition, and at the variables of that function"),
     ("Assertion `", "assertion", "An assertion failed",
      "look at the condition, and at the variables of that function"),
     ("stack smashing detected", "stack-smashing",
@@ -50,13 +55,16 @@ def abort_message(case: Case) -> Optional[Message]:
 
     Without symbols it is found by its form: a mapping of its own that begins with its size
     (struct abort_msg_s in include/stdlib.h)."""
-    for address in case.code.addresses("__abort_msg"):
-        pointer = case.word(address)
-        if pointer:
-            text = text_at(case, pointer + 4, LONGEST)
-            return classify(text) if text else None
-        return None
-    text = _search(case)
+    known = False
+    for symbol, offset in KEPT:
+        for address in case.code.addresses(symbol):
+            known = known or symbol == "__abort_msg"
+            pointer = case.word(address)
+            text = text_at(case, pointer + offset, LONGEST) if pointer else ""
+            if text:
+                source = f"the message is where the library keeps it for debuggers ({symbol})"
+                return classify(text)._replace(source=source)
+    text = "" if known else _search(case)
     return classify(text) if text else None
 
 

@@ -28,7 +28,7 @@ def explain(case: Case) -> Optional[Origin]:
     called = "abort" in names
     place = case.own_place()
     message = abort_message(case)
-    if message is None and "__assert_fail" in names:
+    if message is None and any("assert_fail" in name for name in names):
         message = _assertion(case)
     if message is not None and message.cause != "terminate":
         return _by_message(message, place)
@@ -103,7 +103,7 @@ def _by_message(message: Message, place: Optional[str]) -> Origin:
     return Origin(
         ABORT,
         message.cause,
-        f"{message.words}{f', in {place}' if place else ''}: the C library's last words are "
+        f"{message.words}{f', in {place}' if place else ''}: the library's last words are "
         f'"{message.text}".',
         f"abort: {said}",
         (message.source,),
@@ -111,9 +111,16 @@ def _by_message(message: Message, place: Optional[str]) -> Origin:
     )
 
 
+# Functions that end a program by an assertion: the registers of condition, file, line, function.
+ASSERTIONS = {
+    "__assert_fail": ("rdi", "rsi", "rdx", "rcx"),
+    "_ZSt21__glibcxx_assert_failPKciS0_S0_": ("rcx", "rdi", "rsi", "rdx"),
+}
+
+
 def _assertion(case: Case) -> Optional[Message]:
-    """The arguments of __assert_fail(expression, file, line, function), where its caller's code
-    shows them: musl keeps no message."""
+    """What such a function was given, where its caller's code shows it: musl and libstdc++ keep no
+    message."""
     from faultkit.code.x86 import call_before
     from faultkit.signals.origins._stack_scan import text_at
 
@@ -121,23 +128,26 @@ def _assertion(case: Case) -> Optional[Message]:
     steps = code.unwind(case.registers)
     for number, step in enumerate(steps[:-1]):
         symbol = code.symbol(step.code_address)
-        if symbol is None or symbol.name != "__assert_fail":
+        registers = ASSERTIONS.get(symbol.name) if symbol is not None else None
+        if symbol is None or registers is None:
             continue
         call = call_before(case.process.read, steps[number + 1].pc)
         if call is None:
             return None
-        values = [
-            code.argument(steps, number + 1, call.address, register)
-            for register in ("rdi", "rsi", "rdx", "rcx")
-        ]
-        numbers = [value.value if value is not None else 0 for value in values]
-        texts = [text_at(case, value) for value in numbers]
-        if not texts[0]:
+        values = [code.argument(steps, number + 1, call.address, name) for name in registers]
+        condition, file, line, function = (v.value if v is not None else 0 for v in values)
+        said = text_at(case, condition)
+        if not said:
             return None
-        text = f"{texts[1]}:{numbers[2]}: {texts[3]}: Assertion `{texts[0]}' failed."
-        return Message(text, "assertion", "An assertion failed",
-                       "look at the condition, and at the variables of that function",
-                       "they are what its caller gave __assert_fail()")  # fmt: skip
+        where = f"{text_at(case, file)}:{line}: {text_at(case, function)}"
+        text = f"{where}: Assertion `{said}' failed."
+        return Message(
+            text,
+            "assertion",
+            "An assertion failed",
+            "look at the condition, and at the variables of that function",
+            f"they are what its caller gave {symbol.name}()",
+        )
     return None
 
 
