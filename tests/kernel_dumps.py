@@ -15,13 +15,13 @@ from faultkit.target import ReadError
 HOST: dict[str, Any] = {"name": "drgn", "version": "0", "faultkit": "0"}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=3)  # each takes hundreds of megabytes, and half a second
 def opened(name: str, kernel: str = "6.1") -> DrgnKernel:
     """The dump of one of the lab's boots."""
     return open_as(DrgnKernel, dump(name, kernel))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=3)  # each takes hundreds of megabytes, and half a second
 def open_all(name: str, kernel: str = "6.1") -> DrgnKernel:
     """The same with the debug information of all modules that the lab has."""
     made = dump(name, kernel)

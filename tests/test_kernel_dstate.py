@@ -35,7 +35,7 @@ def _marked(cases):
     ]  # fmt: skip
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2)
 def view_of(name, kernel, *pids):
     return DumpView(open_all(name, kernel), pids)
 
