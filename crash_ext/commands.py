@@ -62,10 +62,12 @@ def _sigsrc(words: list[str], session: Session) -> None:
     arguments = parse_sigsrc(words)
     if arguments.watch:
         raise FaultkitError("--watch follows a process in gdb", "leave it out")
+    if arguments.arm is not None:
+        raise FaultkitError("--arm traces a process of a running system", "use it in the shell")
     if arguments.kernel is not None and arguments.vmlinux is None:
         files = session.bridge.debug_files()
         arguments = arguments._replace(vmlinux=files[0] if files else None)
-    if arguments.kernel is not None or arguments.log is not None:
+    if arguments.of_files:
         report = examine(arguments, host(session))
     else:
         from crash_ext.kernel import CrashKernel
@@ -222,7 +224,7 @@ EXAMPLE
     "sigsrc": Command(
         _sigsrc,
         "signals of programs: who sent them, and what killed or is killing whom",
-        "[PID] [--kernel SIGNAL] [--vmlinux FILE] [--log FILE] [--json FILE] [--output FILE]",
+        "[PID] [--kernel SIGNAL] [--vmlinux FILE] [--log FILE] [--from FILE]",
         """\
   Of all programs in the dump, or of one process or thread: pending signals with
   their senders, processes that are being killed and why their threads have not
@@ -235,6 +237,7 @@ EXAMPLE
                      signal (SIGBUS, bus or 7; all), by the code of the vmlinux
     --vmlinux FILE   another kernel than the dump's, for --kernel
     --log FILE       instead: what this kernel log tells
+    --from FILE      instead: what a tracer of sigsrc --arm has written
     --json FILE      the report for machines ("-": standard output, alone)
     --output FILE    the report goes to FILE instead of the terminal
 

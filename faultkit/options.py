@@ -144,20 +144,34 @@ def dstate_arguments(given: dict[str, Any]) -> DstateArguments:
     return wanted
 
 
-SIGSRC_OPTIONS = ("--watch", "--log", "--kernel", "--vmlinux", "--json", "--output")
+SIGSRC_OPTIONS = (
+    "--watch", "--log", "--arm", "--tracer", "--run", "--from", "--kernel", "--vmlinux", "--json",
+    "--output",
+)  # fmt: skip
+TRACERS = ("tracefs", "bpftrace", "systemtap")
 
 
 class SigsrcArguments(NamedTuple):
     """What `sigsrc` was asked: process ids, or to watch the inferior, or where a kernel (by its
-    vmlinux) sends a signal from, or what a kernel's log says; and where its answer goes."""
+    vmlinux) sends a signal from, or what a kernel's log or a tracer's output (`file`) says; or for
+    a tracer of process `arm`; and where its answer goes."""
 
     pids: tuple[int, ...] = ()
     watch: bool = False
     kernel: Optional[str] = None
     vmlinux: Optional[str] = None
     log: Optional[str] = None
+    arm: Optional[int] = None
+    tracer: str = "tracefs"
+    start: bool = False
+    file: Optional[str] = None
     json: Optional[str] = None
     output: Optional[str] = None
+
+    @property
+    def of_files(self) -> bool:
+        """Whether a file is asked, and no process: a kernel's code, a log, a trace."""
+        return any(one is not None for one in (self.kernel, self.log, self.file))
 
     @property
     def dot(self) -> Optional[str]:
@@ -183,6 +197,18 @@ def add_sigsrc_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="what a kernel log says (of PID, or all): dmesg, journalctl -k or -o export, "
         "/dev/kmsg; - is the input",
+    )
+    parser.add_argument(
+        "--arm", metavar="PID", type=_pid, help="print a tracer for the next signal to the process"
+    )
+    parser.add_argument(
+        "--tracer", choices=TRACERS, default="tracefs", help="which one (default: tracefs)"
+    )
+    parser.add_argument(
+        "--run", dest="start", action="store_true", help="run the tracer, as root, here and now"
+    )
+    parser.add_argument(
+        "--from", dest="file", metavar="FILE", help="explain what a tracer wrote; - is the input"
     )
     parser.add_argument(
         "--kernel",
@@ -216,6 +242,12 @@ def sigsrc_arguments(given: dict[str, Any]) -> SigsrcArguments:
             "--kernel looks at a kernel's code, in which no PID, --watch or --log has a meaning",
             "leave them out",
         )
+    if wanted.start and wanted.arm is None:
+        raise FaultkitError("--run runs a tracer", "add --arm PID")
+    if wanted.arm is not None and (wanted.pids or wanted.log or wanted.file or wanted.kernel):
+        raise FaultkitError("--arm prints a tracer, and does nothing else", "leave the others out")
+    if wanted.file is not None and (wanted.watch or wanted.log is not None):
+        raise FaultkitError("--from reads a tracer's output", "leave --watch and --log out")
     if wanted.log is not None and wanted.watch:
         raise FaultkitError("--log reads a file, and --watch follows the inferior", "leave one out")
     if wanted.vmlinux is not None and wanted.kernel is None:

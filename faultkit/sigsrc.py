@@ -33,6 +33,14 @@ def examine(arguments: SigsrcArguments, host: dict[str, Optional[str]]) -> Repor
         return analyze_log(read_log(arguments.log), name, host, pid)
     if arguments.watch:
         raise FaultkitError("--watch follows gdb's inferior", "gdb -p PID -ex 'sigsrc --watch'")
+    if arguments.file is not None:
+        from faultkit.analyzers.sigtrace import analyze_trace
+        from faultkit.textfile import read_text
+
+        text = read_text(arguments.file, "name a file that a tracer of sigsrc --arm has written")
+        name = "standard input" if arguments.file == "-" else arguments.file
+        pid = arguments.pids[0] if arguments.pids else None
+        return analyze_trace(text.split("\n"), name, host, pid)
     if len(arguments.pids) != 1:
         raise FaultkitError("sigsrc: name one process", "sigsrc PID")
     pid = arguments.pids[0]
@@ -75,6 +83,59 @@ def _with_log(zombie: Report, pid: int) -> Report:
         return zombie
     logged.notes.insert(0, f"process {pid} is a zombie, ended by {zombie.signals[0].signal}")
     return logged
+
+
+def tracer(arguments: SigsrcArguments) -> str:
+    """The tracer that --arm asks for.  Raises FaultkitError for a process that is gone."""
+    from faultkit.signals.tracers import script, target_of
+
+    target = target_of(arguments.arm or 0)
+    if target is None:
+        raise FaultkitError(f"no process {arguments.arm}", "it has ended: name one that lives")
+    return script(target, arguments.tracer)
+
+
+def printed_tracer(arguments: SigsrcArguments) -> str:
+    """The tracer, or where it was saved.  Raises FaultkitError where it is to be run, too: a
+    debugger has its process stopped meanwhile."""
+    if arguments.start:
+        raise FaultkitError("a tracer can't be run in here", "faultkit sigsrc --arm PID --run")
+    text = tracer(arguments)
+    if arguments.output is None:
+        return text
+    from faultkit.render import save
+
+    save(arguments.output, text)
+    return f"The tracer is in {arguments.output}.\n"
+
+
+def run_tracer(arguments: SigsrcArguments) -> int:
+    """Run the tracer, its output going to ours, or to the file that --output names; its exit
+    status.  Raises FaultkitError where it can't be run."""
+    import shutil
+    import subprocess
+    import tempfile
+    from contextlib import ExitStack
+
+    text = tracer(arguments)
+    command = {"tracefs": "sh", "bpftrace": "bpftrace", "systemtap": "stap"}[arguments.tracer]
+    if os.geteuid() != 0:
+        raise FaultkitError("tracing takes root", "sudo faultkit sigsrc --arm PID --run")
+    if shutil.which(command) is None:
+        raise FaultkitError(f"{command} is not installed", "--tracer tracefs needs nothing")
+    with ExitStack() as stack:
+        file = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".faultkit"))
+        file.write(text)
+        file.flush()
+        output = None
+        if arguments.output:
+            output = stack.enter_context(open(arguments.output, "w", encoding="utf-8"))
+        process = subprocess.Popen([command, file.name], stdout=output)
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # Ctrl-C goes to the tracer, too, which tidies up
+            process.wait(10)
+            raise
 
 
 def running_vmlinux() -> str:

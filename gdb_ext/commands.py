@@ -69,7 +69,12 @@ def sigsrc(argument: str) -> None:
         from faultkit.render import deliver
 
         arguments = parse_sigsrc(gdb.string_to_argv(argument or ""))
-        if arguments.pids:
+        if arguments.arm is not None:
+            from faultkit.sigsrc import printed_tracer
+
+            gdb.write(printed_tracer(arguments))
+            return
+        if arguments.pids or arguments.of_files:
             from faultkit.sigsrc import examine
 
             report = examine(arguments, host())

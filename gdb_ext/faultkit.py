@@ -158,12 +158,17 @@ class _Sigsrc(gdb.Command):
 stopped with, and those that are pending.
 
 Usage: sigsrc [PID] [--watch] [--json FILE] [--output FILE]
+       sigsrc --log FILE [PID] | --from FILE | --arm PID | --kernel SIGNAL --vmlinux FILE
 
 Of a fault: which access failed, and why; of a signal that was sent: by whom.
 Without PID the inferior, live or a core, is examined.  With PID that process
 is, through /proc, which tells of pending signals but not of their senders.
 
   --watch         let the inferior run, and tell of each signal until interrupted
+  --log FILE      what a kernel log (dmesg, journalctl, /dev/kmsg) says, of PID or of all
+  --arm PID       print a tracer (--tracer tracefs, bpftrace, systemtap) for the next signal
+  --from FILE     explain what that tracer wrote
+  --kernel SIGNAL every place in a kernel that can send the signal
   --json FILE     the report for machines ("-": standard output, alone)
   --output FILE   the report goes to FILE instead of the terminal"""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import faultkit
 from faultkit.model import FOUND, NOT_FOUND
-from faultkit.options import add_sigsrc_arguments, sigsrc_arguments
+from faultkit.options import SigsrcArguments, add_sigsrc_arguments, sigsrc_arguments
 
 STATUS = {FOUND: 0, NOT_FOUND: 0}
 
@@ -33,9 +33,20 @@ def run(arguments: argparse.Namespace) -> int:
 
     wanted = sigsrc_arguments(vars(arguments))
     host = {"name": None, "version": None, "faultkit": faultkit.__version__}
+    if wanted.arm is not None:
+        return _arm(wanted)
     report = examine(wanted, host)
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     color = color and os.environ.get("TERM", "dumb") != "dumb"
     width = min(shutil.get_terminal_size((100, 24)).columns, 100)
     deliver(report, wanted, sys.stdout.write, width, color)
     return STATUS.get(report.verdict, 2)
+
+
+def _arm(wanted: SigsrcArguments) -> int:
+    from faultkit.sigsrc import printed_tracer, run_tracer
+
+    if wanted.start:
+        return run_tracer(wanted)
+    sys.stdout.write(printed_tracer(wanted))
+    return 0

@@ -1,0 +1,36 @@
+"""`sigsrc --from`: what a tracer of `sigsrc --arm` has seen."""
+
+import time
+from collections.abc import Iterable
+from typing import Optional
+
+from faultkit.analyzers.siglog import summary
+from faultkit.model import FOUND, INCONCLUSIVE, NOT_FOUND, Report
+from faultkit.signals.traced import exits, parse_trace, traced_signals
+
+
+def analyze_trace(
+    lines: Iterable[str], name: str, host: dict[str, Optional[str]], pid: Optional[int] = None
+) -> Report:
+    """Explain a tracer's output: of the process that it watched, or of `pid`."""
+    begun = time.perf_counter()
+    trace = parse_trace(lines)
+    report = Report("sigsrc", host, {"kind": "text", "name": name, "release": None}, NOT_FOUND)
+    report.signals = traced_signals(trace, pid)
+    report.notes += exits(trace)
+    report.counts = {"events": len(trace.events), "signals": len(report.signals)}
+    watched = trace.armed if pid is None else pid
+    if report.signals:
+        report.verdict = FOUND
+        report.summary = summary(report.signals)
+    elif trace.events:
+        report.summary = "no signal was sent"
+    elif trace.armed is not None:
+        report.summary = "nothing has happened while it was traced"
+    else:
+        report.verdict = INCONCLUSIVE
+        report.summary = "this is no output of a tracer that sigsrc --arm prints"
+    if watched is not None:
+        report.notes.insert(0, f"process {watched} was traced")
+    report.elapsed_seconds = time.perf_counter() - begun
+    return report
