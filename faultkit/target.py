@@ -215,6 +215,11 @@ class Process(ABC):
         "orig_rax", "fs_base", "gs_base"; {} if unknown."""
         return {}
 
+    def seccomp_filters(self, task: Task) -> Sequence[bytes]:
+        """The task's seccomp filters (struct sock_filter, ...), the newest first; () where they
+        can't be had."""
+        return ()
+
     def parent(self) -> Optional[int]:
         """The process's parent, None if unknown."""
         return None

@@ -6,7 +6,9 @@ from typing import Any, Optional
 from faultkit.signals.siginfo import SIZE
 
 PTRACE_GETSIGINFO, PTRACE_PEEKSIGINFO = 0x4202, 0x4209  # include/uapi/linux/ptrace.h
+PTRACE_SECCOMP_GET_FILTER = 0x420C
 PEEK_SHARED = 1
+MOST_FILTERS, MOST_INSTRUCTIONS = 64, 4096
 CHUNK = 64  # signals a call
 MOST = 1 << 17  # of one queue: RLIMIT_SIGPENDING is seldom larger
 
@@ -49,6 +51,26 @@ def stop_siginfo(tid: int) -> Optional[bytes]:
         return None
     buffer = ctypes.create_string_buffer(SIZE)
     return buffer.raw if _ptrace(ctypes)(PTRACE_GETSIGINFO, tid, None, buffer) == 0 else None
+
+
+def seccomp_filters(tid: int) -> list[bytes]:
+    """The seccomp filters of a stopped thread, the newest first; [] if it has none, or we may not
+    see them (CAP_SYS_ADMIN)."""
+    try:
+        import ctypes
+    except ImportError:
+        return []
+    ptrace = _ptrace(ctypes)
+    found: list[bytes] = []
+    while len(found) < MOST_FILTERS:
+        size = ptrace(PTRACE_SECCOMP_GET_FILTER, tid, len(found), None)  # in instructions
+        if not 0 < size <= MOST_INSTRUCTIONS:
+            break
+        buffer = ctypes.create_string_buffer(8 * size)
+        if ptrace(PTRACE_SECCOMP_GET_FILTER, tid, len(found), buffer) != size:
+            break
+        found.append(buffer.raw)
+    return found
 
 
 _functions: list[Any] = []

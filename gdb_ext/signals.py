@@ -114,6 +114,13 @@ class SignalledProcess(GdbProcess):
 
         return peek(task.tid, shared)
 
+    def seccomp_filters(self, task: Task) -> Sequence[bytes]:
+        if not self.live:
+            return ()
+        from gdb_ext.peek import seccomp_filters
+
+        return seccomp_filters(task.tid)
+
     def parent(self) -> Optional[int]:
         if self.facts is not None:
             threads = self.facts.threads

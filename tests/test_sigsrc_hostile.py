@@ -14,6 +14,7 @@ from faultkit.corethreads import core_facts
 from faultkit.model import Task
 from faultkit.render.machine import render_json
 from faultkit.render.sigsrc_text import render_sigsrc
+from faultkit.signals.bpf import ACTIONS, run, seccomp_data
 from faultkit.signals.frames import signal_frames
 from faultkit.signals.names import signal_name, signal_number
 from faultkit.signals.siginfo import parse_siginfo
@@ -112,6 +113,25 @@ def test_operands(code, value):
     if parts is not None:
         assert needs_alignment(parts) in (1, 16)
         privileged(parts)
+
+
+@given(st.binary(max_size=400), st.integers(0, 500))
+def test_seccomp_filters(program, nr):
+    verdict = run(program, seccomp_data(nr, 0xC000003E, 0, range(6)))
+    assert verdict is None or (verdict.action in ACTIONS.values() and verdict.data < 1 << 16)
+
+
+def test_a_seccomp_filter():
+    statements = [  # ld nr; and 0xff; jeq 7, 0, 1; ret trap 5; tax; st; ld mem; ret A
+        (0x20, 0, 0, 0), (0x54, 0, 0, 0xFF), (0x15, 0, 1, 7), (0x06, 0, 0, 0x30005),
+        (0x07, 0, 0, 0), (0x00, 0, 0, 0x7FFF0000), (0x02, 0, 0, 3), (0x60, 0, 0, 3),
+        (0x16, 0, 0, 0),
+    ]  # fmt: skip
+    program = b"".join(struct.pack("<HBBI", *one) for one in statements)
+    verdict = run(program, seccomp_data(0x107, 0, 0, range(6)))
+    assert verdict == ("SECCOMP_RET_TRAP", 5, 3)
+    verdict = run(program, seccomp_data(8, 0, 0, range(6)))
+    assert verdict == ("SECCOMP_RET_ALLOW", 0, 8)
 
 
 @given(st.binary(max_size=4096))

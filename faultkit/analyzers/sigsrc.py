@@ -57,6 +57,11 @@ def analyze(
     pending = _pending(process, report, senders)
     report.signals += pending
     report.limits += process.limits()
+    if process.kind == "process" and tasks and _described(process, tasks[0]).state == "T":
+        report.notes.append(
+            "the process is stopped (T) by SIGSTOP, SIGTSTP, SIGTTIN or SIGTTOU: who sent it is "
+            "not kept; SIGCONT lets it go on"
+        )
     report.counts = {"tasks": len(tasks), "pending": sum(one.times for one in pending)}
     report.verdict = _verdict(report)
     report.summary = _summary(report, briefs)

@@ -41,15 +41,46 @@ def explain(case: Case) -> Optional[Origin]:
             " The rule was SECCOMP_RET_KILL_PROCESS or _KILL_THREAD, or SECCOMP_RET_TRAP without "
             "a handler."
         )
+    rule = _rule(case)
     return Origin(
         SECCOMP,
         "seccomp",
         f"A seccomp filter refused the system call {name} (number {info.nr}{kind}){by}. The rule "
-        f"that did so returned the data {info.errno} (SECCOMP_RET_DATA).{fatal}",
+        f"that did so returned the data {info.errno} (SECCOMP_RET_DATA){rule}.{fatal}",
         f"seccomp refused {name}()",
         (at, f"si_errno, the rule's own number, is {info.errno}", *arguments),
         f"look in the filter (the service's SystemCallFilter=, the container's profile, or the "
         f"program's own) for {name}; `ausearch -m SECCOMP` and dmesg have a line for killed ones",
+    )
+
+
+def _rule(case: Case) -> str:
+    """Which instruction of which of the process's filters it was, where they can be read; the
+    strictest verdict counts, of equal ones the newest filter's (seccomp_run_filters)."""
+    from faultkit.signals.bpf import ACTIONS, run, seccomp_data
+
+    info = case.info
+    registers = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
+    if any(name not in case.registers for name in registers):
+        return ""
+    data = seccomp_data(
+        info.nr or 0,
+        info.arch or 0,
+        info.call_address or 0,
+        [case.registers[name] for name in registers],
+    )
+    filters = case.process.seccomp_filters(case.task)
+    verdicts = [(run(one, data), number) for number, one in enumerate(filters, 1)]
+    known = [(verdict, number) for verdict, number in verdicts if verdict is not None]
+    if not known:
+        return ""
+    order = list(ACTIONS.values())
+    verdict, number = min(known, key=lambda one: order.index(one[0].action))
+    if verdict.data != info.errno:
+        return ""
+    return (
+        f": {verdict.action}, by instruction {verdict.instruction} of filter {number} of "
+        f"{len(filters)}, the newest first"
     )
 
 
