@@ -9,10 +9,12 @@ from faultkit.kernel.blocked import drivers, requests
 from faultkit.kernel.blocked.requests import Queue
 from faultkit.kernel.files import Files
 from faultkit.kernel.objects import BrokenList, entries, need, pointer, signed, text, unsigned
+from faultkit.kernel.system import System
 from faultkit.target import FaultkitError
 
 MOST_DEVICES = 20_000
 MOST_IN_FLIGHT = 1 << 20  # more can't be
+MOST_CPUS = 8192  # include/linux/threads.h, NR_CPUS at most
 SWP_USED = 1  # include/linux/swap.h
 
 
@@ -25,6 +27,20 @@ class Disk(NamedTuple):
     bdev: int
     disk: int
     partition: int
+
+
+def possible_cpus(system: System) -> list[int]:
+    """All CPUs that may have counted something, those too that are offline now."""
+    kernel = system.kernel
+    mask = kernel.symbol("__cpu_possible_mask")
+    count = kernel.symbol("nr_cpu_ids")
+    try:
+        size = min(kernel.u32(count), MOST_CPUS) if count else 64  # a constant in some kernels
+        bits = int.from_bytes(kernel.read(mask or 0, (size + 63) // 64 * 8), "little")
+        found = [cpu for cpu in range(size) if bits >> cpu & 1]
+    except FaultkitError:
+        found = []
+    return found or list(system.running)
 
 
 class Devices:
@@ -145,8 +161,9 @@ class Devices:
         counters = self._counters(disk)
         if counters is None:
             return None, []
-        if all(0 <= count <= MOST_IN_FLIGHT for count in counters):
-            return counters, []
+        if all(abs(count) <= MOST_IN_FLIGHT for count in counters):
+            # CPUs that count while they are counted may make it a few less than none
+            return (max(counters[0], 0), max(counters[1], 0)), []
         shown = " and ".join(map(str, counters))
         return None, [f"its counters of requests in flight are impossible ({shown}): overwritten"]
 
@@ -167,7 +184,7 @@ class Devices:
                 stats = pointer(kernel, self._part(disk), "hd_struct", "dkstats")
             at = stats + need(kernel, "disk_stats", "in_flight")
             totals = [0, 0]
-            for cpu in self.system.running:
+            for cpu in possible_cpus(self.system):
                 for way, word in enumerate(kernel.words(kernel.per_cpu(at, cpu), 2)):
                     totals[way] += signed(word)
         except FaultkitError:
