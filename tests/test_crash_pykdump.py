@@ -75,4 +75,4 @@ def test_commands_are_registered_where_pykdump_finds_them():
             told = epython(session, PROGRAM, "deadlock", "--stacks", "none")
             assert "VERDICT: DEADLOCK" in told
             registered = [line.split(" - ")[0] for line in told.splitlines() if " - " in line]
-            assert registered[-2:] == ["deadlock", "faultkit"]
+            assert {"deadlock", "faultkit", "kdecode"} <= set(registered)

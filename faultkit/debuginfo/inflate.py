@@ -2,7 +2,6 @@
 
 import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterator
 from typing import Callable, Union
@@ -48,6 +47,8 @@ def _collect(
 ) -> Union[bytes, FileBytes]:
     if whole <= IN_MEMORY:
         return b"".join(map(expand, packed))
+    import tempfile  # which the Python inside some debuggers lacks
+
     # Under a name for a moment only: FileBytes opens by name, and keeps it open.
     handle, path = tempfile.mkstemp(prefix="faultkit-")
     try:

@@ -161,7 +161,12 @@ def _elf(pieces: Sequence[Piece]) -> bytes:
 
 
 def _objdump(elf: bytes) -> str:
-    import subprocess
+    try:
+        import subprocess
+    except ImportError:
+        raise FaultkitError(
+            "no disassembly: this Python has no module subprocess", "--no-dis goes without it"
+        ) from None
 
     handle = os.memfd_create("faultkit-code", 0)
     try:

@@ -5,7 +5,6 @@ The picture that people attach to a case: no script, no network, light and dark.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -220,4 +219,6 @@ def _formatter(style: str = "default") -> Any:
 
 
 def _text(text: str) -> str:
-    return html.escape(text, quote=True)
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
+        text = text.replace(character, entity)
+    return text
