@@ -2,6 +2,8 @@
 
 import ctypes
 import functools
+import gzip
+import lzma
 import os
 import random
 import shutil
@@ -16,6 +18,7 @@ from lines_oracle import eu_addr2line, functions, lines, llvm_symbolizer
 from faultkit.code import FormatError
 from faultkit.debuginfo import inflate
 from faultkit.debuginfo.debugfile import open_debug_file
+from faultkit.debuginfo.find import Places, find_module
 from faultkit.debuginfo.lookup import Lookup
 from faultkit.debuginfo.sections import PLACE
 from faultkit.target import FaultkitError
@@ -268,3 +271,22 @@ def test_a_file_cut_short_gives_no_answer_but_never_an_error():
             found.symbols_named(["run"])
         except FaultkitError:
             pass
+
+
+@pytest.mark.parametrize("ending", [".xz", ".gz", ".zst"])
+def test_modules_are_packed_as_a_whole(ending, tmp_path):
+    path = built("gcc", 5, "relocatable")
+    with open(path, "rb") as file:
+        data = file.read()
+    packed = {".xz": lzma.compress, ".gz": gzip.compress, ".zst": zstd}[ending](data)
+    folder = tmp_path / "kernel" / "fs"
+    folder.mkdir(parents=True)
+    module = folder / f"some-module.ko{ending}"
+    module.write_bytes(packed)
+    found = find_module(Places(directories=(str(tmp_path),)), "some_module", None)
+    assert found == str(module)
+    places = [place for _, _, place in inside(path)]
+    assert Lookup(found, use_cache=False).chains(places) == open_debug_file(path).chains(places)
+    module.write_bytes(packed[: len(packed) // 2] + b"garbage")
+    with pytest.raises(FaultkitError, match="can't be read"):
+        Lookup(str(module), use_cache=False)

@@ -6,9 +6,10 @@ from typing import NamedTuple, Optional
 
 from faultkit.code.elf import open_elf
 from faultkit.debuginfo.lookup import build_id_of
+from faultkit.debuginfo.packed import ENDINGS, open_file
 
 DEBUG = "/usr/lib/debug"
-_MODULES = ("", ".debug")  # what follows NAME.ko
+_MODULES = (".ko", ".ko.debug", *(f".ko{ending}" for ending in ENDINGS))
 MAX_FILES = 100_000  # in a directory that is searched
 
 
@@ -109,7 +110,7 @@ def module_files(root: str) -> dict[str, list[str]]:
         for folder, folders, files in os.walk(root):
             folders[:] = [each for each in folders if each not in (".build-id", ".git")]
             for file in files:
-                if file.endswith((".ko", ".ko.debug")):
+                if file.endswith(_MODULES):
                     found.setdefault(_module_key(file), []).append(os.path.join(folder, file))
             count += len(files)
             if count > MAX_FILES:
@@ -151,7 +152,7 @@ def _is_debug_file(path: str, build_id: Optional[str]) -> bool:
     """Whether the file has debug information, and is of that build, if one is given."""
     if not os.path.isfile(path):
         return False
-    file = open_elf(path)
+    file = open_file(path)
     if file is None or ".debug_info" not in file.sections:
         return False
     return build_id is None or build_id_of(file) in (build_id, None)

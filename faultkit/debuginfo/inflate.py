@@ -31,7 +31,7 @@ def inflate(data: Buffer, start: int, size: int, name: str) -> Union[bytes, File
             f"section {name} is compressed in a way that is not known ({kind})",
             "give a file unpacked by objcopy --decompress-debug-sections",
         )
-    expand = zlib.decompressobj().decompress if kind == ELFCOMPRESS_ZLIB else _zstd()
+    expand = zlib.decompressobj().decompress if kind == ELFCOMPRESS_ZLIB else zstd_decompressor()
     packed = (
         data[at : min(at + PIECE, start + size)]
         for at in range(start + HEADER, start + size, PIECE)
@@ -62,9 +62,11 @@ def _collect(
         os.unlink(path)
 
 
-def _zstd() -> Callable[[bytes], bytes]:
+def zstd_decompressor() -> Callable[[bytes], bytes]:
     """A decompressor for one zstd stream, given piece by piece: by libzstd, which whatever
-    unpacks packages or modules brings along.  Python's own comes with 3.14 only."""
+    unpacks packages or modules brings along.  Python's own comes with 3.14 only.
+
+    It raises ValueError for what is no such stream; this, FormatError without libzstd."""
     import ctypes
 
     class Buffer(ctypes.Structure):  # ZSTD_inBuffer and ZSTD_outBuffer of zstd.h

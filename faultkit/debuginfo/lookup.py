@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator
 from typing import Callable, Optional, TypeVar
 
-from faultkit.code.elf import ElfFile, FileBytes, build_id, open_elf, parse_notes
+from faultkit.code.elf import ElfFile, FileBytes, build_id, parse_notes
 from faultkit.debuginfo.cache import Cache
 from faultkit.debuginfo.debugfile import Chain, DebugFile, Near
+from faultkit.debuginfo.packed import open_file
 from faultkit.debuginfo.sections import ET_REL, PLACE, Sections
 from faultkit.debuginfo.symbols import Symbol, Symbols
 from faultkit.model import SourceLine
@@ -24,7 +25,7 @@ class Lookup:
 
     def __init__(self, path: str, use_cache: bool = True) -> None:
         """Raises FaultkitError if the file can't be read, or is no ELF file of x86-64."""
-        file = open_elf(path)
+        file = open_file(path)
         if file is None:
             raise FaultkitError(f"{path} can't be read, or is no ELF file for x86-64")
         self.path = path
