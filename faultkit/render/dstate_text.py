@@ -2,8 +2,8 @@
 
 from faultkit.model import Behind, BlockedGroup, Report, Resource, Task
 from faultkit.render.escape import clean
-from faultkit.render.page import Page
-from faultkit.render.style import Style, how_to_install
+from faultkit.render.page import VERDICT_COLORS, Page, header
+from faultkit.render.style import Style
 
 MOST_TASKS = 8  # named of a group; JSON has them all
 MOST_FRAMES = 24
@@ -21,34 +21,14 @@ class _Text(Page):
 
     def render(self) -> str:
         report = self._report
-        self._line(self._header())
-        self._wrapped("VERDICT: ", self._verdict(), self._verdict_color())
+        self._line(header(report))
+        self._wrapped("VERDICT: ", self._verdict(), VERDICT_COLORS[report.verdict])
         for group in report.groups:
             self._line("")
             self._group(group)
         if report.groups:
             self._line("")
-        for note in report.notes:
-            self._wrapped("NOTE: ", clean(note, 2000))
-        for limit in report.limits:
-            self._wrapped("LIMIT: ", clean(limit, 2000))
-        for package in self._style.missing:
-            self._line(f"PLAIN: {package} is not installed; {how_to_install(package)}")
-        self._wrapped("SUMMARY: ", clean(report.summary, 2000))
-        return "\n".join(self._lines) + "\n"
-
-    def _header(self) -> str:
-        report = self._report
-        parts = [" ".join(("faultkit", report.host.get("faultkit") or "", report.command))]
-        name = clean(report.target["name"] or "?")
-        kind = {"process": "process ", "text": "file "}.get(report.target["kind"] or "", "")
-        parts.append(kind + name)
-        if report.target.get("release"):
-            parts.append(f"Linux {clean(report.target['release'] or '', 80)}")
-        if report.host.get("name"):
-            version = (report.host.get("version") or "").rpartition(" ")[2]
-            parts.append(f"{report.host['name']} {version}".strip())
-        return " | ".join(parts)
+        return self._end(report)
 
     def _verdict(self) -> str:
         report = self._report
@@ -63,9 +43,6 @@ class _Text(Page):
         if report.verdict == "not-found":
             return f"NOT FOUND: no task is stuck ({looked_at})"
         return f"INCONCLUSIVE: {looked_at}; see LIMIT"
-
-    def _verdict_color(self) -> str:
-        return {"found": "*brightred*", "not-found": "green"}.get(self._report.verdict, "*yellow*")
 
     def _group(self, group: BlockedGroup) -> None:
         age = ""

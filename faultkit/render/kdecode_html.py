@@ -12,7 +12,8 @@ from faultkit.decode.model import Decoded, DecodedTrace, Instruction, Value
 from faultkit.model import Report
 from faultkit.render.arrows import arrows
 from faultkit.render.escape import clean
-from faultkit.render.kdecode_text import frame_head, header, trace_title, verdict, where
+from faultkit.render.kdecode_text import frame_head, trace_title, verdict, where
+from faultkit.render.page import header
 from faultkit.render.style import inside_comment, lexer_for
 
 OPEN = 3  # frames that are unfolded at first

@@ -10,9 +10,9 @@ from faultkit.decode.model import Decoded, DecodedTrace, Instruction, Value
 from faultkit.model import Report
 from faultkit.render.arrows import arrows
 from faultkit.render.escape import clean
-from faultkit.render.page import Page
+from faultkit.render.page import Page, header
 from faultkit.render.paths import short_path
-from faultkit.render.style import Style, how_to_install
+from faultkit.render.style import Style
 
 _PREFIXES = frozenset(("cs", "ds", "es", "ss", "lock", "rep", "repz", "repnz", "data16", "bnd",
                        "notrack"))  # fmt: skip
@@ -38,14 +38,7 @@ class _Text(Page):
         for trace in report.traces:
             self._trace(trace)
         self._line("")
-        for note in report.notes:
-            self._wrapped("NOTE: ", clean(note, 2000))
-        for limit in report.limits:
-            self._wrapped("LIMIT: ", clean(limit, 2000))
-        for package in self._style.missing:
-            self._line(f"PLAIN: {package} is not installed; {how_to_install(package)}")
-        self._wrapped("SUMMARY: ", clean(report.summary, 2000))
-        return "\n".join(self._lines) + "\n"
+        return self._end(report)
 
     def _trace(self, decoded: DecodedTrace) -> None:
         trace = decoded.trace
@@ -152,20 +145,6 @@ class _Text(Page):
             note = self._style.paint("cyan", f" <{clean(instruction.note, 160)}>")
         line = f"   {mark} {margin}{instruction.address:x}  {raw:26}{text}{note}"
         return line.rstrip()
-
-
-def header(report: Report) -> str:
-    """The report's first line."""
-    parts = [" ".join(("faultkit", report.host.get("faultkit") or "", report.command))]
-    kind, name = report.target.get("kind"), clean(report.target.get("name") or "?")
-    kinds = {"process": "process ", "text": "file ", "core": "core "}
-    parts.append(kinds.get(kind or "", "") + name)
-    if report.target.get("release"):
-        parts.append(f"Linux {clean(report.target['release'] or '', 80)}")
-    if report.host.get("name"):
-        version = (report.host.get("version") or "").rpartition(" ")[2]
-        parts.append(f"{report.host['name']} {version}".strip())
-    return " | ".join(parts)
 
 
 def verdict(report: Report) -> str:

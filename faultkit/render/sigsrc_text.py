@@ -5,8 +5,8 @@ import re
 
 from faultkit.model import Frame, Report, Task
 from faultkit.render.escape import clean
-from faultkit.render.page import Page
-from faultkit.render.style import Style, how_to_install
+from faultkit.render.page import VERDICT_COLORS, Page, header
+from faultkit.render.style import Style
 from faultkit.signals.model import BLOCKED, FATAL, PENDING, STOPPED, SignalFinding, Table
 from faultkit.signals.names import mask_words, signal_name
 
@@ -29,10 +29,10 @@ class _Text(Page):
 
     def render(self) -> str:
         report = self._report
-        self._line(self._header())
-        color = {"found": "*brightred*", "not-found": "green"}.get(report.verdict, "*yellow*")
+        self._line(header(report))
         word = report.verdict.upper().replace("-", " ")
-        self._wrapped("VERDICT: ", f"{word}: {clean(report.summary, 1000)}", color)
+        verdict = f"{word}: {clean(report.summary, 1000)}"
+        self._wrapped("VERDICT: ", verdict, VERDICT_COLORS[report.verdict])
         waiting = [finding for finding in report.signals if finding.state in (PENDING, BLOCKED)]
         for finding in report.signals:
             if finding.state not in (PENDING, BLOCKED):
@@ -52,26 +52,7 @@ class _Text(Page):
         self._masks()
         if report.signals or report.masks:
             self._line("")
-        for note in report.notes:
-            self._wrapped("NOTE: ", clean(note, 2000))
-        for limit in report.limits:
-            self._wrapped("LIMIT: ", clean(limit, 2000))
-        for package in self._style.missing:
-            self._line(f"PLAIN: {package} is not installed; {how_to_install(package)}")
-        self._wrapped("SUMMARY: ", clean(report.summary, 2000))
-        return "\n".join(self._lines) + "\n"
-
-    def _header(self) -> str:
-        report = self._report
-        parts = [" ".join(("faultkit", report.host.get("faultkit") or "", report.command))]
-        name = clean(report.target["name"] or "?")
-        parts.append(("process " if report.target["kind"] == "process" else "") + name)
-        if report.target.get("release"):
-            parts.append(f"Linux {clean(report.target['release'] or '', 80)}")
-        if report.host.get("name"):
-            version = (report.host.get("version") or "").rpartition(" ")[2]
-            parts.append(f"{report.host['name']} {version}".strip())
-        return " | ".join(parts)
+        return self._end(report)
 
     def _pending(self, finding: SignalFinding) -> None:
         whose = "the process" if finding.shared else f"thread {_task(finding.task)}"

@@ -8,8 +8,8 @@ from typing import Optional
 from faultkit.model import Finding, Frame, Lock, Report, Task, Wait
 from faultkit.places import Place, waiting_call
 from faultkit.render.escape import clean
-from faultkit.render.page import Page
-from faultkit.render.style import Style, how_to_install
+from faultkit.render.page import VERDICT_COLORS, Page, header
+from faultkit.render.style import Style
 
 MOST_VICTIMS = 12  # named in the text; JSON has them all
 MOST_MEMBERS = 64
@@ -40,36 +40,15 @@ class _Text(Page):
 
     def render(self) -> str:
         report = self._report
-        self._line(self._header())
-        self._wrapped("VERDICT: ", self._verdict(), self._verdict_color())
+        self._line(header(report))
+        self._wrapped("VERDICT: ", self._verdict(), VERDICT_COLORS[report.verdict])
         for finding in report.findings:
             self._line("")
             self._finding(finding)
         if report.stacks:
             self._line("")
             self._stacks(report.stacks)
-        for note in report.notes:
-            self._wrapped("NOTE: ", clean(note, 2000))
-        for limit in report.limits:
-            self._wrapped("LIMIT: ", clean(limit, 2000))
-        for package in self._style.missing:
-            self._line(f"PLAIN: {package} is not installed; {how_to_install(package)}")
-        self._wrapped("SUMMARY: ", clean(report.summary, 2000))
-        return "\n".join(self._lines) + "\n"
-
-    def _header(self) -> str:
-        report = self._report
-        parts = [" ".join(("faultkit", report.host.get("faultkit") or "", report.command))]
-        kind, name = report.target["kind"], clean(report.target["name"] or "?")
-        parts.append(name if kind and name.startswith(kind) else f"{kind} {name}")
-        if report.target.get("release"):
-            parts.append(f"Linux {clean(report.target['release'] or '', 80)}")
-        if report.host.get("name"):
-            version = (report.host.get("version") or "").rpartition(" ")[2]
-            parts.append(f"{report.host['name']} {version}".strip())
-        if report.paused_seconds is not None:
-            parts.append(f"paused for {report.paused_seconds:.2f} s")
-        return " | ".join(parts)
+        return self._end(report)
 
     def _verdict(self) -> str:
         report = self._report
@@ -94,9 +73,6 @@ class _Text(Page):
             return f"INCONCLUSIVE: no deadlock among what could be seen{resolved}; see LIMIT"
         looked_at = _count(report.counts.get("tasks", 0), self._noun)
         return f"NOT FOUND: {looked_at}, no deadlock{resolved}"
-
-    def _verdict_color(self) -> str:
-        return {"found": "*brightred*", "not-found": "green"}.get(self._report.verdict, "*yellow*")
 
     def _task(self, task: Task, long: bool = False) -> str:
         """"T2", or "4713" where the debugger has no number for it; `long` adds who that is."""
