@@ -5,6 +5,7 @@ import random
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -268,9 +269,10 @@ def test_a_long_log_is_quick():
     line = f"[{{}}.0] {FAULT.replace('a[5]', 'a[{}]')}"
     noise = "[ 1.0] eth0: link is up and [some] ip address: text that says process and ill"
     text = "\n".join(line.format(n, n) if n % 10 == 0 else noise for n in range(100_000))
+    began = time.process_time()
     report = report_of(text)
     assert report.counts["signals"] == 10_000
-    assert report.elapsed_seconds < 10
+    assert time.process_time() - began < 20  # a few seconds where nothing else runs
 
 
 def faultkit(*arguments, stdin=""):
