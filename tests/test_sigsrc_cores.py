@@ -54,7 +54,8 @@ SCENES = {
         address="0x4847464544434249",
     ),
     "non_canonical_call": fault(
-        "non-canonical", "Call of a bad address", code="SI_KERNEL", address="0x8000123412341234"
+        "non-canonical", "(Call of|Jump to) a bad address", code="SI_KERNEL",
+        address="0x8000123412341234",
     ),
     "bad_return": fault(
         "non-canonical", 'Return to a bad address.*text "AAAAAAAA"', code="SI_KERNEL",

@@ -104,6 +104,11 @@ class Case:
             # vector instructions may touch some more than is told
             if access.address is not None and 0 <= address - access.address < max(access.size, 64):
                 return access
+        if self.encoding is not None and self.encoding.vex:
+            for access in self.accesses:
+                scaled = _scaled(access, address)
+                if scaled is not None:
+                    return scaled
         unknown = [access for access in self.accesses if access.address is None]
         return unknown[0] if len(unknown) == len(self.accesses) == 1 else None
 
@@ -154,3 +159,17 @@ class Case:
             return self.process.u64(address)
         except FaultkitError:
             return None
+
+
+def _scaled(access: "Access", address: int) -> "Optional[Access]":
+    """The access with the displacement that EVEX means by one of 8 bits, which counts in operand
+    sizes (Intel SDM, volume 2, 2.7.5), if that leads to `address`."""
+    small = access.displacement
+    if access.address is None or not small or not -128 <= small < 128:
+        return None
+    for size in (64, 32, 16, 8, 4, 2):
+        real = access.address + small * (size - 1)
+        if 0 <= address - real < 64:
+            operand = access.operand.replace(f"{small:+#x}", f"{small * size:+#x}")
+            return access._replace(address=real, displacement=small * size, operand=operand)
+    return None

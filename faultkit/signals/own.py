@@ -56,7 +56,7 @@ def library_call(frames: Sequence[Frame]) -> str:
                 "",
                 (inner.symbol or "").split("@")[0].replace("__GI_", ""),
             )
-            return name.lstrip("_").replace("IO_", "", 1)
+            return re.sub(r"^_*(IO_)?(new_)?_*", "", name)
     return ""
 
 

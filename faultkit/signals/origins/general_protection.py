@@ -92,6 +92,15 @@ def _branch(case: Case) -> Optional[Origin]:
             case, pc, "Jump to a bad address:", "jump to the non-canonical address",
             "look for an overwritten return address or function pointer",
         )  # fmt: skip
+    if pc >> 63:
+        return Origin(
+            FAULT,
+            "wild-jump",
+            f"Jump to an address of the kernel's, {pc:#x}, where a program may not execute.",
+            f"jump to {pc:#x}, an address of the kernel's",
+            (f"rip is {pc:#x}",),
+            "look for an overwritten return address or function pointer",
+        )
     instruction = case.instruction
     if instruction is None:
         return None
@@ -100,7 +109,8 @@ def _branch(case: Case) -> Optional[Origin]:
         target = case.word(case.registers.get("rsp", 0))
         text, next_ = "Return to a bad address:", "look for an overrun of a local array"
     elif instruction.kind in ("call", "jmp") and instruction.target is None:
-        text, next_ = "Call of a bad address:", "look who overwrote the function pointer"
+        text = "Call of a bad address:" if instruction.kind == "call" else "Jump to a bad address:"
+        next_ = "look who overwrote the function pointer, the jmp_buf or the table of jumps"
         if isinstance(instruction.source, str):
             target = case.registers.get(instruction.source)
         else:
