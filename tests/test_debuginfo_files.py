@@ -290,3 +290,14 @@ def test_modules_are_packed_as_a_whole(ending, tmp_path):
     module.write_bytes(packed[: len(packed) // 2] + b"garbage")
     with pytest.raises(FaultkitError, match="can't be read"):
         Lookup(str(module), use_cache=False)
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_split_debug_information_is_said_not_to_be_read(version, tmp_path):
+    (tmp_path / "one.c").write_text("int main(void) { return 0; }\n")
+    program = tmp_path / "program"
+    options = [f"-gdwarf-{version}", "-gsplit-dwarf", "-no-pie"]
+    run("gcc", *options, str(tmp_path / "one.c"), "-o", str(program))
+    (main,) = [at for name, _, at, _ in functions(program) if name == "main"]
+    with pytest.raises(FormatError, match=r"split into \.dwo files"):
+        open_debug_file(str(program)).chain(main)

@@ -17,6 +17,7 @@ from faultkit.debuginfo.sections import Sections
 from faultkit.debuginfo.units import (
     UT_COMPILE,
     UT_PARTIAL,
+    UT_SKELETON,
     Entry,
     Header,
     Unit,
@@ -33,6 +34,8 @@ Near = tuple[tuple[int, Optional[str], Optional[int]], ...]
 # What a reader of broken debug information raises; FormatError is no ValueError.
 BROKEN = (FormatError, LookupError, ValueError, struct.error, OverflowError)
 MAX_KEPT = 64  # units
+_WITH_CODE = (UT_COMPILE, UT_PARTIAL, UT_SKELETON)
+_SPLIT = frozenset((c.AT_DWO_NAME, c.AT_GNU_DWO_NAME))
 _ORIGINS = (c.AT_ABSTRACT_ORIGIN, c.AT_SPECIFICATION)
 
 
@@ -108,7 +111,7 @@ class DebugFile:
         """The ranges of the units that .debug_aranges does not speak of."""
         found = []
         for header in self.headers():
-            if header.offset in self._told or header.kind not in (UT_COMPILE, UT_PARTIAL):
+            if header.offset in self._told or header.kind not in _WITH_CODE:
                 continue
             try:
                 unit = Unit(self.sections, header, root_only=True)
@@ -131,6 +134,11 @@ class DebugFile:
         """The unit at an offset, and its functions; may raise any of BROKEN."""
         if offset not in self._units:
             unit = Unit(self.sections, read_header(self.sections.need(".debug_info"), offset))
+            if not _SPLIT.isdisjoint(unit.root.values):  # functions are elsewhere, lines are here
+                raise FormatError(
+                    f"{self.path} has its debug information split into .dwo files, not read here",
+                    "build without -gsplit-dwarf (CONFIG_DEBUG_INFO_SPLIT)",
+                )
             while len(self._units) >= MAX_KEPT:
                 del self._units[next(iter(self._units))]
             self._units[offset] = unit, Functions(unit)
