@@ -106,6 +106,24 @@ def test_a_counter_of_requests(count, words):
     assert any(words in link.detail for link in group.behind), group.behind
 
 
+def test_the_state_of_a_scsi_disk():
+    kernel = AlteredKernel(open_all("stuck"))
+    queue = queue_of(kernel, DumpView(kernel), "sda")
+    device = kernel.u64(queue + need(kernel, "request_queue", "queuedata"))
+    host = kernel.u64(device + need(kernel, "scsi_device", "host"))
+    for at, value in (
+        (device + need(kernel, "scsi_device", "sdev_state"), kernel.enumerator("SDEV_OFFLINE")),
+        (host + need(kernel, "Scsi_Host", "shost_state"), kernel.enumerator("SHOST_RECOVERY")),
+    ):
+        word = int.from_bytes(kernel.read(at & ~7, 8), "little")
+        shift = 8 * (at & 7)
+        kernel.put(at & ~7, word & ~(0xFFFF_FFFF << shift) | value << shift)
+    report = examine(kernel)
+    group = next(g for g in report.groups if g.tasks[0].name == "scsi-reader")
+    assert "its state is offline" in group.behind[0].detail
+    assert "its SCSI host recovers from errors" in group.behind[0].detail
+
+
 def test_a_dump_without_states():
     """Nothing can be said: then that is said."""
     kernel = AlteredKernel(open_all("busy"))

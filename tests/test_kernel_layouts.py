@@ -28,8 +28,9 @@ def _asked() -> Iterator[tuple[str, str, str]]:
                     yield where, words[0], words[1]
             elif node.func.id == "first_offset":
                 for arg in node.args[1:]:
-                    words = [item.value for item in getattr(arg, "elts", ())]
-                    yield where, words[0], words[1]
+                    words = [getattr(item, "value", None) for item in getattr(arg, "elts", ())]
+                    if words and all(isinstance(word, str) for word in words):
+                        yield where, words[0], words[1]
             elif node.func.id == "Layout":
                 for member in _members(node.args[2:]):
                     yield where, node.args[1].value, member

@@ -1,6 +1,7 @@
 """From what a task waits for to the one that has to act: through mounts, devices, servers and
 other blocked tasks, to the end."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
@@ -8,6 +9,8 @@ from faultkit.causes.view import Blocked, Device, Mount, View
 from faultkit.model import Behind, Resource, Task
 
 LONGEST = 16  # links
+# Lines of the log about a device that say more than that it is there.
+_TROUBLE = re.compile("error|fail|time|reset|abort|offline|lost|reject|hung|remov|dead", re.I)
 NETWORK = {  # file systems with a server elsewhere: its port, and what it is called
     "nfs": (2049, "NFS server"),
     "nfs4": (2049, "NFS server"),
@@ -285,7 +288,11 @@ def _behind_device(view: View, device: Device) -> Step:
         below = view.device_named(device.below[0])
         if below is not None:
             return Step((device_link(below),))
-    log = view.log(f"dev {device.name},", f"{device.name}:", f"[{device.name}]")
+    log = [
+        line
+        for line in view.log(f"dev {device.name},", f"{device.name}:", f"[{device.name}]")
+        if _TROUBLE.search(line)
+    ]
     said = f'; the kernel log says "{log[-1]}"' if log else ""
     if device.trouble:
         return Step((), f"device {device.name}: {', '.join(device.trouble)}{said}")

@@ -172,16 +172,14 @@ NEEDED: tuple[Group, ...] = (
     *_members("futex_pi_state", "owner", "pi_mutex"),
     # signals.py
     *_members("task_struct", "blocked", "exit_code", "jobctl", "last_siginfo", "pdeath_signal"),
-    *_members("task_struct", "pending.list", "pending.signal"),
+    *_members("task_struct", "pending.list", "pending.list.next", "pending.signal"),
     *_members("signal_struct", "flags", "group_exit_code", "oom_mm"),
-    *_members("signal_struct", "shared_pending.list", "shared_pending.signal"),
+    *_members("signal_struct", "shared_pending.list", "shared_pending.list.next"),
+    *_members("signal_struct", "shared_pending.signal"),
     (("signal_struct", "group_exec_task"), ("signal_struct", "group_exit_task")),
     *_members("sigqueue", "info", "list"),
     *_members("k_sigaction", "sa.sa_handler"),
     *_members("thread_struct", "cr2", "error_code", "trap_nr"),
-    (("signal_struct", "core_state"), ("mm_struct", "core_state")),
-    *_members("core_state", "dumper"),
-    *_members("core_thread", "task"),
     # waits/rcu.py
     *_members("rcu_state", "gp_seq"),
     *_members("rcu_data", "grpmask", "mynode"),
@@ -240,6 +238,10 @@ NEEDED: tuple[Group, ...] = (
     (("nbd_device", "pid"), ("nbd_device", "task_recv")),
     *_members("nbd_config", "socks"),
     *_members("nbd_sock", "sock"),
+    # and scsi_mod
+    *_members("request_queue", "queuedata"),
+    *_members("scsi_device", "host", "request_queue", "sdev_state"),
+    *_members("Scsi_Host", "host_failed", "shost_state"),
     # blocked/nfs.py: of the modules nfs and sunrpc
     *_members("nfs_server", "client"),
     *_members("rpc_clnt", "cl_tasks", "cl_xprt"),

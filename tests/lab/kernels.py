@@ -17,7 +17,7 @@ from .store import LabError, lab_directory, locked, once
 # built in.
 MODULES = (
     "qemu_fw_cfg", "fuse", "ext4", "brd", "crc32c_generic",
-    "dm_mod", "loop", "nbd", "nfs", "nfsv3",
+    "dm_mod", "loop", "nbd", "nfs", "nfsv3", "sd_mod", "scsi_debug",
 )  # fmt: skip
 COMPLETE = "complete"  # the file beside them that names those of MODULES that were fetched
 

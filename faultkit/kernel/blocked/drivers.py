@@ -1,14 +1,24 @@
 """What drivers know of their devices: device mapper, loop and nbd.  Their types are in the debug
 information of their modules, or in the BTF that the kernel keeps of these."""
 
+from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 from faultkit.kernel.files import Files
-from faultkit.kernel.objects import BrokenList, entries, is_kernel_pointer, need, pointer, text
+from faultkit.kernel.objects import (
+    BrokenList,
+    entries,
+    is_kernel_pointer,
+    need,
+    pointer,
+    text,
+    unsigned,
+)
 from faultkit.kernel.system import System
 from faultkit.target import FaultkitError
 
 MOST_BELOW = 256
+SCSI_STATES = ("OFFLINE", "TRANSPORT_OFFLINE", "QUIESCE", "BLOCK", "CREATED_BLOCK", "CANCEL", "DEL")
 MOST_DEFERRED = 10_000
 DMF_SUSPENDED, DMF_DELETING = 1, 4  # drivers/md/dm-core.h
 
@@ -31,12 +41,37 @@ def behind(system: System, files: Files, disk: int, name: str) -> Behind:
         for prefix, look in (("dm-", _mapper), ("loop", _loop), ("nbd", _nbd)):
             if name.startswith(prefix) and private:
                 return look(system, files, disk, private)
+        if name.startswith(("sd", "sr")):
+            return Behind(tuple(_scsi(system, disk)))
     except FaultkitError:
         system.limit(
             f"what is behind {name} can't be told without its driver's types: load the debug "
             "information of modules first (in crash: mod -S)"
         )
     return Behind()
+
+
+def _scsi(system: System, disk: int) -> Iterator[str]:
+    """What the SCSI layer makes of a disk: its own state, and its host's (scsi_device.sdev_state,
+    Scsi_Host.shost_state)."""
+    kernel = system.kernel
+    queue = pointer(kernel, disk, "gendisk", "queue")
+    device = pointer(kernel, queue, "request_queue", "queuedata")
+    if not device or not _checked(system, device, "scsi_device", "request_queue", queue):
+        return
+    state = unsigned(kernel, device, "scsi_device", "sdev_state")
+    for name in SCSI_STATES:
+        if state == kernel.enumerator(f"SDEV_{name}"):
+            yield f"its state is {name.lower().replace('_', '-')}"
+    host = pointer(kernel, device, "scsi_device", "host")
+    if unsigned(kernel, host, "Scsi_Host", "shost_state") in (
+        kernel.enumerator("SHOST_RECOVERY"),
+        kernel.enumerator("SHOST_CANCEL_RECOVERY"),
+    ):
+        yield "its SCSI host recovers from errors"
+    failed = unsigned(kernel, host, "Scsi_Host", "host_failed")
+    if 0 < failed <= MOST_DEFERRED:
+        yield f"{failed} of its SCSI host's commands failed"
 
 
 def _checked(system: System, private: int, type_name: str, member: str, disk: int) -> bool:

@@ -7,6 +7,7 @@ _INSTEAD = tuple(
     for pattern, instead in (
         (r"gdb -p (\d+)", r"bt \1"),
         (r"dmesg \| grep ('[^']*')", r"log | grep \1"),
+        (r"dmesg, /sys/kernel/debug/block/\S+?(?=;|$)", "log"),
         (r"\bdmesg\b", "log"),
         (r"the kernel log\b", "the kernel log (crash: log)"),
         (r"iostat -x 1, /sys/block/\*/inflight, log", "crash: dev -d, log"),

@@ -47,6 +47,16 @@ STUCK = (
         ),
     ),
     _fault(
+        "scsi_silent",
+        ("scsi-*",),
+        Stuck(
+            "block-io",
+            ("scsi-reader",),
+            ("device sda 1 read and 0 writes in flight, the oldest sent ",),
+            calls="pread64 /dev/sda",
+        ),
+    ),
+    _fault(
         "loop_over_fuse",
         ("loop-*",),
         Stuck(

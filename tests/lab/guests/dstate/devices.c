@@ -228,6 +228,29 @@ GUEST(nbd_silent)
 	actor_process("nbd-reader", nbd_reads, &nbd);
 }
 
+/* --- a SCSI disk that does not answer ------------------------------------------------------- */
+
+static void scsi_reads(void *fd)
+{
+	static char buffer[4096] __attribute__((aligned(4096)));
+
+	FOREVER(pread((int)(long)fd, buffer, sizeof(buffer), 1 << 20));
+}
+
+/* drivers/scsi/scsi_debug.c: it drops every command from now on; they time out after 30 seconds. */
+GUEST(scsi_silent)
+{
+	long fd = -1;
+
+	while (fd < 0) { /* disks are looked for in the background */
+		fd = open("/dev/sda", O_RDONLY | O_DIRECT);
+		usleep(10000);
+	}
+	put("/sys/bus/pseudo/drivers/scsi_debug/opts", "4");
+	put("/sys/bus/pseudo/drivers/scsi_debug/every_nth", "-1");
+	actor_process("scsi-reader", scsi_reads, (void *)fd);
+}
+
 /* --- loop ----------------------------------------------------------------------------------- */
 
 void loop_attach(int number, const char *file)

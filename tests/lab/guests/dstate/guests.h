@@ -4,6 +4,7 @@
 	F(dm_suspended)		\
 	F(dm_frozen)		\
 	F(nbd_silent)		\
+	F(scsi_silent)		\
 	/* servers.c */		\
 	F(loop_over_fuse)	\
 	F(fuse_stopped)		\
