@@ -127,7 +127,10 @@ class _Text(Page):
             if mask is not None:
                 self._wrapped(f"  {word}: ", mask_words(mask))
         alike: dict[int, list[Task]] = {}
+        told = {finding.task.tid for finding in self._report.signals}
         for task, sets in masks:
+            if self._report.target["kind"] == "core" and task.tid not in told:
+                continue  # what other threads blocked as the core was made explains nothing
             if sets.blocked or (sets.blocked is not None and sets.caught is not None):
                 alike.setdefault(sets.blocked, []).append(task)
         for mask, tasks in alike.items():
