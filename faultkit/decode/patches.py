@@ -62,8 +62,8 @@ def mark(
             end = instructions[-1].address + len(instructions[-1].bytes) - original.start
             boundaries = _boundaries(original.data[:end], original.start)
         said = _why(instruction, original, boundaries, name_of)
-        note = f"{instruction.note}; {said}" if instruction.note else said
-        found.append(instruction._replace(note=note))
+        note = "; ".join(each for each in (instruction.note, said) if each)
+        found.append(instruction._replace(note=note or None))
     return found
 
 
@@ -104,7 +104,7 @@ def _boundaries(data: bytes, start: int) -> list[int]:
 
 def _why(
     live: Instruction, original: Original, boundaries: Sequence[int], name_of: Names
-) -> str:
+) -> Optional[str]:
     index = bisect_right(boundaries, live.address) - 1
     place = boundaries[index] if index >= 0 else live.address
     at = place - original.start
@@ -133,6 +133,8 @@ def _why(
         return f"patched: paravirt, was {_was(file, callee)}"
     if original.data[at] == LOCK and first == bytes((DS,)):
         return "patched: lock prefix, not needed on one CPU"
+    if file.kind == "nop" and quiet:
+        return None  # another way to do nothing
     if file.kind == "nop" and now is not None and now.kind == "jmp":
         return "patched: static key, on"
     if file.kind == "jmp" and quiet and file.size in (2, 5):
