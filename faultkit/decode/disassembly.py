@@ -32,10 +32,12 @@ Names = Callable[[Iterable[int]], Mapping[int, Optional[str]]]
 
 
 class Piece(NamedTuple):
-    """Bytes at an address; `start` is where an instruction surely begins."""
+    """Bytes at an address; `start` is where an instruction surely begins.  What lies before
+    `shown_from` is left out."""
 
     start: int
     data: bytes
+    shown_from: int = 0
 
 
 def disassemble(pieces: Sequence[Piece], names_of: Names) -> list[list[Instruction]]:
@@ -58,15 +60,19 @@ def disassemble(pieces: Sequence[Piece], names_of: Names) -> list[list[Instructi
 
 def _run(pieces: Sequence[Piece], names_of: Names) -> list[list[Instruction]]:
     found: list[list[_Told]] = [[] for _ in pieces]
-    current = found[0]
+    current, first = found[0], pieces[0].shown_from
     for line in _objdump(_elf(pieces)).splitlines():
-        match = _LINE.match(line)
+        address, tab, _ = line.partition(":\t")
+        if tab and int(address, 16) < first:
+            continue
+        match = _LINE.match(line) if tab else None
         if match:
             current.append(_instruction(int(match[1], 16), match[2], match[3] or ""))
             continue
         section = _SECTION.match(line)
         if section:
-            current = found[int(section[1])]
+            number = int(section[1])
+            current, first = found[number], pieces[number].shown_from
     pointed = {told.pointed for some in found for told in some if told.pointed is not None}
     names = names_of(pointed)
     return [[_named(told, names) for told in some] for some in found]

@@ -14,7 +14,7 @@ from typing import Optional
 
 MAX_FILE = 8 << 20  # bytes
 MAX_LINE = 400  # characters of a line that are kept
-MOST_FILES = 512  # kept at a time
+MOST_FILES = 32  # kept at a time
 NEAR = 3  # lines that a function's name may stand away from where debug information has it
 _KERNEL_TREES = (
     "/lib/modules/{release}/source",
@@ -47,6 +47,7 @@ class Sources:
         self._found: dict[str, Optional[str]] = {}
         self._directories: dict[str, Optional[tuple[str, str]]] = {}
         self._lines: dict[str, list[str]] = {}
+        self._texts: dict[str, str] = {}
         self.missing: set[str] = set()
 
     def find(self, file: str) -> Optional[str]:
@@ -84,12 +85,13 @@ class Sources:
         if path not in self._lines:
             if len(self._lines) >= MOST_FILES:
                 self._lines.clear()
+                self._texts.clear()
             try:
                 with open(path, encoding="utf-8", errors="replace") as opened:
                     text = opened.read(MAX_FILE)
             except OSError:
                 text = ""
-            self._lines[path] = [line[:MAX_LINE] for line in text.split("\n")]
+            self._texts[path], self._lines[path] = text, text.split("\n")
         return self._lines[path]
 
     def window(self, file: str, line: int, context: int) -> list[tuple[int, str]]:
@@ -100,7 +102,10 @@ class Sources:
         first, last = max(line - context, 1), min(line + context, len(lines))
         while last > line and not lines[last - 1].strip():
             last -= 1
-        return [(number, lines[number - 1].expandtabs(8)) for number in range(first, last + 1)]
+        return [
+            (number, lines[number - 1][:MAX_LINE].expandtabs(8))
+            for number in range(first, last + 1)
+        ]
 
     def mismatch(
         self, file: str, line: Optional[int], function: Optional[str], declared: Optional[int]
@@ -123,9 +128,8 @@ class Sources:
             name = _MADE.sub("", function.split(".", 1)[0])
             word = re.compile(rf"\b{re.escape(name)}\b")
             near = lines[max(declared - 1 - NEAR, 0) : declared + NEAR]
-            if not any(word.search(text) for text in near) and any(
-                word.search(text) for text in lines
-            ):
+            text = self._texts.get(path, "")
+            if not any(map(word.search, near)) and name in text and word.search(text):
                 return f"{path} is another version: {name} is not at line {declared}"
         return None
 

@@ -233,7 +233,8 @@ def _piece(view: FrameView, around: int) -> Optional[Piece]:
         start = _near(view, view.address - BEFORE * around) or start
     for stop in (end, view.address + 16, view.address):
         try:
-            return Piece(start, view.read(start, stop - start)) if stop > start else None
+            data = view.read(start, stop - start) if stop > start else b""
+            return Piece(start, data, view.address - BEFORE * (around + 1)) if data else None
         except ReadError:
             continue
     return None

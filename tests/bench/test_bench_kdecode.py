@@ -6,6 +6,7 @@ Run by `make bench`.
 
 import json
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -22,7 +23,9 @@ from faultkit.debuginfo.lookup import Lookup
 
 pytestmark = pytest.mark.bench
 
-COMMAND = [sys.executable, "-m", "faultkit", "kdecode", "--brief"]
+FULL = [sys.executable, "-m", "faultkit", "kdecode"]
+COMMAND = [*FULL, "--brief"]
+LINES = 9000  # of each file of source that is made up
 
 
 class Cost(NamedTuple):
@@ -45,12 +48,14 @@ class Case(NamedTuple):
     warm: float
     cold_mb: float
     warm_mb: float
+    rendered: bool = False  # all there is to show, with source, in colours
 
 
 CASES = (
     Case("60 of vmlinux", 60, False, 7, 1.0, 0.2, 100, 40),
     Case("2,000 of vmlinux", 2000, False, 3, 2.5, 0.1, 200, 60),
     Case("60 of ext4.ko", 60, True, 7, 3.0, 1.0, 100, 40),
+    Case("60 of vmlinux, rendered", 60, False, 7, 1.5, 0.6, 110, 80, rendered=True),
 )
 
 
@@ -91,6 +96,11 @@ def asked(case, made, folder):
         addresses = return_addresses(made.vmlinux, case.count)
         ours.write_text("".join(f"{address:x}\n" for address in addresses))
         theirs.write_text("".join(f"{address - 1:x}\n" for address in addresses))
+        if case.rendered:
+            tree = sources(made, [address - 1 for address in addresses], folder / "source")
+            kdecode = [*FULL, "--vmlinux", str(made.vmlinux), "--source", str(tree), str(ours)]
+            shown = ["script", "-qec", "TERM=xterm " + shlex.join(kdecode), "/dev/null"]
+            return shown, ["addr2line", "-i", "-e", str(made.vmlinux)], os.devnull, theirs
         return [*kdecode, "-"], ["addr2line", "-i", "-e", str(made.vmlinux)], ours, theirs
     debug = made.debug / "ext4.ko.debug"
     offsets = module_return_addresses(made.directory / "modules" / "ext4.ko", case.count)
@@ -108,12 +118,28 @@ def asked(case, made, folder):
     return [*kdecode, "--module", str(debug), "-"], command, ours, theirs
 
 
+def sources(made, addresses, tree):
+    """A tree with the files that the addresses are from: their names, long enough, in C."""
+    text = (
+        "static int take(struct device *dev, unsigned long flags) /* of all */\n{\n"
+        '\tif (flags & 0x10 && dev->name)\n\t\tpr_info("taking %s\\n", dev->name);\n'
+        "\treturn list_empty(&dev->entries) ? -ENOENT : 0;\n}\n\n"
+    ).splitlines(True)
+    content = "".join(text[number % len(text)] for number in range(LINES))
+    for chain in Lookup(str(made.vmlinux), use_cache=False).chains(addresses).values():
+        for line in chain:
+            path = tree / os.path.normpath(line.file or "unknown").lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+    return tree
+
+
 @pytest.fixture(scope="session")
 def results():
     measured: dict[Case, tuple[Cost, Cost, Cost]] = {}
     yield measured
     if len(measured) == len(CASES):
-        write_chapter("kdecode, lines only", chapter(measured))
+        write_chapter("kdecode", chapter(measured))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -147,7 +173,8 @@ def chapter(results):
         "`kdecode --brief` and binutils' `addr2line -i` on the same random return addresses, whole "
         "processes by turns, medians: seconds by the clock and, in brackets, of a processor; "
         "kdecode's as parts of addr2line's processor seconds too (bold: more than the target). "
-        "Cold is without anything kept by an earlier run, warm with it.",
+        "Cold is without anything kept by an earlier run, warm with it. \"Rendered\" is without "
+        "--brief: with source (files of 9,000 lines), highlighted, and disassembly.",
         "",
         "| addresses | addr2line -i | cold | part | target | warm | part | target "
         "| MB: addr2line | cold | warm |",
