@@ -43,9 +43,9 @@ def test_locations_of_random_bytes():
     told = 0
     for _ in range(ROUNDS):
         code = bytes(picker.choices(range(256), k=picker.randrange(1, 24)))
-        for ask in (lambda c, code=code: locate(code, c, 8), lambda c, code=code: value_of(code, c)):
+        for ask in (lambda code, made: locate(code, made, 8), value_of):
             try:
-                ask(context(picker))
+                ask(code, context(picker))
                 told += 1
             except (Unavailable, FormatError):
                 continue
