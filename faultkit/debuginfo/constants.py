@@ -1,7 +1,6 @@
 """Numbers of DWARF 5 (7.5 and 7.22), and of GNU extensions, by their names there."""
 
 TAG_LEXICAL_BLOCK = 0x0B
-TAG_COMPILE_UNIT = 0x11
 TAG_INLINED_SUBROUTINE = 0x1D
 TAG_MODULE = 0x1E
 TAG_CATCH_BLOCK = 0x25

@@ -11,7 +11,6 @@ from faultkit.debuginfo.ranges import ranges_of
 from faultkit.debuginfo.units import Entry, Unit
 
 MAX_DEPTH = 200
-MAX_NAMES = 8  # entries from a concrete instance to the one that has the name
 
 INNER = frozenset((c.TAG_LEXICAL_BLOCK, c.TAG_INLINED_SUBROUTINE, c.TAG_TRY_BLOCK,
                     c.TAG_CATCH_BLOCK))  # fmt: skip

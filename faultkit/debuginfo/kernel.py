@@ -13,7 +13,6 @@ from faultkit.model import SourceLine
 from faultkit.target import FaultkitError
 
 MOST_NAMED = 8  # of several functions of one name
-_SUFFIXES = (".cold", ".part", ".constprop", ".isra", ".llvm", ".lto_priv", ".ipa_sra")
 
 
 class Place(NamedTuple):

@@ -51,11 +51,6 @@ class Lookup:
         """Whether it holds debug information."""
         return ".debug_info" in self.file.sections
 
-    @property
-    def has_symbols(self) -> bool:
-        """Whether it holds a symbol table."""
-        return ".symtab" in self.file.sections
-
     def chains(self, addresses: Iterable[int]) -> dict[int, Chain]:
         """Inline chains, innermost first, as DebugFile.chains()."""
         wanted = {f"{address:x}": address for address in addresses}

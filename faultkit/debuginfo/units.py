@@ -61,23 +61,23 @@ class Entry(NamedTuple):
         return found[1] if found is not None and isinstance(found[1], str) else None
 
 
-def read_header(info: Section, offset: int, near: bool = False) -> Header:
+def read_header(info: Section, offset: int) -> Header:
     """The header of the unit at `offset`.  Raises FormatError for what is none."""
-    data, at = info.near(offset, 24) if near else (info.read(offset, offset + 24), 0)
-    if len(data) < at + 11:
+    data = info.read(offset, offset + 24)
+    if len(data) < 11:
         raise FormatError("a unit that is cut short")
-    length, version = struct.unpack_from("<IH", data, at)
+    length, version = struct.unpack_from("<IH", data)
     if length >= 0xFFFFFFF0:
         raise FormatError("64-bit DWARF, which is not supported")
     if version >= 5:
-        kind, address_size, abbreviations = struct.unpack_from("<BBI", data, at + 6)
+        kind, address_size, abbreviations = struct.unpack_from("<BBI", data, 6)
         size = 12
         if kind in (UT_SKELETON, UT_SPLIT_COMPILE):
             size += 8
         elif kind in (UT_TYPE, UT_SPLIT_TYPE):
             size += 12
     else:
-        abbreviations, address_size = struct.unpack_from("<IB", data, at + 6)
+        abbreviations, address_size = struct.unpack_from("<IB", data, 6)
         kind, size = UT_COMPILE, 11
     end = offset + 4 + length
     if not 2 <= version <= 5 or address_size != 8 or end <= offset + size or end > info.size:
