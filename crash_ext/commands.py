@@ -65,8 +65,9 @@ def _sigsrc(words: list[str], session: Session) -> None:
     if arguments.arm is not None:
         raise FaultkitError("--arm traces a process of a running system", "use it in the shell")
     if arguments.kernel is not None and arguments.vmlinux is None:
-        files = session.bridge.debug_files()
-        arguments = arguments._replace(vmlinux=files[0] if files else None)
+        vmlinux, *modules = session.bridge.debug_files() or [None]
+        loaded = [file for file in modules if file is not None]
+        arguments = arguments._replace(vmlinux=vmlinux, modules=(*arguments.modules, *loaded))
     if arguments.of_files:
         report = examine(arguments, host(session))
     else:
@@ -235,7 +236,8 @@ EXAMPLE
     PID              a process, or a thread; its masks and handlers are shown, too
     --kernel SIGNAL  instead: every place in this kernel build that can send the
                      signal (SIGBUS, bus or 7; all), by the code of the vmlinux
-    --vmlinux FILE   another kernel than the dump's, for --kernel
+    --vmlinux FILE   another kernel than the dump's, for --kernel; else the modules
+                     that `mod -s` has loaded are looked at, too
     --log FILE       instead: what this kernel log tells
     --from FILE      instead: what a tracer of sigsrc --arm has written
     --json FILE      the report for machines ("-": standard output, alone)

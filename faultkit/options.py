@@ -145,7 +145,8 @@ def dstate_arguments(given: dict[str, Any]) -> DstateArguments:
 
 
 SIGSRC_OPTIONS = (
-    "--watch", "--log", "--arm", "--tracer", "--run", "--from", "--kernel", "--vmlinux", "--json",
+    "--watch", "--log", "--arm", "--tracer", "--run", "--from", "--kernel", "--vmlinux", "--module",
+    "--json",
     "--output",
 )  # fmt: skip
 TRACERS = ("tracefs", "bpftrace", "systemtap")
@@ -160,6 +161,7 @@ class SigsrcArguments(NamedTuple):
     watch: bool = False
     kernel: Optional[str] = None
     vmlinux: Optional[str] = None
+    modules: tuple[str, ...] = ()
     log: Optional[str] = None
     arm: Optional[int] = None
     tracer: str = "tracefs"
@@ -216,6 +218,14 @@ def add_sigsrc_arguments(parser: argparse.ArgumentParser) -> None:
         help="every place in a kernel that can send the signal (SIGBUS, bus, 7; all)",
     )
     parser.add_argument("--vmlinux", metavar="FILE", help="the kernel for --kernel")
+    parser.add_argument(
+        "--module",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a module of that kernel (NAME.ko), too; may be repeated",
+    )
     parser.add_argument("--json", metavar="FILE", help="report for machines; - is the output")
     parser.add_argument("--output", metavar="FILE", help="write the report to FILE")
 
@@ -230,6 +240,7 @@ def parse_sigsrc(words: Sequence[str]) -> SigsrcArguments:
 def sigsrc_arguments(given: dict[str, Any]) -> SigsrcArguments:
     """The arguments as parsed.  Raises FaultkitError where they contradict each other."""
     fields = {name: given[name] for name in SigsrcArguments._fields}
+    fields["modules"] = tuple(fields["modules"])
     wanted = SigsrcArguments(**{**fields, "pids": tuple(dict.fromkeys(fields["pids"]))})
     if wanted.pids and wanted.watch:
         raise FaultkitError(
@@ -250,6 +261,8 @@ def sigsrc_arguments(given: dict[str, Any]) -> SigsrcArguments:
         raise FaultkitError("--from reads a tracer's output", "leave --watch and --log out")
     if wanted.log is not None and wanted.watch:
         raise FaultkitError("--log reads a file, and --watch follows the inferior", "leave one out")
+    if wanted.modules and wanted.kernel is None:
+        raise FaultkitError("--module names a module for --kernel SIGNAL", "add --kernel")
     if wanted.vmlinux is not None and wanted.kernel is None:
         raise FaultkitError("--vmlinux names the kernel for --kernel SIGNAL", "add --kernel")
     return wanted

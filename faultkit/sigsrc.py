@@ -19,9 +19,9 @@ def examine(arguments: SigsrcArguments, host: dict[str, Optional[str]]) -> Repor
     if arguments.kernel is not None:
         from faultkit.analyzers.senders import analyze_senders, parse_signal
 
-        return analyze_senders(
-            arguments.vmlinux or running_vmlinux(), parse_signal(arguments.kernel), host
-        )
+        signal = parse_signal(arguments.kernel)
+        vmlinux = arguments.vmlinux or running_vmlinux()
+        return analyze_senders(vmlinux, signal, host, arguments.modules)
     if arguments.log is not None:
         from faultkit.analyzers.siglog import analyze_log
         from faultkit.klog.files import read_log

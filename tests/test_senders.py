@@ -309,3 +309,54 @@ def test_bad_input(tmp_path, program, arguments, said):
     assert done.returncode == 1
     assert said in done.stderr and "Traceback" not in done.stderr and not done.stdout
     assert done.stderr.count("\n") == 1
+
+
+MODULE = """
+int send_sig(int number, void *task, int priv);
+void force_sig_fault(int number, int code, void *address);
+int kill_unknown(int number);
+int others(void);
+static __attribute__((noipa)) void pass_on(int number, void *task) { send_sig(number, task, 0); }
+void mod_kill(void *task) { send_sig(9, task, 1); others(); }
+void mod_tail(void *task) { send_sig(15, task, 0); }
+void mod_fault(void *at, int w) { force_sig_fault(11, w ? 1 : 2, at); others(); }
+void mod_wrapped(void *task) { pass_on(10, task); others(); }
+void mod_quiet(void) { kill_unknown(3); others(); }
+__attribute__((section(".text.unlikely"))) void mod_apart(void *task) { send_sig(7, task, 1); }
+"""
+
+
+def test_modules(tmp_path, program):
+    """A module is read as it would be linked: calls of the kernel's functions are its sites."""
+    module = tmp_path / "lab-mod.ko"
+    options = ["-c", "-O2", "-g", "-mcmodel=kernel", "-fno-pic", "-x", "c"]
+    subprocess.run(["gcc", *options, "-o", str(module), "-"], input=MODULE.encode(), check=True, timeout=60)
+    report = analyze_senders(str(program), None, HOST, [str(module)])
+    sites = {one.function: one for one in report.senders if one.module}
+    assert {one.module for one in sites.values()} == {"lab_mod"}
+    assert {name: (one.signals, one.codes) for name, one in sites.items()} == {
+        "mod_kill": ((9,), (0x80,)),
+        "mod_tail": ((15,), (0,)),
+        "mod_fault": ((11,), (1, 2)),
+        "mod_wrapped": ((10,), (0,)),
+        "mod_apart": ((7,), (0x80,)),
+    }
+    assert all(one.lines and one.lines[0].line for one in sites.values())
+    only = analyze_senders(str(program), 7, HOST, [str(module)])
+    assert "mod_apart" in {one.function for one in only.senders[: only.counts["places"]]}
+    assert "mod_tail" not in {one.function for one in only.senders}
+    dice = random.Random(2)
+    whole = module.read_bytes()
+    for _ in range(40):
+        data = bytearray(whole[: dice.choice((len(whole), dice.randrange(len(whole))))])
+        for _ in range(dice.choice((1, 30))):
+            if data:
+                data[dice.randrange(len(data))] = dice.randrange(256)
+        module.write_bytes(data)
+        try:
+            analyze_senders(str(program), None, HOST, [str(module)])
+        except FaultkitError as error:
+            assert "\n" not in str(error)
+    for wrong in (program, "/etc/passwd", "/nonexistent"):
+        with pytest.raises(FaultkitError, match="no module that can be read"):
+            analyze_senders(str(program), None, HOST, [str(wrong)])

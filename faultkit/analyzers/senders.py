@@ -2,12 +2,15 @@
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Optional
 
 from faultkit.debuginfo.lookup import Lookup
+from faultkit.debuginfo.sections import PLACE
 from faultkit.model import FOUND, NOT_FOUND, Report, SourceLine
-from faultkit.senders.catalog import Catalog, catalog
+from faultkit.senders.catalog import Catalog, catalog, of_modules
 from faultkit.senders.model import Place
+from faultkit.senders.module import module_name
 from faultkit.senders.trace import Site
 from faultkit.senders.words import when
 from faultkit.signals.names import signal_name, signal_number
@@ -24,9 +27,14 @@ def parse_signal(text: str) -> Optional[int]:
     return number
 
 
-def analyze_senders(path: str, signal: Optional[int], host: dict[str, Optional[str]]) -> Report:
-    """The places in the vmlinux at `path` that send `signal`, those that send what they are told
-    last; None: all signals.  Raises FaultkitError."""
+def analyze_senders(
+    path: str,
+    signal: Optional[int],
+    host: dict[str, Optional[str]],
+    modules: Sequence[str] = (),
+) -> Report:
+    """The places in the vmlinux at `path`, and in the files of `modules`, that send `signal`, those
+    that send what they are told last; None: all signals.  Raises FaultkitError."""
     begun = time.monotonic()
     found = catalog(path)
     chosen, told = [], []
@@ -35,6 +43,14 @@ def analyze_senders(path: str, signal: Optional[int], host: dict[str, Optional[s
             chosen.append(place(site))
         elif site.open:
             told.append(place(site))
+    chosen, told = _with_lines(path, chosen), _with_lines(path, told)
+    for file, site, (section, offset) in of_modules(path, modules):
+        one = place(site)._replace(module=module_name(file), address=offset)
+        one = _at_line(one, _module_lines(file, section, offset))
+        if signal in site.signals or (signal is None and site.signals):
+            chosen.append(one)
+        elif site.open:
+            told.append(one)
     report = Report(
         "sigsrc",
         host,
@@ -42,10 +58,11 @@ def analyze_senders(path: str, signal: Optional[int], host: dict[str, Optional[s
         FOUND if chosen or told else NOT_FOUND,
         _summary(found, signal, chosen, told),
     )
-    report.senders = _with_lines(path, [*chosen, *told])
+    report.senders = [*chosen, *told]
     report.counts = {"places": len(chosen), "open": len(told)}
+    which = "modules that are not named" if modules else "modules"
     report.limits.append(
-        "modules are files of their own and were not read: drivers among them may send signals, too"
+        f"{which} were not read: drivers among them may send signals, too (--module FILE)"
     )
     report.elapsed_seconds = time.monotonic() - begun
     return report
@@ -73,6 +90,15 @@ def _with_lines(path: str, places: list[Place]) -> list[Place]:
     except FaultkitError:
         return places
     return [_at_line(one, chains.get(one.address, ())) for one in places]
+
+
+def _module_lines(file: str, section: int, offset: int) -> tuple[SourceLine, ...]:
+    """The inline chain of a place in a module, if its file has debug information."""
+    address = section << PLACE | offset
+    try:
+        return Lookup(file).chains((address,)).get(address, ())
+    except FaultkitError:
+        return ()
 
 
 def _at_line(one: Place, chain: tuple[SourceLine, ...]) -> Place:

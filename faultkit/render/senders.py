@@ -61,12 +61,13 @@ class _Text(Page):
     def _place(self, place: Place) -> str:
         line = _source(place)
         name = clean(place.function, 80)
+        inside = f" [{clean(place.module, 60)}]" if place.module else ""
         if line is None:
-            return f"{name}: {_what(place)}  {place.address:#x}"
+            return f"{name}{inside}: {_what(place)}  {'+' * bool(inside)}{place.address:#x}"
         if line.function and line.function != place.function:
             name = f"{clean(line.function, 80)} in {name}"
         file = (line.file or "").removeprefix(self._folder)
-        return f"{name}: {_what(place)}  {clean(file, 120)}:{line.line}"
+        return f"{name}{inside}: {_what(place)}  {clean(file, 120)}:{line.line}"
 
 
 def _capital(words: str) -> str:
@@ -116,6 +117,7 @@ def place_object(place: Place) -> "dict[str, Any]":
     return {
         "type": place.type,
         "function": clean(place.function, 200),
+        "module": clean(place.module, 100) if place.module else None,
         "address": f"{place.address:#x}",
         "signals": [signal_name(one) for one in place.signals],
         "codes": [code_name(number, code) for code in place.codes],

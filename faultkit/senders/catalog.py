@@ -1,5 +1,6 @@
 """The sites of one vmlinux, found once and kept by its build-id."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
 from faultkit.debuginfo.cache import Cache
@@ -39,6 +40,28 @@ def catalog(path: str) -> Catalog:
     sites = tuple(site for _, site in sorted(trace.run().sites.items()))
     cache.put(_KIND, {EDITION: json.dumps(sites)})
     return Catalog(path, text.build_id, text.release, sites)
+
+
+def of_modules(path: str, modules: Sequence[str]) -> list[tuple[str, Site, tuple[int, int]]]:
+    """(file, site, (section, offset)) of the sites in modules' files, for the kernel of the vmlinux
+    at `path`.  Raises FaultkitError for what is none."""
+    from faultkit.senders.module import ModuleText
+
+    texts = [ModuleText(module) for module in modules]
+    found: list[tuple[str, Site, tuple[int, int]]] = []
+    if not texts:
+        return found
+    sinks = Trace(KernelText(path)).run().sinks
+    for text in texts:
+        known = [
+            sink._replace(start=text.outside[sink.name])
+            for sink in sinks
+            if sink.name in text.outside
+        ]
+        trace = Trace(text, known) if known else None
+        for address, site in sorted(trace.run().sites.items()) if trace is not None else ():
+            found.append((text.path, site, text.place(address)))
+    return found
 
 
 def _kept(cache: Cache) -> Optional[tuple[Site, ...]]:

@@ -12,7 +12,7 @@ class Place(NamedTuple):
     `codes` are the si_codes that it can give, where the code tells; `way` the functions from the
     called one to the one that queues the signal; `open` why a signal can't be told from the code:
     such a place sends what it is told.  `when` says in words when it is come to.  `lines` is the
-    inline chain of the source, innermost first.
+    inline chain of the source, innermost first.  In a `module` the address is that in its section.
     """
 
     address: int
@@ -24,4 +24,5 @@ class Place(NamedTuple):
     when: str = ""
     open: tuple[str, ...] = ()
     lines: tuple[SourceLine, ...] = ()
+    module: Optional[str] = None
     type: str = "sender"

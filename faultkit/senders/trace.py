@@ -1,6 +1,7 @@
 """From the functions that queue signals back to the places that choose them."""
 
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 from faultkit.senders.body import Body
@@ -54,14 +55,19 @@ class Site(NamedTuple):
 class Trace:
     """All sites of one kernel's code."""
 
-    def __init__(self, text: KernelText) -> None:
+    def __init__(self, text: KernelText, known: Iterable[Sink] = ()) -> None:
+        """`known` are functions of others that send signals, found before: a kernel's, for its
+        modules."""
         self.text = text
+        self.sinks: list[Sink] = []
         self.sites: dict[int, Site] = {}
         self._bodies: dict[int, Body] = {}
         self._told: dict[int, set[int]] = {}  # si_codes that sites give themselves
         self._known: set[Sink] = set()
         self._sinks: deque[Sink] = deque()
-        for primitive in PRIMITIVES:
+        for sink in known:
+            self._add(sink)
+        for primitive in PRIMITIVES if not self._known else ():
             for function in text.named.get(primitive.name, ()):
                 fixed = frozenset(() if primitive.fixed is None else (primitive.fixed,))
                 self._add(
@@ -114,6 +120,7 @@ class Trace:
         key = sink._replace(way=())
         if key not in self._known and len(self._known) < MOST_SINKS:
             self._known.add(key)
+            self.sinks.append(sink)
             self._sinks.append(sink)
 
     def _body(self, function: Function) -> Body:
