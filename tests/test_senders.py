@@ -329,8 +329,8 @@ __attribute__((section(".text.unlikely"))) void mod_apart(void *task) { send_sig
 def test_modules(tmp_path, program):
     """A module is read as it would be linked: calls of the kernel's functions are its sites."""
     module = tmp_path / "lab-mod.ko"
-    options = ["-c", "-O2", "-g", "-mcmodel=kernel", "-fno-pic", "-x", "c"]
-    subprocess.run(["gcc", *options, "-o", str(module), "-"], input=MODULE.encode(), check=True, timeout=60)
+    options = ["-c", "-O2", "-g", "-mcmodel=kernel", "-fno-pic", "-x", "c", "-o", str(module)]
+    subprocess.run(["gcc", *options, "-"], input=MODULE.encode(), check=True, timeout=60)
     report = analyze_senders(str(program), None, HOST, [str(module)])
     sites = {one.function: one for one in report.senders if one.module}
     assert {one.module for one in sites.values()} == {"lab_mod"}
