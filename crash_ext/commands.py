@@ -65,9 +65,10 @@ def _sigsrc(words: list[str], session: Session) -> None:
     if arguments.arm is not None:
         raise FaultkitError("--arm traces a process of a running system", "use it in the shell")
     if arguments.kernel is not None and arguments.vmlinux is None:
-        vmlinux, *modules = session.bridge.debug_files() or [None]
-        loaded = [file for file in modules if file is not None]
-        arguments = arguments._replace(vmlinux=vmlinux, modules=(*arguments.modules, *loaded))
+        files = session.bridge.debug_files()
+        if files:
+            modules = (*arguments.modules, *files[1:])
+            arguments = arguments._replace(vmlinux=files[0], modules=modules)
     if arguments.of_files:
         report = examine(arguments, host(session))
     else:
