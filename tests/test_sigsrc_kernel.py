@@ -266,6 +266,14 @@ def test_damaged_memory():
                 assert finding.sender.name in names
 
 
+def test_poisoned_pages():
+    host = opened("signals")
+    assert not any("poisoned" in note for note in analyze_signals(host, HOST).notes)
+    kernel = AlteredKernel(host)
+    kernel.put(host.symbol("num_poisoned_pages"), 3)
+    assert any("3 pages are hardware-poisoned" in note for note in reported(kernel).notes)
+
+
 def test_incomplete_kernel():
     """Debug information without the types says so in one line."""
 

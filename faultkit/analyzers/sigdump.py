@@ -75,6 +75,7 @@ def analyze_signals(
     report.signals += look.stopped()
     report.signals += look.pending()
     report.signals += [one for one in look.ended() if one.task.pid not in logged]
+    report.notes += _poisoned(kernel)
     report.masks = look.masks()
     report.limits += [*look.limits, *system.limits, *kernel.limits()]
     report.counts = look.counts
@@ -407,6 +408,21 @@ class _Look:
                 state=FATAL,
                 evidence=tuple(evidence),
             )
+
+
+def _poisoned(kernel: Kernel) -> Iterator[str]:
+    """How many pages memory failures have taken away (mm/memory-failure.c)."""
+    address = kernel.symbol("num_poisoned_pages")
+    try:
+        count = kernel.u64(address) if address else 0
+    except FaultkitError:
+        return
+    if 0 < count < 1 << 40:
+        pages = "page is" if count == 1 else "pages are"
+        yield (
+            f"{count} {pages} hardware-poisoned: who touches one, or maps one early, gets SIGBUS "
+            "(kmem -p, flag hwpoison)"
+        )
 
 
 def _leader(members: Sequence[TaskSignals]) -> TaskSignals:
