@@ -3,13 +3,15 @@ shows is there and the same, and nothing else is claimed that is not so."""
 
 import sys
 from collections import Counter
+from typing import ClassVar
 
 import pytest
 
 if sys.version_info < (3, 11):
     pytest.skip("drgn is installed for Python 3.11 and newer", allow_module_level=True)
 
-from kernel_dumps import opened
+from drgn_kernel import DrgnKernel
+from kernel_dumps import open_as, opened
 from lab.dumps import dump
 
 from faultkit.debuginfo.find import Places
@@ -17,7 +19,10 @@ from faultkit.debuginfo.kernel import Kernel as DebugFiles
 from faultkit.decode.kernel import KernelSubject
 from faultkit.decode.source import Sources
 from faultkit.decode.view import Wanted, dress
+from faultkit.kdecode import examine
 from faultkit.kernel.system import System
+from faultkit.model import Frame
+from faultkit.options import KdecodeArguments
 
 KERNELS = (
     "6.1",
@@ -149,3 +154,79 @@ def test_calls_jumps_and_patches():
     assert not any(note.startswith("patched: alternative") for note in notes)
     loop = frames["schedule"].decoded.instructions
     assert any(i.target in {j.address for j in loop} for i in loop)
+
+
+FAULT = "mov 0x10(%rbx),%r8"  # of the mutex's wait_list.next, behind the call that slept
+
+
+class Faulted(DrgnKernel):
+    """A dump in which a task of a real one, whose frames, code and stack it keeps, was stopped by
+    a page fault in __mutex_lock()."""
+
+    at = 0
+    registers_then: ClassVar[dict[str, int]] = {}
+
+    def frames(self, task, limit=64):
+        frames = list(super().frames(task, limit))
+        place = next((i for i, f in enumerate(frames) if f.address == self.at), None)
+        if task.name != "mx-a" or place is None:
+            return tuple(frames)
+        stopped = frames[place]
+        handler = self.symbol("asm_exc_page_fault") + 0x22
+        registers = {**self.registers_then, "rip": self.at, "rsp": stopped.sp}
+        entry = Frame(0, handler, "asm_exc_page_fault", 0x22, sp=stopped.sp - 0x100)
+        return (entry, stopped._replace(registers=registers), *frames[place + 1 :])
+
+
+def test_the_operand_of_an_oops_and_of_its_dump(tmp_path):
+    """A fault in a member of a variable that is in a register: the dump's frame and the text of
+    the same oops name the operand alike."""
+    made = dump("sleeping")
+    real = subject_of("sleeping")
+    task = next(task for task in real.system.tasks if task.name == "mx-a")
+    frame = next(
+        shown for shown in real.task_frames(task)
+        if (shown.decoded.symbol or "").startswith("__mutex_lock")
+    )  # fmt: skip
+    names = "rax rbx rcx rdx rsi rdi rbp r8 r9 r10 r11 r12 r13 r14 r15".split()
+    Faulted.at = frame.decoded.address
+    Faulted.registers_then = dict.fromkeys(names, 0xFFFF888000000000) | {"rbx": 0x6B6B6B6B6B6B6B6B}
+    kernel = open_as(Faulted, made)
+    subject = KernelSubject(
+        System(kernel), DebugFiles(Places(str(made.vmlinux)), kernel.release), Sources()
+    )
+    frames = subject.task_frames(task)
+    dress(frames, subject, Wanted())
+    assert [shown.faulted for shown in frames[:3]] == [False, True, False]
+    (note,) = frames[1].decoded.notes
+    assert next(i for i in frames[1].decoded.instructions if i.current).text == FAULT
+    assert note == (
+        "rbx = 0x6b6b6b6b6b6b6b6b, read of lock->wait_list.next: lock is 0x6b6b6b6b6b6b6b6b (slab "
+        "poison of freed memory (POISON_FREE): use after free)"
+    )
+    values = {value.name: value for value in frames[1].decoded.arguments}
+    assert values["lock"].text == "0x6b6b6b6b6b6b6b6b" and values["lock"].origin == "rbx"
+
+    symbol = f"{frames[1].decoded.symbol}+{frames[1].decoded.offset:#x}"
+    code = kernel.read(Faulted.at - 8, 24).hex(" ").split()
+    oops = tmp_path / "oops"
+    oops.write_text(
+        "general protection fault, probably for non-canonical address 0x6b6b6b6b6b6b6b7b: 0\n"
+        f"CPU: 1 PID: 107 Comm: mx-a Not tainted {kernel.release} #1\n"
+        f"RIP: 0010:{symbol}/{frames[1].decoded.size:#x}\n"
+        f"Code: {' '.join(code[:8])} <{code[8]}> {' '.join(code[9:])}\n"
+        "RSP: 0018:ffffc90000000000 EFLAGS: 00010246\n"
+        "RAX: ffff888000000000 RBX: 6b6b6b6b6b6b6b6b RCX: ffff888000000000\n"
+        "RDX: ffff888000000000 RSI: ffff888000000000 RDI: ffff888000000000\n"
+        "RBP: ffff888000000000 R08: ffff888000000000 R09: ffff888000000000\n"
+        "R10: ffff888000000000 R11: ffff888000000000 R12: ffff888000000000\n"
+        "R13: ffff888000000000 R14: ffff888000000000 R15: ffff888000000000\n"
+        "Call Trace:\n <TASK>\n kthread+0xda/0x100\n </TASK>\n"
+    )
+    report = examine(
+        KdecodeArguments((str(oops),), vmlinux=str(made.vmlinux)), {"name": None, "version": None}
+    )
+    text = report.traces[0].frames[0]
+    assert text.notes == [note]
+    assert text.inlines == frames[1].decoded.inlines
+    assert next(i for i in text.instructions if i.current).text == FAULT
