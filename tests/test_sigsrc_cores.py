@@ -105,6 +105,8 @@ SCENES = {
                             code="SEGV_PKUERR"),
     "machine_check": fault("hardware-memory-error", "4 KiB of .*is broken",
                            code="BUS_MCEERR_AR", name="SIGBUS"),
+    "protection_key_told": fault("protection-key", "Protection key 5", code="SEGV_PKUERR"),
+    "bounds": fault("bounds", "outside of 0x1000-", code="SEGV_BNDERR"),
     "shadow_stack": fault("shadow-stack", "Control protection", code="SEGV_CPERR"),
     "overflow_handled": fault("stack-overflow", "A handler of the program's own took this fault",
                               code="SI_TKILL"),

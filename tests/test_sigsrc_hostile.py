@@ -101,6 +101,32 @@ def test_siginfo(data):
     assert info is None or 1 <= info.number <= 64
 
 
+LAYOUTS = [  # number, code, what lies behind 16 bytes, and what is read of it
+    (10, 0, "iI", (7, 8), {"pid": 7, "uid": 8, "layout": "sent"}),
+    (10, -6, "iIQ", (7, 8, 9), {"pid": 7, "uid": 8, "value": None}),
+    (35, -1, "iIQ", (7, 8, 9), {"pid": 7, "value": 9, "layout": "queued"}),
+    (14, -2, "iIQ", (1, 2, 3), {"timer": 1, "overrun": 2, "value": 3, "pid": None}),
+    (17, 2, "iIi", (7, 8, 9), {"pid": 7, "uid": 8, "status": 9, "layout": "child"}),
+    (11, 1, "Q", (0x10,), {"address": 0x10, "pid": None}),
+    (11, 0x80, "Q", (0,), {"layout": "sent", "pid": 0}),
+    (11, 3, "QQQQ", (1, 0, 3, 4), {"address": 1, "lower": 3, "upper": 4}),
+    (11, 4, "QQI", (1, 0, 5), {"address": 1, "pkey": 5}),
+    (7, 4, "Qh", (1, 12), {"address": 1, "lsb": 12}),
+    (7, 2, "Qh", (1, 12), {"address": 1, "lsb": None}),
+    (29, 1, "qi", (3, 4), {"band": 3, "fd": 4}),
+    (40, 1, "qi", (3, 4), {"band": 3, "fd": 4, "layout": "poll"}),  # F_SETSIG
+    (31, 1, "QiI", (1, 59, 0xC000003E), {"call_address": 1, "nr": 59, "arch": 0xC000003E}),
+    (12, 7, "iI", (7, 8), {"pid": 7, "layout": "sent"}),
+]
+
+
+@pytest.mark.parametrize(("number", "code", "form", "values", "wanted"), LAYOUTS)
+def test_layout(number, code, form, values, wanted):
+    data = struct.pack("<4i", number, 0, code, 0) + struct.pack(f"<{form}", *values)
+    info = parse_siginfo(data.ljust(128, b"\0"))
+    assert {name: getattr(info, name) for name in wanted} == wanted
+
+
 @given(st.binary(min_size=1, max_size=20), st.integers(0, (1 << 64) - 1))
 @settings(max_examples=1000)
 def test_operands(code, value):

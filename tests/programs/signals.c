@@ -340,20 +340,29 @@ static void protection_key(void)
 }
 
 /* A process may make up the kernel's own codes for itself: what no machine has at hand. */
-static void made_up(int number, int code, void *address, long more)
+static void made_up(int number, int code, void *address, int offset, long more)
 {
     siginfo_t info = { .si_signo = number, .si_code = code };
     info.si_addr = address;
-    memcpy((char *) &info + 24, &more, sizeof more);
+    memcpy((char *) &info + offset, &more, sizeof more);
     syscall(SYS_rt_sigqueueinfo, getpid(), number, &info);
 }
 
 static void machine_check(void)
 {
-    made_up(SIGBUS, 4 /* BUS_MCEERR_AR */, malloc(1 << 20), 12);
+    made_up(SIGBUS, 4 /* BUS_MCEERR_AR */, malloc(1 << 20), 24, 12);
 }
 
-static void shadow_stack(void) { made_up(SIGSEGV, 10 /* SEGV_CPERR */, NULL, 0); }
+static void shadow_stack(void) { made_up(SIGSEGV, 10 /* SEGV_CPERR */, NULL, 24, 0); }
+
+static void protection_key_told(void)
+{
+    made_up(SIGSEGV, 4 /* SEGV_PKUERR */, malloc(100), 32, 5);
+}
+
+static char scratch[16];
+
+static void bounds(void) { made_up(SIGSEGV, 3 /* SEGV_BNDERR */, scratch, 32, 0x1000); }
 
 static void on_fault(int number)
 {
@@ -533,7 +542,8 @@ static const struct { const char *name; void (*play)(void); } scenes[] = {
     SCENE(raised), SCENE(raised_term), SCENE(killed_itself), SCENE(killed_group),
     SCENE(file_limit), SCENE(cpu_limit), SCENE(broken_pipe), SCENE(broken_socket),
     SCENE(alarm_clock), SCENE(interval_timer), SCENE(posix_timer), SCENE(seccomp_trap),
-    SCENE(seccomp_kill), SCENE(protection_key), SCENE(machine_check), SCENE(shadow_stack),
+    SCENE(seccomp_kill), SCENE(protection_key), SCENE(machine_check), SCENE(shadow_stack), SCENE(protection_key_told),
+    SCENE(bounds),
     SCENE(abort_in_handler), SCENE(fault_in_handler),
     SCENE(fault_in_siginfo_handler),
     SCENE(overflow_handled), SCENE(overflow_unhandled), SCENE(wait_for_it), SCENE(parent_death),

@@ -1,7 +1,7 @@
 """Accesses through a null pointer, and through what was calculated from one."""
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from faultkit.model import INFERRED, PROVEN
 from faultkit.signals.case import Case
@@ -14,10 +14,14 @@ from faultkit.signals.own import library_call
 from faultkit.signals.siginfo import FAULTED
 from faultkit.target import Member
 
+if TYPE_CHECKING:
+    from faultkit.code.operands import Access
+
 SIGNALS = frozenset((SIGSEGV,))
 PRIORITY = 20
 MAPERR, ACCERR = 1, 2
 NEAR = 1 << 16  # bytes around 0 that nobody may map: vm.mmap_min_addr
+FAR = 1 << 32  # an index seldom leads further
 SMALL = 1 << 12  # a pointer below that is one to a member of a null structure
 
 
@@ -33,7 +37,7 @@ def explain(case: Case) -> Optional[Origin]:
     near = address < NEAR or address >= (1 << 64) - NEAR
     access = case.access
     base = case.registers.get(access.base, -1) if access and access.base else -1
-    if not near and not (base == 0 and access and access.base not in ("rsp", "rbp")):
+    if not near and not (base == 0 and access and _is_pointer(access, address)):
         return _indexed(case, address)
     offset = address - (1 << 64) if address >> 63 else address
     pointer = base if 0 <= base < SMALL else 0
@@ -67,6 +71,12 @@ def explain(case: Case) -> Optional[Origin]:
         _next(case, members, place),
         confidence,
     )
+
+
+def _is_pointer(access: "Access", address: int) -> bool:
+    """Whether the base register of an operand that leads far from 0 was the pointer in it: where
+    there are two registers, the other one may be."""
+    return access.base not in ("rsp", "rbp") and (access.scaled is None or address < FAR)
 
 
 def _call(case: Case, pc: int) -> Origin:
