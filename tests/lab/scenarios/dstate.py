@@ -99,6 +99,11 @@ STUCK = (
         ("vfork-*",),
         Stuck("vfork", ("vfork-parent",), ("task vfork-child its child, sleeping",)),
     ),
+    _fault(
+        "userfault",
+        ("uffd-*", "userfault"),
+        Stuck("userfaultfd", ("uffd-faulter",), ("task userfault has a userfaultfd open",)),
+    ),
     _fault("frozen_v1", ("ice-v1",), Stuck("freezer", ("ice-v1",), ("cgroup /box frozen (v1",))),
     _fault("frozen_v2", ("ice-v2",), Stuck("freezer", ("ice-v2",), ("cgroup /pod frozen (v2",))),
     _fault(

@@ -16,6 +16,8 @@
 	/* memory.c */		\
 	F(swap_in)		\
 	F(memory_limit)		\
+	/* uffd.c */		\
+	F(userfault)		\
 	/* busy.c */		\
 	F(busy)			\
 	F(waiters)		\
