@@ -138,7 +138,7 @@ def test_moved_addresses_are_no_patches():
         ("c3cccccccc", "e9fb0f0000", {0x2000: "__x86_return_thunk"}, "return thunk"),
         ("e8fb1f0000", "e8fb0f0000", {0x2000: "__SCT__tp_func"}, "static call tp_func"),
         ("ccfb0f0000", "e8fb0f0000", {0x2000: "kfree"}, "breakpoint"),
-        ("e9fb0f0000", "0f1f440000", {}, "static key, on"),
+        ("e9fb0f0000", "0f1f440000", {}, "static key that is on"),
         ("3e0fb11790", "f00fb11790", {}, "lock prefix"),
     ],
 )
@@ -146,6 +146,15 @@ def test_who_patched(live, file, names, said):
     (code,) = disassemble([Piece(0x1000, bytes.fromhex(live))], lambda addresses: {})
     marked = mark(code, Original(0x1000, bytes.fromhex(file)), names.get)
     assert said in marked[0].note
+
+
+def test_what_fills_an_alternative_is_no_breakpoint():
+    """int3 behind a shorter replacement is padding; one over a first byte alone is a breakpoint."""
+    file = bytes.fromhex("4889c74889fb4889f14889d0")
+    for live, told in (("eb0accccccccccccccccccc3", 0), ("4889c7cc89fb4889f14889d0", 1)):
+        (code,) = disassemble([Piece(0x1000, bytes.fromhex(live))], lambda addresses: {})
+        notes = [each.note or "" for each in mark(code, Original(0x1000, file), lambda a: None)]
+        assert sum("breakpoint" in note for note in notes) == told, notes
 
 
 def test_what_a_bad_pointer_is():

@@ -19,6 +19,7 @@ MASK = (1 << 64) - 1
 BREAKPOINT = b"\xcc"
 REST = "patched: rest of the one before"
 LOCK, DS = 0xF0, 0x3E
+NEAR = 3  # bytes on both sides of a breakpoint that have to be as they were
 Names = Callable[[int], Optional[str]]
 
 _TRACE = ("__fentry__", "mcount")
@@ -51,6 +52,8 @@ def mark(
         return []
     boundaries: list[int] = []
     found = []
+    whole = b"".join(instruction.bytes for instruction in instructions)
+    live = whole, instructions[0].address - original.start
     for instruction in instructions:
         at = instruction.address - original.start
         size = len(instruction.bytes)
@@ -61,7 +64,7 @@ def mark(
         if not boundaries:
             end = instructions[-1].address + len(instructions[-1].bytes) - original.start
             boundaries = _boundaries(original.data[:end], original.start)
-        said = _why(instruction, original, boundaries, name_of)
+        said = _why(instruction, live, original, boundaries, name_of)
         note = "; ".join(each for each in (instruction.note, said) if each)
         found.append(instruction._replace(note=note or None))
     return found
@@ -103,7 +106,11 @@ def _boundaries(data: bytes, start: int) -> list[int]:
 
 
 def _why(
-    live: Instruction, original: Original, boundaries: Sequence[int], name_of: Names
+    live: Instruction,
+    code: tuple[bytes, int],
+    original: Original,
+    boundaries: Sequence[int],
+    name_of: Names,
 ) -> Optional[str]:
     index = bisect_right(boundaries, live.address) - 1
     place = boundaries[index] if index >= 0 else live.address
@@ -117,6 +124,8 @@ def _why(
     if inside:
         return REST
     if first == BREAKPOINT and original.data[at : at + 1] != BREAKPOINT:
+        if not _is_breakpoint(code, at, file.size, original):
+            return REST
         return f"patched: breakpoint, kprobe or being patched; was {_was(file, callee)}"
     now = x86.decode(live.bytes, live.address)
     quiet = now is not None and now.kind == "nop"
@@ -124,7 +133,8 @@ def _why(
         return "patched: fentry, not traced" if quiet else "patched: fentry, TRACED by ftrace"
     if file.kind in ("jmp", "ret") and (file.kind == "ret" or (callee or "").startswith(_RETURN)):
         return f"patched: return thunk, was {_was(file, callee)}"
-    if callee and callee.startswith(_INDIRECT):
+    leads = name_of(now.target) if now is not None and now.target is not None else None
+    if (callee or "").startswith(_INDIRECT) or (leads or "").startswith(_INDIRECT):
         return f"patched: retpoline, was {_was(file, callee)}"
     if callee and callee.startswith(_STATIC_CALL):
         said = "patched: static call " + callee[len(_STATIC_CALL) :]
@@ -136,10 +146,22 @@ def _why(
     if file.kind == "nop" and quiet:
         return None  # another way to do nothing
     if file.kind == "nop" and now is not None and now.kind == "jmp":
-        return "patched: static key, on"
+        return "patched: static key that is on, or an alternative"
     if file.kind == "jmp" and quiet and file.size in (2, 5):
         return "patched: static key or alternative, was " + _was(file, callee)
     return f"patched: alternative, was {_was(file, callee)}"
+
+
+def _is_breakpoint(
+    code: tuple[bytes, int], at: int, size: int, original: Original
+) -> bool:
+    """Whether nothing but an instruction's first byte was changed to int3; what fills up a shorter
+    alternative changes more."""
+    live, start = code
+    before = max(at - NEAR, start)
+    behind = min(at + size + NEAR, start + len(live), len(original.data))
+    now = live[before - start : at - start] + original.data[at : at + 1] + live[at - start + 1 :]
+    return _same(now[: behind - before], original.data[before:behind], before, original)
 
 
 def _callee(
@@ -154,7 +176,9 @@ def _callee(
         return name_of(file.target)
     source = file.source
     if isinstance(source, x86.Memory) and source.base is None and source.scaled is None:
-        return name_of(source.displacement & MASK)
+        address = source.displacement & MASK
+        # An absolute one is as the file has it, one relative to rip as the target does.
+        return name_of(address) or name_of(address + original.slide & MASK)
     return None
 
 

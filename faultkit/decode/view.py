@@ -25,6 +25,7 @@ MASK = (1 << 64) - 1
 FAR = 4096  # bytes from a function's start to an address, up to which all of it is decoded
 BEFORE = 16  # bytes for each instruction before an address in a function longer than that
 BEHIND = 12
+_FILLERS = ("int3", "nop", "xchg %ax,%ax", "data16", "cs nop")
 SLACK = 16  # bytes behind a window that its last instruction may have had in the file
 
 
@@ -216,8 +217,8 @@ def _code(frames: Sequence[Shown], subject: Subject, wanted: Wanted) -> None:
 
 def _is_filler(instruction: Instruction) -> bool:
     """Whether it only fills what a shorter instruction left of the one that it was patched over."""
-    kind = instruction.text.split(" ", 1)[0]
-    return (instruction.note or "").endswith(REST) and kind.startswith(("int3", "nop"))
+    fills = instruction.text.startswith(_FILLERS)
+    return fills and (instruction.note or "").endswith(REST)
 
 
 def _piece(view: FrameView, around: int) -> Optional[Piece]:
