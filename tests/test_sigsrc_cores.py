@@ -168,7 +168,7 @@ EXCEPTIONS = {
     "noexcept": aborted("uncaught-exception", 'std::logic_error, which says "in noexcept"'),
     "rethrown": aborted("uncaught-exception", 'app::config_error, which says "kept for later"'),
     "caught_then_abort": aborted("abort", "abort()"),
-    "index": aborted("assertion", "Assertion `__n < this->size\\(\\)' failed"),
+    "index": aborted("assertion", "Assertion `.*__n < this->size\\(\\).*' failed"),
     "joinable": aborted("terminate", "without an exception"),
     "pure_virtual": aborted("pure-virtual", "pure virtual function"),
 }

@@ -28,7 +28,7 @@ def explain(case: Case) -> Optional[Origin]:
     called = "abort" in names
     place = case.own_place()
     message = abort_message(case)
-    if message is None and any("assert_fail" in name for name in names):
+    if message is None and any("assert" in name for name in names):
         message = _assertion(case)
     if message is not None and message.cause != "terminate":
         return _by_message(message, place)
@@ -115,6 +115,7 @@ def _by_message(message: Message, place: Optional[str]) -> Origin:
 ASSERTIONS = {
     "__assert_fail": ("rdi", "rsi", "rdx", "rcx"),
     "_ZSt21__glibcxx_assert_failPKciS0_S0_": ("rcx", "rdi", "rsi", "rdx"),
+    "_ZSt20__replacement_assertPKciS0_S0_": ("rcx", "rdi", "rsi", "rdx"),  # before GCC 12
 }
 
 
