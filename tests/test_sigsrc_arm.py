@@ -101,6 +101,19 @@ def test_bpftrace():
     assert "by kill()" in found.explanation
 
 
+def test_an_exit_of_its_own_is_not_the_signals():
+    """A process that handles a signal and then leaves, or leaves much later, has not died of it."""
+    fatal = BPFTRACE.replace("signal time=1500000001", "signal time=1590000000")
+    assert report_of(fatal).signals[0].state == "fatal"
+    call = "faultkit call time=1595000000 by=4711 tid=4711 uid=0 name=v call=exit_group sig=0\n"
+    left = fatal.replace("faultkit exit", call + "faultkit exit")
+    assert report_of(left).signals[0].state == "delivered"
+    later = fatal.replace("exit time=1600000000", "exit time=9600000000")
+    assert report_of(later).signals[0].state == "delivered"
+    harmless = fatal.replace(" sig=15 code", " sig=17 code")
+    assert report_of(harmless).signals[0].state == "delivered"
+
+
 def test_systemtap():
     report = report_of(SYSTEMTAP)
     (found,) = report.signals

@@ -4,17 +4,19 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Optional
 
-from faultkit.model import Task
+from faultkit.model import INFERRED, Task
 from faultkit.senders.functions import is_interface
 from faultkit.senders.words import when
 from faultkit.signals.model import DELIVERED, FATAL, KERNEL, UNKNOWN, Sender, SignalFinding
 from faultkit.signals.names import (
+    IGNORED,
     SI_KERNEL,
     SI_QUEUE,
     SI_TKILL,
     SI_USER,
     SIGKILL,
     SIGRTMAX,
+    STOPPING,
     code_name,
     code_words,
     signal_name,
@@ -22,6 +24,8 @@ from faultkit.signals.names import (
 
 MOST_EVENTS = 1_000_000
 MOST_STACK = 32
+SOON = 1.0  # seconds in which a fatal signal ends a task
+_LEAVING = frozenset(("exit_group", "exit"))
 _TRACEFS = re.compile(
     r"\s*(?P<name>.{1,16}?)-(?P<tid>\d+)\s+(?:\([\s\d-]+\)\s+)?\[\d+\]\s+(?:\S{4,6}\s+)?"
     r"(?P<time>\d+\.\d+): (?P<rest>.*)$"
@@ -181,7 +185,8 @@ def _int(text: str) -> int:
 def traced_signals(trace: Trace, pid: Optional[int] = None) -> list[SignalFinding]:
     """A finding for each signal, in the order of sending; those to `pid` only, if given."""
     watched = pid if pid is not None else trace.armed
-    ended = {one.event.to for one in trace.events if one.event.kind == "exit"}
+    ended = {one.event.to: one.event.time for one in trace.events if one.event.kind == "exit"}
+    left = {one.event.pid or one.event.tid for one in trace.events if one.event.call in _LEAVING}
     found = [
         _finding(one, watched)
         for one in trace.events
@@ -193,9 +198,16 @@ def traced_signals(trace: Trace, pid: Optional[int] = None) -> list[SignalFindin
         if one.state == DELIVERED and "ignored" not in one.explanation:
             last[one.task.tid] = number
     for tid, number in last.items():
-        # An exit that follows: of all signals the last one may have caused it.
-        if tid in ended or found[number].number == SIGKILL:
-            found[number] = found[number]._replace(state=FATAL)
+        one = found[number]
+        if one.number == SIGKILL:
+            found[number] = one._replace(state=FATAL)
+        elif tid in ended and tid not in left and one.number not in IGNORED | STOPPING:
+            seconds = (ended[tid] or 0.0) - (one.when or 0.0)
+            if 0 <= seconds < SOON:
+                how = f"task {tid} exited {seconds * 1000:.1f} ms later, and had not called exit()"
+                found[number] = one._replace(
+                    state=FATAL, confidence=INFERRED, evidence=(*one.evidence, how)
+                )
     return found
 
 
