@@ -2,6 +2,7 @@
 clang, with and without optimization; and on a kernel's vmlinux."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -217,3 +218,16 @@ def test_hostile_strings_do_not_steer_the_terminal(folder):
     program = built(folder, "gcc", "-O2")
     said = gdb(program, "run f", r'set var *(char*)($rsp+0)=27', "kdecode")
     assert "\x1b" not in said.replace("\x1b[m", "")
+
+
+def test_a_kernel_s_vmlinux():
+    """Places in a kernel that gdb has only the vmlinux of."""
+    if "FAULTKIT_ROOT_SUITE" in os.environ:
+        pytest.skip("a root can't fetch kernels")
+    from lab.kernels import kernel
+
+    vmlinux = kernel("6.1").vmlinux
+    said = gdb(vmlinux, "kdecode schedule+0x5a __mutex_lock.constprop.0 --context 2")
+    assert re.search(r"schedule  kernel/sched/core\.c:\d+", said)
+    assert re.search(r"=>.* call +0x[0-9a-f]+ <__schedule>", said)
+    assert re.search(r"#1 +0x[0-9a-f]+ __mutex_lock\.constprop\.0\+0x0", said)
