@@ -109,6 +109,11 @@ class KernelSubject(Subject):
             if frame.function_start is not None:
                 bounds = self.system.function_bounds(frame.function_start)
                 view.end = bounds[1] if bounds is not None else None
+            if not state.registers and frame.sp is not None and code is not None:
+                dec.notes.append(
+                    "perhaps left over from earlier calls: by its call frame information the next "
+                    "frame is elsewhere, so no values are shown"
+                )
             shown.append(Shown(dec, view))
         for below, above, state in zip(shown, shown[1:], states[1:]):
             if not state.exact:
