@@ -282,7 +282,9 @@ class Tracer:
         for value, detail in summary.held:
             there = substitute(value, path)
             if there is not None:
-                held.append((there, detail))
+                # what it gave back by another name, read anew from memory, say, may be this one
+                later = [substitute(other, path) for other in detail.released]
+                held.append((there, detail, later))
         for address, value, width in summary.stores:
             where, what = substitute(address, path), substitute(value, path)
             if where is not None:
@@ -307,10 +309,11 @@ class Tracer:
             path.store(where, what, width)
         if returns is not None:
             path.registers["rax"] = returns
-        for there, detail in held:
+        for there, detail, later in held:
             verb = "does a" if detail.function == LOCKED else "calls"
             how = f"{label}, which {verb} {detail.function}"
-            path.acquire(there, site, how, detail.sure)
+            path.acquire(there, site, how, detail.sure and None not in later)
+            path.released_since(there, [value for value in later if value is not None])
 
     def _apply(
         self, role: Role, lock: Value, site: int, label: str, path: Path, walk: Walk

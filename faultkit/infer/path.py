@@ -1,5 +1,6 @@
 """What one way through a function's code knows: values, and locks taken and given back."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 from faultkit.infer.conditions import Compared
@@ -109,6 +110,13 @@ class Path(State):
             return
         insisted = sure and before is not None
         self.held[lock] = Held(sure, site, function, insisted=insisted)
+
+    def released_since(self, lock: Value, others: Sequence[Value]) -> None:
+        """What may or may not be `lock`, which was taken by the last call, was given back there."""
+        held = self.held.get(lock)
+        if held is not None and others:
+            released = tuple(dict.fromkeys((*held.released, *others)))[:32]
+            self.held[lock] = held._replace(released=released)
 
     def release(self, lock: Optional[Value]) -> None:
         """A call gave `lock` back; None if it can't be told which."""
