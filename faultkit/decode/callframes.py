@@ -127,7 +127,7 @@ def frame_states(
         interrupted = above is not None and above.registers and "rdi" in above.registers
         if above is not None and above.sp not in (None, cfa) and not interrupted:
             if cfa is not None and not exact:
-                registers, origins = {}, {}  # one of the two is no frame: left over from before
+                registers, origins = {}, {}  # left over from before, or on another stack
             cfa, saved, places = None, {}, {}
         states.append(State(frame, exact, dict(registers), dict(origins), cfa))
         registers, origins = saved, places

@@ -111,8 +111,8 @@ class KernelSubject(Subject):
                 view.end = bounds[1] if bounds is not None else None
             if not state.registers and frame.sp is not None and code is not None:
                 dec.notes.append(
-                    "perhaps left over from earlier calls: by its call frame information the next "
-                    "frame is elsewhere, so no values are shown"
+                    "its place on the stack is not sure (another stack begins here, or it is left "
+                    "over from earlier calls): no values"
                 )
             shown.append(Shown(dec, view))
         for below, above, state in zip(shown, shown[1:], states[1:]):
