@@ -1,8 +1,13 @@
 """`dstate` on dumps of the lab, by drgn: every fault that blocks tasks, as its scenario says."""
 
 import functools
+import sys
 
 import pytest
+
+if sys.version_info < (3, 11):
+    pytest.skip("drgn is installed for Python 3.11 and newer", allow_module_level=True)
+
 from kernel_dumps import HOST, open_all
 from lab.blocked import problems, strangers
 from lab.dumps import dump

@@ -16,8 +16,12 @@ from kernel_dumps import opened, report_of
 from lab.dumps import dump
 
 from faultkit.graph import WaitGraph
+from faultkit.infer.flow import Tracer
+from faultkit.kernel.code import KernelCode
+from faultkit.kernel.functions import SPIN
 from faultkit.kernel.registers import CALLEE_SAVED, frames_with_registers
 from faultkit.kernel.snapshot import KernelSnapshot
+from faultkit.kernel.space import KernelSpace
 from faultkit.kernel.system import System
 from faultkit.kernel.unrecorded import fill_holders
 from faultkit.model import INFERRED
@@ -215,3 +219,14 @@ def test_nothing_is_unwound_where_no_lock_lacks_a_holder(monkeypatch):
     assert len(host.tasks()) > 900
     assert [finding.type for finding in report.findings] == ["cycle"]
     assert len(unwound) < 100
+
+
+def test_a_lock_given_back_by_another_name_is_not_surely_held():
+    """hrtimer_start_range_ns() unlocks what it reads anew from the timer: who has called it does
+    not have the lock."""
+    space = KernelSpace(System(opened("quiet")))
+    code = KernelCode(space)
+    code.begin()
+    walk = Tracer(code, SPIN).walk(code.function(space.kernel.symbol("do_nanosleep")))
+    assert walk.at_return is not None
+    assert not [held for held in walk.at_return.held.values() if held.sure]
