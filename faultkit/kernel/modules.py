@@ -83,7 +83,7 @@ class ModuleSymbols:
         made an array of core_layout and init_layout."""
         kernel = self.kernel
         array, whole = kernel.offset("module", "mem"), kernel.size("module", "mem")
-        each = kernel.size("module_memory")
+        each = kernel.size("module_memory") if array is not None else None
         layout = "module_memory"
         if array is not None and whole and each:
             places = [module + array + index * each for index in range(min(whole // each, 16))]
