@@ -14,7 +14,7 @@ def header(report: Report) -> str:
     """A report's first line: the command, what was looked at, and by which host."""
     parts = [" ".join(("faultkit", report.host.get("faultkit") or "", report.command))]
     kind, name = report.target.get("kind") or "", clean(report.target.get("name") or "?")
-    word = "file" if kind == "text" else kind
+    word = {"text": "file", "live-kernel": ""}.get(kind, kind)
     parts.append(name if name.startswith(word) else f"{word} {name}")
     if report.target.get("release"):
         parts.append(f"Linux {clean(report.target['release'] or '', 80)}")
