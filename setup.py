@@ -92,7 +92,7 @@ class WheelForAnyPython(bdist_wheel):
 setup(
     name="faultkit",
     version=read_version(),
-    description="gdb and crash commands that say who waits for whom, and why",
+    description="gdb and crash commands that say why a program or kernel is stuck, or died",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="GPL-3.0-or-later",

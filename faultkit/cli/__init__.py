@@ -23,8 +23,9 @@ def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     `run` in it."""
     parser = argparse.ArgumentParser(
         prog="faultkit",
-        description="Deadlock diagnosis for gdb. Inside gdb: source the file that "
-        "`faultkit path` prints, or let `faultkit install` do it in every session.",
+        description="Why a program or a kernel is stuck, what killed it, and where it is in the "
+        "source. Inside gdb: source the file that `faultkit path` prints, or let "
+        "`faultkit install` do it in every session; in crash: the same with --crash.",
     )
     parser.add_argument("--version", action="version", version=f"faultkit {faultkit.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
