@@ -128,9 +128,20 @@ class KernelSubject(Subject):
         if frame.function_start is not None:
             bounds = self.system.function_bounds(frame.function_start)
             size = bounds[1] - bounds[0] if bounds is not None else None
-        return Address(
-            frame.address, state.exact, frame.symbol, frame.offset, size, frame.module
-        )
+        name = frame.symbol
+        lookup = self.files.file(frame.module) if frame.module is not None else None
+        if lookup is not None and frame.function_start is not None:
+            name = self._name_in(lookup, name, frame.function_start)
+        return Address(frame.address, state.exact, name, frame.offset, size, frame.module)
+
+    def _name_in(self, lookup: Lookup, name: str, start: int) -> str:
+        """The name that a module's file has for a function: crash leaves out the suffixes that
+        compilers give to clones, the kernel's own table of the module has them."""
+        if not lookup.symbols_named([name])[name]:
+            found = self.system.modules.find(start)
+            if found is not None and found[0].name.startswith(name + "."):
+                return found[0].name
+        return name
 
     def _as_running(self, decoded: Decoded, frame: Frame) -> None:
         """What the running kernel tells goes before what the files do."""
@@ -164,7 +175,8 @@ class KernelSubject(Subject):
         module = symbol.module
         bounds = self.system.function_bounds(start)
         size = bounds[1] - bounds[0] if bounds is not None else None
-        named = lookup.symbols_named([symbol.name])[symbol.name]
+        name = self._name_in(lookup, symbol.name, start)
+        named = lookup.symbols_named([name])[name]
         fitting = [s for s in named if size is None or s.has_size(size)] or named
         places = {s.address for s in fitting}
         if len(places) > 1:  # its section's other functions tell which

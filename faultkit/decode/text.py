@@ -6,6 +6,7 @@ around its faulting instruction (`Code:`).  Values are those of the registers th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional
 
@@ -24,6 +25,9 @@ from faultkit.target import ReadError
 MASK = (1 << 64) - 1
 # Traces of what an exception stopped; others that have registers were stopped by an interrupt.
 FAULTS = frozenset(("oops",))
+# arch/x86/mm/fault.c, show_fault_oops(): "address: ADDRESS", "for address: ADDRESS"; before 5.1
+# "dereference at ADDRESS", "paging request at ADDRESS"
+_TOLD = re.compile(r"(?:address:|dereference at|request at) *(?:0x)?([0-9a-f]{8,16})\b")
 
 
 def dress_traces(
@@ -80,7 +84,7 @@ class TextSubject(Subject):
         if overlay[1]:
             self._overlays[decoded.address] = overlay[1]
         faulted = stopped and trace.kind in FAULTS
-        fault_address = trace.registers.get("cr2") if faulted and _is_page_fault(trace) else None
+        fault_address = _fault_address(trace) if faulted and _is_page_fault(trace) else None
         return Shown(decoded, view, faulted, fault_address)
 
     def original(self, start: int, size: int) -> Optional[Original]:
@@ -187,6 +191,13 @@ def _is_code(lookup: Lookup, place: int) -> bool:
             elif section.address <= place < section.address + section.size:
                 return True
     return False
+
+
+def _fault_address(trace: Trace) -> Optional[int]:
+    """The address that could not be accessed.  CR2 may be another's by then: that of the code's
+    own bytes, which the oops has tried to print ("Code: Unable to access opcode bytes")."""
+    told = _TOLD.search(trace.title)
+    return int(told[1], 16) if told else trace.registers.get("cr2")
 
 
 def _is_page_fault(trace: Trace) -> bool:

@@ -195,8 +195,8 @@ def _address(match: "re.Match[str]", exact: bool = False) -> Address:
 def _instruction(text: str) -> Optional[list[Event]]:
     """What a line with RIP says; user space's is no frame of the kernel's."""
     match = _RIP.search(text)
-    if match is None:
-        return None
+    if match is None or text[: match.start()].endswith("opcode bytes at "):
+        return None  # "Code: Unable to access opcode bytes at RIP 0x...", until 5.18
     if match["segment"] in ("0033", "0023"):
         return [Registers({}, user=True)]
     found: list[Event] = []

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from .fixture import BUILDS, HERE, MODULES, Fixture, in_root
 from .kernels import complete
@@ -36,6 +37,11 @@ class Overlay:
         return self.directory / "guest"
 
     @property
+    def module(self) -> Optional[Path]:
+        """The module of its own that the program loads, with debug information."""
+        return next(iter(sorted(self.directory.glob("*.ko"))), None)
+
+    @property
     def initramfs(self) -> Path:
         return self.directory / "initramfs"
 
@@ -46,14 +52,15 @@ def overlay(fixture: Fixture, name: str) -> Overlay:
     if not folder.is_dir():
         raise LabError(f"no folder tests/lab/guests/{name}")
     sources = [path for path in sorted(folder.glob("*")) if path.is_file()]
-    key = digest([fixture.directory.name, *sources, *SHARED, Path(__file__)])
+    own = sorted((folder / "module").glob("*"))
+    key = digest([fixture.directory.name, *sources, *own, *SHARED, Path(__file__)])
     path = lab_directory() / "overlays" / f"{name}-{fixture.kernel.abi}-{key}"
-    once(path, lambda aside: _build(fixture, sources, aside))
+    once(path, lambda aside: _build(fixture, sources, own, aside))
     forget(path, f"{name}-{fixture.kernel.abi}-*")
     return Overlay(fixture, path)
 
 
-def _build(fixture: Fixture, sources: list[Path], directory: Path) -> None:
+def _build(fixture: Fixture, sources: list[Path], own: list[Path], directory: Path) -> None:
     with tempfile.TemporaryDirectory(dir=directory) as name:
         build, root = Path(name) / "build", Path(name) / "root"
         build.mkdir()
@@ -67,6 +74,8 @@ def _build(fixture: Fixture, sources: list[Path], directory: Path) -> None:
         (root / "bin" / "guest").write_text(GUEST)
         (root / "bin" / "guest").chmod(0o755)
         _modules(fixture, sources, root / "modules")
+        if own:
+            _own_module(fixture, own, Path(name) / "module", directory, root / "modules")
         files = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
         shutil.copy(fixture.initramfs, directory / "initramfs")
         with open(directory / "initramfs", "ab") as image:
@@ -86,3 +95,20 @@ def _modules(fixture: Fixture, sources: list[Path], directory: Path) -> None:
         shutil.copy(path, directory)
     order = [path.name for path in kernel.modules(*MODULES, *names)]
     (directory / "order").write_text("".join(f"{name}\n" for name in order))
+
+
+def _own_module(
+    fixture: Fixture, sources: list[Path], build: Path, directory: Path, loaded: Path
+) -> None:
+    """Build the module of guests/NAME/module; init does not load it, the program may."""
+    build.mkdir()
+    for path in sources:
+        shutil.copy(path, build)
+    # as fixture.py makes its own
+    options = ["CC=gcc", "HOSTCC=gcc", "CONFIG_DEBUG_INFO_BTF_MODULES="]
+    make = ["make", "-C", fixture.kernel.headers, f"M={build}", *options, "modules"]
+    in_root(fixture.kernel.root, *make)
+    for module in build.glob("*.ko"):
+        shutil.copy(module, directory)
+        shutil.copy(module, loaded)
+        subprocess.run(["strip", "--strip-debug", loaded / module.name], check=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from . import dstate, events, inferred, signals, sleeping, spinning, users
+from . import dstate, events, inferred, oops, signals, sleeping, spinning, users
 from .model import Boot, Expect, Fault, cycle
 
 _SPIN = "isolcpus=1-5"
@@ -64,6 +64,7 @@ BOOTS = {
         Boot("busy", dstate.BUSY, program="dstate"),
         Boot("signals", signals.ALL, program="signals"),
         Boot("crowd-blocked", dstate.WAITERS, memory=1024, count=48, program="dstate", crowd=3750),
+        Boot("oops", oops.NULL, append="oops=panic", panics=True, program="oops"),
         Boot("filtered", _FILTERED, append="nokaslr", form="filtered"),
         Boot("truncated", _TRUNCATED, append="nokaslr", form="truncated"),
     )

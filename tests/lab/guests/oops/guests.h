@@ -1,0 +1,3 @@
+/* Every fault of oops: guest_NAME(). */
+#define GUEST_FAULTS(F) \
+	F(oops_null)
