@@ -80,7 +80,7 @@ def test_pending_signals_of_every_thread(scene):
     assert found["SIGUSR2"]["task"]["tid"] == second
     assert len(report["masks"]) == 2
     assert "SIGUSR1" in report["masks"][0]["caught"]
-    assert report["masks"][0]["ignored"] == ["SIGHUP"]
+    assert "SIGHUP" in report["masks"][0]["ignored"]  # what started the tests may ignore more
     assert re.search(r"HANDLED: SIGUSR1", text)
     assert re.search(r"IGNORED: SIGHUP", text)
     assert "BLOCKED in all threads: all" in text
