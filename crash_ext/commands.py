@@ -365,7 +365,9 @@ def run(words: list[str], session: Session) -> None:
     except ModuleNotFoundError as error:
         _say(said, f"this Python has no module {error.name}; {session.without(str(error.name))}")
     except Exception as error:
-        _say(said, _unforeseen(error))
+        from faultkit.render.mistake import unforeseen
+
+        _say(said, unforeseen(error))
 
 
 def _known(name: str) -> str:
@@ -378,18 +380,6 @@ def _say(name: str, message: str) -> None:
     from faultkit.render.escape import clean
 
     sys.stdout.write(f"{name}: {clean(' '.join(message.split()), 1000)}\n")
-
-
-def _unforeseen(error: Exception) -> str:
-    """A mistake of ours in one line, with the place to report."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = ""
-    if place is not None:
-        where = f" at {os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}"
-    said = f"internal error: {type(error).__name__}: {error}{where}"
-    return f"{said}; please report it with the output of `faultkit doctor`"
 
 
 def host(session: Session) -> dict[str, Optional[str]]:

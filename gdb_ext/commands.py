@@ -10,6 +10,7 @@ from typing import Any, Optional
 import gdb
 
 from faultkit import __version__
+from faultkit.render.mistake import one_line, unforeseen
 from faultkit.target import FaultkitError
 
 WIDEST = 100
@@ -123,38 +124,20 @@ def _told(command: str) -> Iterator[None]:
     try:
         yield
     except FaultkitError as error:
-        raise gdb.GdbError(f"{command}: {_one_line(error)}") from None
+        raise gdb.GdbError(f"{command}: {one_line(error)}") from None
     except KeyboardInterrupt:  # Ctrl-C, or "q" at the pager's prompt; gdb's own word for it
         raise gdb.GdbError("Quit") from None
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         said = FaultkitError(f"{named}{error.strerror or error}")
-        raise gdb.GdbError(f"{command}: {_one_line(said)}") from None
+        raise gdb.GdbError(f"{command}: {one_line(said)}") from None
     except gdb.error as error:
-        raise gdb.GdbError(f"{command}: gdb failed: {_one_line(error)}") from None
+        raise gdb.GdbError(f"{command}: gdb failed: {one_line(error)}") from None
     except Exception as error:
-        raise gdb.GdbError(f"{command}: {_unforeseen(error)}") from None
+        raise gdb.GdbError(f"{command}: {unforeseen(error)}") from None
     finally:
         if collecting:
             gc.enable()
-
-
-def _one_line(error: BaseException) -> str:
-    from faultkit.render.escape import clean
-
-    return clean(" ".join(str(error).split()), 1000)
-
-
-def _unforeseen(error: Exception) -> str:
-    """A mistake of ours in one line, with the place to report."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = ""
-    if place is not None:
-        where = f" at {os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}"
-    said = f"internal error: {type(error).__name__}: {_one_line(error)}{where}"
-    return f"{said}; please report it with the output of `faultkit doctor`"
 
 
 def complete(command: str, text: str, word: Optional[str]) -> list[str]:

@@ -1,16 +1,11 @@
 """`faultkit dstate [PID...]`: why tasks sit in D state; nothing is attached."""
 
 import argparse
-import os
-import shutil
 import sys
 from typing import Any
 
-import faultkit
-from faultkit.model import FOUND, NOT_FOUND
+from faultkit.cli.answer import give, host
 from faultkit.options import add_dstate_arguments, dstate_arguments
-
-STATUS = {FOUND: 0, NOT_FOUND: 0}
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -30,18 +25,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Examine and show; 0 if there is an answer, 2 if it is inconclusive.  Raises FaultkitError."""
     from faultkit.dstate import examine
-    from faultkit.render import deliver
 
     wanted = dstate_arguments(vars(arguments))
-    host = {"name": None, "version": None, "faultkit": faultkit.__version__}
     if wanted.watch:
         from faultkit.render.dstate_watch import show_changes
 
-        report = show_changes(wanted, host, sys.stdout.write, sys.stdout.flush)
+        report = show_changes(wanted, host(), sys.stdout.write, sys.stdout.flush)
     else:
-        report = examine(wanted, host)
-    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    color = color and os.environ.get("TERM", "dumb") != "dumb"
-    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
-    deliver(report, wanted, sys.stdout.write, width, color)
-    return STATUS.get(report.verdict, 2)
+        report = examine(wanted, host())
+    return give(report, wanted)

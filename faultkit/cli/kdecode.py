@@ -1,13 +1,11 @@
 """`faultkit kdecode FILE|ADDRESS...`: back traces of the kernel in text, mapped to source."""
 
 import argparse
-import os
-import shutil
 import sys
 import time
 from typing import Any
 
-import faultkit
+from faultkit.cli.answer import give, host
 from faultkit.model import FOUND
 from faultkit.options import add_kdecode_arguments, kdecode_arguments
 
@@ -33,22 +31,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Decode and show; 0 if there is an answer, 2 if it is inconclusive.  Raises FaultkitError."""
     from faultkit.debuginfo import progress
     from faultkit.kdecode import examine
-    from faultkit.render import deliver
 
     wanted = kdecode_arguments(vars(arguments))
-    host = {"name": None, "version": None, "faultkit": faultkit.__version__}
     shown = _Progress()
     if sys.stderr.isatty():
         progress.show = shown
     try:
-        report = examine(wanted, host)
+        report = examine(wanted, host())
     finally:
         progress.show = None
         shown.clear()
-    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    color = color and os.environ.get("TERM", "dumb") != "dumb"
-    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
-    deliver(report, wanted, sys.stdout.write, width, color)
+    give(report, wanted)
     return 0 if report.verdict == FOUND else 2
 
 

@@ -1,16 +1,11 @@
 """`faultkit sigsrc PID`: pending, blocked and handled signals of a process; nothing is attached."""
 
 import argparse
-import os
-import shutil
 import sys
 from typing import Any
 
-import faultkit
-from faultkit.model import FOUND, NOT_FOUND
+from faultkit.cli.answer import give, host
 from faultkit.options import SigsrcArguments, add_sigsrc_arguments, sigsrc_arguments
-
-STATUS = {FOUND: 0, NOT_FOUND: 0}
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -28,19 +23,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Examine and show; 0 if there is an answer, 2 if it is inconclusive.  Raises FaultkitError."""
-    from faultkit.render import deliver
     from faultkit.sigsrc import examine
 
     wanted = sigsrc_arguments(vars(arguments))
-    host = {"name": None, "version": None, "faultkit": faultkit.__version__}
     if wanted.arm is not None:
         return _arm(wanted)
-    report = examine(wanted, host)
-    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    color = color and os.environ.get("TERM", "dumb") != "dumb"
-    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
-    deliver(report, wanted, sys.stdout.write, width, color)
-    return STATUS.get(report.verdict, 2)
+    report = examine(wanted, host())
+    return give(report, wanted)
 
 
 def _arm(wanted: SigsrcArguments) -> int:
