@@ -34,8 +34,10 @@ class Bridge(ABC):
         """As Kernel.read_each; None if there is no quicker way than to read one by one."""
         return None
 
-    def words_within(self, data: bytes, *ranges: "tuple[int, int]") -> Optional[bytes]:
-        """As Kernel.words_within; None if there is no quicker way than Python's."""
+    def words_of_each(
+        self, pieces: "list[bytes]", most: int, *ranges: "tuple[int, int]"
+    ) -> "Optional[list[bytes]]":
+        """As Kernel.words_of_each; None if there is no quicker way than Python's."""
         return None
 
     @abstractmethod

@@ -17,7 +17,7 @@ T = TypeVar("T")
 # What this file takes from the library; one that was built before it came lacks some of it.
 _TAKEN = (
     "Error about bounds btf_index enumerator gdb is_terminal line lookup member_type offset read "
-    "read_each read_physical run size symbol tasks translate words_within write"
+    "read_each read_physical run size symbol tasks translate words_of_each write"
 ).split()
 _MISSING = [name for name in _TAKEN if not hasattr(_faultkit, name)]
 
@@ -79,8 +79,10 @@ class EmbeddedBridge(Bridge):
     def read_each(self, pieces: "list[tuple[int, int]]") -> "Optional[list[Optional[bytes]]]":
         return _faultkit.read_each(pieces)
 
-    def words_within(self, data: bytes, *ranges: "tuple[int, int]") -> Optional[bytes]:
-        return _faultkit.words_within(data, *[end for ends in ranges for end in ends])
+    def words_of_each(
+        self, pieces: "list[bytes]", most: int, *ranges: "tuple[int, int]"
+    ) -> "Optional[list[bytes]]":
+        return _faultkit.words_of_each(pieces, most, *[end for ends in ranges for end in ends])
 
     def read_physical(self, address: int, size: int) -> bytes:
         return _asked(_faultkit.read_physical, address, size)

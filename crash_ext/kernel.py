@@ -70,9 +70,11 @@ class CrashKernel(Kernel):
         found = self.bridge.read_each(list(pieces))
         return super().read_each(pieces) if found is None else found
 
-    def words_within(self, data: bytes, *ranges: "tuple[int, int]") -> bytes:
-        found = self.bridge.words_within(data, *ranges)
-        return super().words_within(data, *ranges) if found is None else found
+    def words_of_each(
+        self, pieces: "Sequence[bytes]", most: int, *ranges: "tuple[int, int]"
+    ) -> "list[bytes]":
+        found = self.bridge.words_of_each(list(pieces), most, *ranges)
+        return super().words_of_each(pieces, most, *ranges) if found is None else found
 
     def read_user(self, task: Task, address: int, size: int) -> bytes:
         if task.address is None:

@@ -106,9 +106,10 @@ assert found[-5:] == [None, None, None, None, b""], found[-5:]
 data = kernel.read(tasks[5].address, 4093)
 for ranges in ([(0, 1 << 20)], [(1 << 63, (1 << 64) - 1)], [(5, 5), (0, 9), (1 << 62, 1 << 64)]):
     ranges = [(start, min(end, (1 << 64) - 1)) for start, end in ranges]
-    words = kernel.words_within(data, *ranges)
-    assert words and words == Kernel.words_within(kernel, data, *ranges)
-assert kernel.words_within(b"", (0, 1)) == b""
+    asked = [data, b"", data[:1000]], 2001, *ranges
+    words = kernel.words_of_each(*asked)
+    assert words[0] and words == Kernel.words_of_each(kernel, *asked)
+assert kernel.words_of_each([], 8, (0, 1)) == []
 print("as it should be")
 """
 

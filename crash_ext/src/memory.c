@@ -142,18 +142,16 @@ failed:
 
 #define RANGES 4
 
-static PyObject *words_within(PyObject *module, PyObject *arguments)
+/* Those of the words at `data` that lie in one of the ranges. */
+static PyObject *words_in(const char *data, Py_ssize_t size, const ulonglong low[RANGES],
+                          const ulonglong high[RANGES])
 {
-    const char *data;
-    Py_ssize_t size, i;
-    ulonglong low[RANGES] = {0}, high[RANGES] = {0}, word;
+    Py_ssize_t i;
+    ulonglong word;
     PyObject *found;
     char *to, *buffer;
     int range;
 
-    if (!PyArg_ParseTuple(arguments, "y#KK|KKKKKK", &data, &size, &low[0], &high[0], &low[1],
-                          &high[1], &low[2], &high[2], &low[3], &high[3]))
-        return NULL;
     if (!(to = buffer = malloc(size + 1)))
         return PyErr_NoMemory();
     for (i = 0; i + 8 <= size; i += 8) {
@@ -167,6 +165,30 @@ static PyObject *words_within(PyObject *module, PyObject *arguments)
     }
     found = PyBytes_FromStringAndSize(buffer, to - buffer);
     free(buffer);
+    return found;
+}
+
+static PyObject *words_of_each(PyObject *module, PyObject *arguments)
+{
+    PyObject *pieces, *found, *words;
+    ulonglong low[RANGES] = {0}, high[RANGES] = {0};
+    Py_ssize_t count, i, size, most;
+    char *data;
+
+    if (!PyArg_ParseTuple(arguments, "O!nKK|KKKKKK", &PyList_Type, &pieces, &most, &low[0],
+                          &high[0], &low[1], &high[1], &low[2], &high[2], &low[3], &high[3]))
+        return NULL;
+    count = PyList_Size(pieces);
+    if (!(found = PyList_New(count)))
+        return NULL;
+    for (i = 0; i < count; i++) {
+        if (PyBytes_AsStringAndSize(PyList_GetItem(pieces, i), &data, &size) < 0 ||
+            !(words = words_in(data, size < most ? size : most, low, high))) {
+            Py_DECREF(found);
+            return NULL;
+        }
+        PyList_SetItem(found, i, words);
+    }
     return found;
 }
 
@@ -205,8 +227,9 @@ PyMethodDef fk_memory_methods[] = {
     {"read_physical", read_physical, METH_VARARGS, "read_physical(address, size), or Error"},
     {"read_each", read_each, METH_VARARGS,
      "read_each([(address, size), ...]): [bytes or None, ...] of kernel virtual memory"},
-    {"words_within", words_within, METH_VARARGS,
-     "words_within(data, start, end, ...): the data's words that lie in up to four ranges"},
+    {"words_of_each", words_of_each, METH_VARARGS,
+     "words_of_each([bytes, ...], most, start, end, ...): [bytes, ...], the words in the first "
+     "`most` bytes of each that lie in up to four ranges"},
     {"translate", translate, METH_VARARGS,
      "translate(task, address): (physical address or None, whether the page was swapped out)"},
     {NULL},

@@ -226,8 +226,8 @@ class DumpMachine(Machine):
 
     def polled(self, task: Task) -> Optional[Sequence[tuple[int, int]]]:
         found = polled_files(self._sleeper(task))
-        if found is None:
-            return None
+        if not found:
+            return None if found is None else ()
         try:
             numbers = {file: fd for fd, file in self.files.descriptors(task).items()}
         except FaultkitError:

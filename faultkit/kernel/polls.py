@@ -20,16 +20,21 @@ def polled_files(sleeper: Sleeper) -> Optional[dict[int, int]]:
     Entries point back to the struct, which proves it; one without any is taken for a poll of
     nothing if there is no other.
     """
+    kernel = sleeper.kernel
     layout = sleeper.system.layout(
         "poll_wqueues", "pt._qproc", "pt._key", "table", "triggered", "error", "inline_index"
     )
+    proof_at = need(kernel, "poll_wqueues", "pt._qproc")
     # it is NULL once the first round is over; before, the task would not sleep
-    proofs = (0, sleeper.kernel.symbol("__pollwait"))
+    proofs = (0, kernel.symbol("__pollwait"))
     nothing: Optional[dict[int, int]] = None
     for queues in sleeper.waiter_structs("poll_wqueues", "polling_task"):
         try:
+            # the task's address lies in a dozen places: this tells most of them apart
+            if int.from_bytes(sleeper.peek(queues + proof_at, 8), "little") not in proofs:
+                continue
             proof, asked, table, triggered, error, count = layout.read(queues, sleeper.peek)
-            if proof not in proofs or count > MOST_INLINE:
+            if count > MOST_INLINE:
                 continue
             if not count and not table:
                 # as poll_initwait() left it: no file was asked for anything

@@ -51,6 +51,11 @@ class Sleeper:
         is garbage.  Raises ReadError."""
         return self.kernel.read(*self.place())
 
+    def let_go(self) -> None:
+        """Forget the window of a dump, which stays as it is: 4 KiB for each of thousands."""
+        if not self.kernel.live:
+            self.__dict__.pop("window", None)
+
     def place(self) -> tuple[int, int]:
         """(address, size) of the window.  Raises ReadError."""
         start, end = self.stack
@@ -79,13 +84,19 @@ class Sleeper:
         without clone suffixes.  What lies on the stack is not always part of the call chain:
         a hint whom to ask, never a proof.  Raises ReadError."""
         system = self.system
-        code = self.kernel.words_within(self.window[:NEAR], *system.code_ranges)
+        code = self.code
         known = system.functions
         found = known.get(code)
         if found is None:
             names = map(system.names.__getitem__, struct.unpack(f"<{len(code) // 8}Q", code))
             found = known[code] = tuple(filter(None, dict.fromkeys(names)))
         return found
+
+    @cached_property
+    def code(self) -> bytes:
+        """The words near the top of the stack that may be return addresses.  Raises ReadError."""
+        ranges = self.system.code_ranges
+        return self.kernel.words_of_each([self.window], NEAR, *ranges)[0]
 
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
@@ -194,7 +205,8 @@ class Sleeper:
 
 
 def read_ahead(system: System, sleepers: Sequence[Sleeper]) -> None:
-    """Read the stack pointers, and then the windows, of many sleepers in one go."""
+    """Read the stack pointers, and then the windows and what is code in them, of many sleepers in
+    one go."""
     try:
         offset = system.stack_pointer_offset
     except FaultkitError:
@@ -212,9 +224,11 @@ def read_ahead(system: System, sleepers: Sequence[Sleeper]) -> None:
         except FaultkitError:
             continue
     windows = system.kernel.read_each([place for _, place in places])
-    for (sleeper, _), window in zip(places, windows):
-        if window is not None:
-            sleeper.window = window
+    read = [sleeper for (sleeper, _), window in zip(places, windows) if window is not None]
+    found = [window for window in windows if window is not None]
+    codes = system.kernel.words_of_each(found, NEAR, *system.code_ranges)
+    for sleeper, window, code in zip(read, found, codes):
+        sleeper.window, sleeper.code = window, code
 
 
 def list_head_of(sleeper: Sleeper, waiter: int, type_name: str, links: str) -> Optional[int]:

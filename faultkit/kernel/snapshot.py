@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from faultkit.kernel.programs import Programs
 
 MOST_LIMITS = 16
+AT_ONCE = 256  # sleepers whose stacks are kept while they are looked at
 
 
 class KernelSnapshot:
@@ -33,9 +34,13 @@ class KernelSnapshot:
         system.look_ahead()
         for task in self.tasks:
             self._sort(task)
-        read_ahead(system, list(self.sleepers.values()))
-        for sleeper in self.sleepers.values():
-            self._look(sleeper)
+        sleepers = list(self.sleepers.values())
+        for at in range(0, len(sleepers), AT_ONCE):
+            some = sleepers[at : at + AT_ONCE]
+            read_ahead(system, some)
+            for sleeper in some:
+                self._look(sleeper)
+                sleeper.let_go()
         self.waits.update(spinners(system))
         self.running.difference_update(self.waits)
 

@@ -58,7 +58,7 @@ class Stacks:
                 window = system.kernel.read(sp, end - sp)
         except FaultkitError:
             return Stack(frozenset(), b"")
-        code = system.kernel.words_within(window, *system.code_ranges)
+        (code,) = system.kernel.words_of_each([window], len(window), *system.code_ranges)
         return Stack(self._starts(code), window)
 
     def _find_starts(self, code: bytes) -> frozenset[int]:

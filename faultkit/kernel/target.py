@@ -125,12 +125,17 @@ class Kernel(ABC):
                 found.append(None)
         return found
 
-    def words_within(self, data: bytes, *ranges: tuple[int, int]) -> bytes:
-        """The 64-bit words of the data that lie in one of the ranges [start, end), of which there
-        are at most four, in their order."""
-        words = struct.unpack_from(f"<{len(data) // 8}Q", data)
-        found = [word for word in words if any(start <= word < end for start, end in ranges)]
-        return struct.pack(f"<{len(found)}Q", *found)
+    def words_of_each(
+        self, pieces: Sequence[bytes], most: int, *ranges: tuple[int, int]
+    ) -> list[bytes]:
+        """The 64-bit words in the first `most` bytes of each piece that lie in one of the ranges
+        [start, end), of which there are at most four, in their order."""
+        found = []
+        for data in pieces:
+            words = struct.unpack_from(f"<{min(most, len(data)) // 8}Q", data)
+            kept = [word for word in words if any(start <= word < end for start, end in ranges)]
+            found.append(struct.pack(f"<{len(kept)}Q", *kept))
+        return found
 
     def words(self, address: int, count: int) -> tuple[int, ...]:
         """`count` unsigned 64-bit words at `address`."""

@@ -72,31 +72,29 @@ def maple_entries(kernel: Kernel, tree: int, limit: int = MOST_NODES) -> Iterato
     if root & 3 != _INTERNAL or root <= _LEAST_NODE:
         yield from (root,) if root and not root & 3 else ()
         return
-    pending = [(root, (1 << 64) - 1, True)]
+    pending = [(root, (1 << 64) - 1)]
     for _ in range(limit):
         if not pending:
             return
-        entry, most, is_node = pending.pop()
-        if not is_node:
-            yield entry
-            continue
-        kind = entry >> 3 & 0xF
+        node, most = pending.pop()
+        kind = node >> 3 & 0xF
         count = _COUNTS.get(kind)
         if count is None or len(pending) > 16 * _DEEPEST:
             continue
         try:
-            words = struct.unpack("<32Q", kernel.read(entry & -_NODE_BYTES, _NODE_BYTES))
+            words = struct.unpack("<32Q", kernel.read(node & -_NODE_BYTES, _NODE_BYTES))
         except ReadError:
             continue
         pivots, slots = words[1:count], words[count : 2 * count]
-        below = []
-        for index, slot in enumerate(slots):
-            # a pivot of zero behind the first ends the node: the slot reaches to its end
-            last = pivots[index] if index < count - 1 else most
-            if last == 0 and index:
-                last = most
-            if slot:
-                below.append((slot, last, kind != _LEAF))
-            if last >= most:
-                break
-        pending += reversed(below)
+        # a pivot of zero behind the first, or of the node's own end, ends it: the slot reaches
+        # to its end
+        used = next(
+            (at for at, last in enumerate(pivots) if last >= most or (last == 0 and at)),
+            len(pivots),
+        )
+        found = slots[: used + 1]
+        if kind == _LEAF:
+            yield from filter(None, found)
+        else:
+            ends = (*pivots[:used], most)
+            pending += [(slot, last) for slot, last in zip(found, ends) if slot][::-1]
