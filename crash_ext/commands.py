@@ -43,7 +43,7 @@ class Command(NamedTuple):
 def _deadlock(words: list[str], session: Session) -> None:
     from crash_ext.kernel import CrashKernel
     from faultkit.analyzers.deadlock import Options, analyze_kernel
-    from faultkit.options import parse_deadlock
+    from faultkit.options.deadlock import parse_deadlock
     from faultkit.render import deliver
 
     arguments = parse_deadlock(words)
@@ -55,7 +55,7 @@ def _deadlock(words: list[str], session: Session) -> None:
 
 
 def _sigsrc(words: list[str], session: Session) -> None:
-    from faultkit.options import parse_sigsrc
+    from faultkit.options.sigsrc import parse_sigsrc
     from faultkit.render import deliver
     from faultkit.sigsrc import examine
 
@@ -87,7 +87,7 @@ def _kdecode(words: list[str], session: Session) -> None:
     from faultkit.analyzers.kdecode_kernel import Options, analyze_kernel
     from faultkit.decode.view import wanted_by
     from faultkit.kdecode import examine, places_of
-    from faultkit.options import parse_kdecode
+    from faultkit.options.kdecode import parse_kdecode
     from faultkit.render import deliver
 
     arguments = parse_kdecode(words)
@@ -118,7 +118,7 @@ def _dstate(words: list[str], session: Session) -> None:
     from faultkit.analyzers.dstate import analyze
     from faultkit.causes.view import View
     from faultkit.dstate import open_view, options_of
-    from faultkit.options import parse_dstate
+    from faultkit.options.dstate import parse_dstate
     from faultkit.render import deliver
 
     arguments = parse_dstate(words)

@@ -5,7 +5,7 @@ from typing import Optional
 from faultkit.analyzers.dstate import Options, analyze
 from faultkit.causes.view import View
 from faultkit.model import Report
-from faultkit.options import DstateArguments
+from faultkit.options.dstate import DstateArguments
 from faultkit.textfile import read_text
 
 

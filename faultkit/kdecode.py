@@ -9,7 +9,7 @@ from faultkit.debuginfo.find import Places
 from faultkit.debuginfo.lookup import AROUND
 from faultkit.decode.model import Trace
 from faultkit.model import Report
-from faultkit.options import KdecodeArguments
+from faultkit.options.kdecode import KdecodeArguments
 from faultkit.target import FaultkitError
 from faultkit.textfile import read_text
 from faultkit.traces.addresses import parse_word

@@ -5,8 +5,6 @@ comes by the thousand is a NamedTuple: importing and making dataclasses would co
 time that a command may take inside gdb.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
@@ -136,7 +134,7 @@ class Wait(NamedTuple):
     missing: Optional[str] = None
     frames: tuple[Frame, ...] = ()
 
-    def but(self, **changes: Any) -> Wait:
+    def but(self, **changes: Any) -> "Wait":
         """The same wait with some fields changed."""
         return self._replace(**changes)
 

@@ -5,7 +5,7 @@ from typing import Optional
 
 from faultkit.analyzers.sigsrc import analyze
 from faultkit.model import FOUND, Report
-from faultkit.options import SigsrcArguments
+from faultkit.options.sigsrc import SigsrcArguments
 from faultkit.procfs.process import ProcProcess
 from faultkit.procfs.signals import where_cores_go
 from faultkit.signals.ended import report_of_zombie

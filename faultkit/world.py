@@ -207,7 +207,7 @@ class World:
                 continue
             if str(mapping.inode) not in text:
                 continue
-            for other in parse_maps(text.splitlines()):
+            for other in parse_maps(text.split("\n")):
                 if (other.inode, other.device, other.shared) == (
                     mapping.inode,
                     mapping.device,
@@ -229,7 +229,7 @@ def thread_group(tid: int) -> Optional[int]:
         status = read_proc(f"/proc/{tid}/status")
     except OSError:
         return None
-    for line in status.splitlines():
+    for line in status.split(b"\n"):
         if line.startswith(b"State:") and line.split()[1:2] in ([b"Z"], [b"X"]):
             return None  # dead, not yet reaped: it holds nothing and will do nothing
         if line.startswith(b"Tgid:"):
@@ -249,7 +249,7 @@ def _inner_tid(task: Task) -> int:
         status = read_proc(f"/proc/{task.pid}/task/{task.tid}/status")
     except OSError:
         return task.tid
-    for line in status.splitlines():
+    for line in status.split(b"\n"):
         if line.startswith(b"NSpid:"):
             return int(line.split()[-1])
     return task.tid

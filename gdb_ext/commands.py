@@ -22,7 +22,7 @@ def deadlock(argument: str) -> None:
     """Run `deadlock` with the words typed after it.  Raises gdb.GdbError for the user."""
     with _told("deadlock"):
         from faultkit.analyzers.deadlock import Options, analyze
-        from faultkit.options import parse_deadlock
+        from faultkit.options.deadlock import parse_deadlock
         from faultkit.procfs.process import ProcProcess
         from faultkit.render import deliver
         from gdb_ext.target import GdbProcess, selection_kept
@@ -44,7 +44,7 @@ def dstate(argument: str) -> None:
     """Run `dstate` with the words typed after it.  Raises gdb.GdbError for the user."""
     with _told("dstate"):
         from faultkit.dstate import examine
-        from faultkit.options import parse_dstate
+        from faultkit.options.dstate import parse_dstate
         from faultkit.render import deliver
 
         arguments = parse_dstate(gdb.string_to_argv(argument or ""))
@@ -66,7 +66,7 @@ def dstate(argument: str) -> None:
 def sigsrc(argument: str) -> None:
     """Run `sigsrc` with the words typed after it.  Raises gdb.GdbError for the user."""
     with _told("sigsrc"):
-        from faultkit.options import parse_sigsrc
+        from faultkit.options.sigsrc import parse_sigsrc
         from faultkit.render import deliver
 
         arguments = parse_sigsrc(gdb.string_to_argv(argument or ""))
@@ -101,7 +101,7 @@ def sigsrc(argument: str) -> None:
 def kdecode(argument: str) -> None:
     """Run `kdecode` with the words typed after it.  Raises gdb.GdbError for the user."""
     with _told("kdecode"):
-        from faultkit.options import parse_kdecode
+        from faultkit.options.kdecode import parse_kdecode
         from faultkit.render import deliver
 
         arguments = parse_kdecode(gdb.string_to_argv(argument or ""))
@@ -142,13 +142,10 @@ def _told(command: str) -> Iterator[None]:
 
 def complete(command: str, text: str, word: Optional[str]) -> list[str]:
     """Completions: options, the values of --stacks, files after those that take one, pids."""
-    from faultkit.options import (
-        DEADLOCK_OPTIONS,
-        DSTATE_OPTIONS,
-        KDECODE_OPTIONS,
-        SIGSRC_OPTIONS,
-        STACKS,
-    )
+    from faultkit.options.deadlock import DEADLOCK_OPTIONS, STACKS
+    from faultkit.options.dstate import DSTATE_OPTIONS
+    from faultkit.options.kdecode import KDECODE_OPTIONS
+    from faultkit.options.sigsrc import SIGSRC_OPTIONS
 
     words = text.split()
     last = words.pop() if words and not text[-1].isspace() else ""

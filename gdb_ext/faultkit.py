@@ -15,8 +15,6 @@ def _prepare():
     Only appends to sys.path: the virtual environment of this checkout, this installation,
     FAULTKIT_SITE.  The packages beside this very file win over any other copy.
     """
-    import importlib.util
-
     here = os.path.realpath(os.path.expanduser(_prepare.__code__.co_filename))
     root = os.path.dirname(os.path.dirname(here))
     venv = os.path.join(root, ".venv", "lib")
@@ -27,16 +25,15 @@ def _prepare():
     sys.path.extend(place for place in places if place not in sys.path)
     for name in [name for name in sys.modules if name.split(".")[0] in ("faultkit", "gdb_ext")]:
         del sys.modules[name]  # sourced again: take the files as they are now
-    for package in ("faultkit", "gdb_ext"):
-        folder = os.path.join(root, package)
-        spec = importlib.util.spec_from_file_location(
-            package, os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
-        )
-        if spec is None or spec.loader is None:
-            raise gdb.GdbError("faultkit: " + folder + " is missing; install it again")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[package] = module
-        spec.loader.exec_module(module)
+    sys.path.insert(0, root)
+    try:
+        import faultkit  # noqa: F401
+        import gdb_ext  # noqa: F401
+    except ImportError:
+        missing = "faultkit: its packages are missing in " + root + "; install it again"
+        raise gdb.GdbError(missing) from None
+    finally:
+        sys.path.remove(root)
 
 
 class _Prefix(gdb.Command):

@@ -10,7 +10,7 @@ from faultkit.decode.source import Sources
 from faultkit.decode.view import wanted_by
 from faultkit.kdecode import places_of
 from faultkit.model import Report, Task
-from faultkit.options import KdecodeArguments
+from faultkit.options.kdecode import KdecodeArguments
 from gdb_ext import frames
 from gdb_ext.target import GdbProcess, selection_kept, told
 

@@ -205,6 +205,9 @@ class GdbProcess(Process):
                 self._mappings = []
         return self._mappings
 
+    def mapping(self, address: int) -> Optional[Mapping]:
+        return self._proc.mapping(address) if self._proc is not None else super().mapping(address)
+
     def code_mappings(self) -> Sequence[Mapping]:
         return self.mappings() if self._proc is None else self._proc.code_mappings()
 

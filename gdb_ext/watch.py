@@ -11,7 +11,7 @@ from typing import Any, Callable, Optional
 import gdb
 
 from faultkit.analyzers.sigsrc import one_signal
-from faultkit.options import SigsrcArguments
+from faultkit.options.sigsrc import SigsrcArguments
 from faultkit.render.sigsrc_watch import line_of
 from faultkit.signals.model import DEBUGGER, TERMINAL, SignalFinding
 from faultkit.signals.names import SIGINT

@@ -13,7 +13,7 @@ from harness import CHECKOUT, COMMANDS, run_gdb
 from scenarios import ALL
 from terminal import PAGER, SOURCE, TROUBLE, Terminal, batch, commands, quiet
 
-from faultkit.options import DSTATE_OPTIONS
+from faultkit.options.dstate import DSTATE_OPTIONS
 
 SCENES = {scenario.name: scenario for scenario in ALL}
 # What gdb says when Ctrl-C comes just while it asks its own Python unwinders; it then goes on.

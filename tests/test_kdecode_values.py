@@ -22,7 +22,7 @@ from faultkit.decode.view import Wanted, dress
 from faultkit.kdecode import examine
 from faultkit.kernel.system import System
 from faultkit.model import Frame
-from faultkit.options import KdecodeArguments
+from faultkit.options.kdecode import KdecodeArguments
 
 KERNELS = (
     "6.1",

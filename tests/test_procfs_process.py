@@ -6,14 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from faultkit.model import Task
 from faultkit.procfs.age import seconds_stopped
+from faultkit.procfs.clocks import read_sched
 from faultkit.procfs.process import ProcProcess
+from faultkit.procfs.status import is_dead, status, switches
 from faultkit.target import PAGE, ReadError
+from faultkit.world import thread_group
 
 
 @pytest.fixture
@@ -57,8 +61,11 @@ def test_nothing_is_held_of_what_cannot_be_read(own):
         own.read(8, 4)
 
 
-def test_the_mapping_of_an_address(own):
+@pytest.mark.parametrize("parsed", [True, False], ids=["all parsed", "that one alone"])
+def test_the_mapping_of_an_address(own, parsed, monkeypatch):
     mappings = own.mappings()
+    if not parsed:
+        monkeypatch.setattr(own, "_mappings", None)
     assert len(mappings) > 10
     for mapping in mappings:
         assert own.mapping(mapping.start) == own.mapping(mapping.end - 1) == mapping
@@ -104,3 +111,40 @@ def test_how_long_a_process_has_been_stopped(cpu):
 
 def test_nobody_was_stopped():
     assert seconds_stopped([]) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"\rState:\tZ",
+        b"\rTgid:\t1",
+        b"\vTgid:\t1",
+        b"\r1_switches",
+        b"nr_switches",
+        b"x\xe2\x80\xa8Tgid:1",
+    ],
+)
+def test_a_name_is_not_taken_for_a_line(name):
+    """/proc/PID/status escapes only newlines in it (fs/proc/array.c, proc_task_name())."""
+    started, ended = threading.Event(), threading.Event()
+
+    def named() -> None:
+        ctypes.CDLL(None).prctl(15, name)  # PR_SET_NAME
+        started.set()
+        ended.wait()
+
+    thread = threading.Thread(target=named)
+    thread.start()
+    try:
+        started.wait()
+        tid, pid = thread.native_id, os.getpid()
+        assert thread_group(tid) == pid
+        while status(pid, tid)["State"].startswith("R"):
+            time.sleep(0.01)
+        assert status(pid, tid)["State"].startswith("S")
+        assert status(pid, tid)["Tgid"] == str(pid)
+        assert switches(pid, tid) == read_sched(pid, tid).switches
+        assert not is_dead(tid)
+    finally:
+        ended.set()
+        thread.join()

@@ -102,7 +102,7 @@ def ptrace_check(gdb: Optional[str]) -> Row:
     """
     scope = _first_line("/proc/sys/kernel/yama/ptrace_scope")
     status = dict(
-        line.split(":\t", 1) for line in _text("/proc/self/status").splitlines() if ":\t" in line
+        line.split(":\t", 1) for line in _text("/proc/self/status").split("\n") if ":\t" in line
     )
     capable = int(status.get("CapEff", "0"), 16) >> CAP_SYS_PTRACE & 1
     facts = [
@@ -145,7 +145,7 @@ def _attach(gdb: str) -> Optional[str]:
 def hidepid_check() -> Row:
     """Whether /proc shows other users' processes (Documentation/filesystems/proc.rst, hidepid)."""
     options: list[str] = []
-    for line in _text("/proc/self/mounts").splitlines():
+    for line in _text("/proc/self/mounts").split("\n"):
         fields = line.split()
         if len(fields) > 3 and fields[1] == "/proc" and fields[2] == "proc":
             options = fields[3].split(",")

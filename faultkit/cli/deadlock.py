@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from faultkit.cli.answer import give, host
-from faultkit.options import DeadlockArguments, add_deadlock_arguments
+from faultkit.options.deadlock import DeadlockArguments, add_deadlock_arguments
 from faultkit.target import FaultkitError
 
 

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from faultkit.cli.answer import give, host
-from faultkit.options import add_dstate_arguments, dstate_arguments
+from faultkit.options.dstate import add_dstate_arguments, dstate_arguments
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ from typing import Any
 
 from faultkit.cli.answer import give, host
 from faultkit.model import FOUND
-from faultkit.options import add_kdecode_arguments, kdecode_arguments
+from faultkit.options.kdecode import add_kdecode_arguments, kdecode_arguments
 
 QUIET = 1.0  # seconds of work that nobody needs to be told of
 

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from faultkit.cli.answer import give, host
-from faultkit.options import SigsrcArguments, add_sigsrc_arguments, sigsrc_arguments
+from faultkit.options.sigsrc import SigsrcArguments, add_sigsrc_arguments, sigsrc_arguments
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ from faultkit.decode.operand import explain
 from faultkit.decode.patches import REST, Original, mark
 from faultkit.decode.source import Sources
 from faultkit.decode.values import Code, Describe, FrameView
-from faultkit.options import KdecodeArguments
+from faultkit.options.kdecode import KdecodeArguments
 from faultkit.target import FaultkitError, ReadError
 
 MASK = (1 << 64) - 1

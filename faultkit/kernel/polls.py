@@ -24,15 +24,17 @@ def polled_files(sleeper: Sleeper) -> Optional[dict[int, int]]:
     layout = sleeper.system.layout(
         "poll_wqueues", "pt._qproc", "pt._key", "table", "triggered", "error", "inline_index"
     )
-    proof_at = need(kernel, "poll_wqueues", "pt._qproc")
+    proof_at = need(kernel, "poll_wqueues", "pt._qproc") - sleeper.sp
     # it is NULL once the first round is over; before, the task would not sleep
-    proofs = (0, kernel.symbol("__pollwait"))
+    proofs = [word.to_bytes(8, "little") for word in (0, kernel.symbol("__pollwait") or 0)]
+    window = sleeper.window
     nothing: Optional[dict[int, int]] = None
     for queues in sleeper.waiter_structs("poll_wqueues", "polling_task"):
+        # the task's address lies in a dozen places: this tells most of them apart
+        at = queues + proof_at
+        if at < 0 or window[at : at + 8] not in proofs:
+            continue
         try:
-            # the task's address lies in a dozen places: this tells most of them apart
-            if int.from_bytes(sleeper.peek(queues + proof_at, 8), "little") not in proofs:
-                continue
             proof, asked, table, triggered, error, count = layout.read(queues, sleeper.peek)
             if count > MOST_INLINE:
                 continue

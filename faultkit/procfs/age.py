@@ -105,7 +105,7 @@ def _exec_start(path: str) -> Optional[float]:
         text = read_proc(path)
     except OSError:
         return None
-    for line in text.splitlines():
+    for line in text.split(b"\n"):
         if line.startswith(b"se.exec_start"):
             try:
                 return float(line.rpartition(b":")[2])

@@ -14,7 +14,7 @@ def cgroup_of(task: Task, controller: str) -> Optional[str]:
         text = read_proc(f"/proc/{task.pid}/task/{task.tid}/cgroup").decode("utf-8", "replace")
     except OSError:
         return None
-    for line in text.splitlines():
+    for line in text.split("\n"):
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controller in controllers.split(","):

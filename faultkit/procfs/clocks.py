@@ -46,9 +46,10 @@ def _value(text: bytes, at: int) -> float:
 
 def _switches(pid: int, tid: int) -> Optional[int]:
     total = None
-    for line in read_proc(f"/proc/{pid}/task/{tid}/status").splitlines():
-        if line.endswith(b"_switches") or b"_ctxt_switches:" in line:
-            total = (total or 0) + int(line.rpartition(b":")[2])
+    for line in read_proc(f"/proc/{pid}/task/{tid}/status").split(b"\n"):
+        name, _, value = line.partition(b":")
+        if name.endswith(b"_ctxt_switches"):
+            total = (total or 0) + int(value)
     return total
 
 
@@ -115,7 +116,7 @@ def _free_ticks() -> dict[int, int]:
         text = read_proc("/proc/stat", 1 << 22)
     except OSError:
         return {}
-    for line in text.splitlines():
+    for line in text.split(b"\n"):
         if line[:3] != b"cpu":
             break
         words = line.split()

@@ -97,7 +97,7 @@ def fdinfo(pid: int, fd: int) -> Optional[FdInfo]:
     numbers: dict[str, int] = {}
     locks = []
     watched = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         name, _, value = line.partition(":")
         try:
             if name == "lock":
@@ -141,7 +141,7 @@ def mounts(pid: int) -> dict[int, Mount]:
     except OSError:
         return {}
     found = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         left, _, right = line.partition(" - ")
         try:
             number, _, device = left.split()[:3]

@@ -243,7 +243,7 @@ class LiveView(View):
 
     def swap_devices(self) -> Sequence[Device]:
         try:
-            lines = read_proc("/proc/swaps").decode("utf-8", "replace").splitlines()[1:]
+            lines = read_proc("/proc/swaps").decode("utf-8", "replace").split("\n")[1:]
         except OSError:
             return ()
         found = [self.device_named(line.split()[0].rpartition("/")[2]) for line in lines if line]

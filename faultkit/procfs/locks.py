@@ -78,4 +78,4 @@ def all_locks() -> list[FileLock]:
         text = read_proc("/proc/locks", 1 << 25).decode("ascii", "replace")
     except OSError:
         return []
-    return parse_locks(text.splitlines())
+    return parse_locks(text.split("\n"))

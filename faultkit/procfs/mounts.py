@@ -14,7 +14,7 @@ def parse_mountinfo(text: str) -> list[Mount]:
     """The lines of a mountinfo file (fs/proc_namespace.c, show_mountinfo()); what is no such line
     is left out."""
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         left, _, right = line.partition(" - ")
         try:
             number, _, device, root, point = left.split()[:5]

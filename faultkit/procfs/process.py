@@ -1,6 +1,7 @@
 """A live process read through /proc/PID: no ptrace, no stop, no effect on it."""
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Optional
 
@@ -114,6 +115,7 @@ class ProcProcess(Process):
         self._maps: Optional[list[str]] = None  # the lines
         self._mappings: Optional[list[Mapping]] = None
         self._code_mappings: Optional[list[Mapping]] = None
+        self._starts: Optional[list[int]] = None  # of the lines of its maps
         self._code: Optional[Code] = None
         self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
         if not os.path.isdir(f"/proc/{pid}/task"):
@@ -198,6 +200,16 @@ class ProcProcess(Process):
             self._mappings = parse_maps(self._lines_of_maps())
         return self._mappings
 
+    def mapping(self, address: int) -> Optional[Mapping]:
+        if self._mappings is not None:
+            return super().mapping(address)
+        lines = self._lines_of_maps()  # thousands of threads have a stack each: most are not asked
+        if self._starts is None:
+            self._starts = [int(line.partition("-")[0], 16) for line in lines]
+        index = bisect_right(self._starts, address) - 1
+        found = parse_maps(lines[index : index + 1]) if index >= 0 else []
+        return found[0] if found and address < found[0].end else None
+
     def code_mappings(self) -> Sequence[Mapping]:
         if self._code_mappings is None:
             lines = [line for line in self._lines_of_maps() if "/" in line or "x" in line[:50]]
@@ -210,7 +222,8 @@ class ProcProcess(Process):
                 text = read_proc(f"{self.home}/maps", 1 << 26).decode("utf-8", "replace")
             except (OSError, FaultkitError):
                 text = ""
-            self._maps = text.splitlines()
+            # only newlines end them: paths may hold what splitlines() takes for one (mangle_path)
+            self._maps = [line for line in text.split("\n") if line]
         return self._maps
 
     @property

@@ -19,7 +19,7 @@ def status(pid: int, tid: Optional[int] = None) -> dict[str, str]:
     except OSError:
         return {}
     fields = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         name, _, value = line.partition(":")
         fields[name] = value.strip()
     return fields
@@ -74,7 +74,7 @@ def _is_being_killed(tid: int) -> bool:
     """Whether SIGKILL is pending, which a group's exit leaves with each of its threads
     (kernel/signal.c, zap_other_threads): they run once more, to their end."""
     try:
-        lines = read_proc(f"/proc/{tid}/status").splitlines()
+        lines = read_proc(f"/proc/{tid}/status").split(b"\n")
         pending = [int(line[7:], 16) for line in lines if line.startswith((b"SigPnd:", b"ShdPnd:"))]
     except (OSError, ValueError):
         return False

@@ -9,19 +9,13 @@ from faultkit.target import FaultkitError
 
 
 class Destinations(Protocol):
-    """Where a report goes, as the user asked: file names, or None."""
+    """Where a report goes, as the user asked: file names, or None.  What only some commands can
+    be asked for is no part of it: `dot` and `svg`, the graph for graphviz and as drawn by it;
+    `html`; `brief`, a shorter text."""
 
     @property
     def json(self) -> "str | None":
         """The machine-readable report; "-" is standard output, and then nothing else."""
-
-    @property
-    def dot(self) -> "str | None":
-        """The graph, for graphviz."""
-
-    @property
-    def svg(self) -> "str | None":
-        """The graph, drawn."""
 
     @property
     def output(self) -> "str | None":
@@ -56,16 +50,17 @@ def deliver(
         from faultkit.render.kdecode_html import render_html
 
         save(page, render_html(report))
-    if to.dot or to.svg:
+    dot, drawn = getattr(to, "dot", None), getattr(to, "svg", None)
+    if dot or drawn:
         from faultkit.render.dot import render_dot
 
         graph = render_dot(report)
-        if to.dot == "-":
+        if dot == "-":
             write(graph)
-        elif to.dot:
-            save(to.dot, graph)
-        if to.svg:
-            draw(graph, to.svg)
+        elif dot:
+            save(dot, graph)
+        if drawn:
+            draw(graph, drawn)
 
 
 def _text_renderer(report: Report, brief: bool) -> Callable[[Report, int, bool], str]:

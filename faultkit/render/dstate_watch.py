@@ -5,7 +5,7 @@ from typing import Callable, Optional
 from faultkit.analyzers.dwatch import Look, Move, watch
 from faultkit.dstate import open_view, options_of
 from faultkit.model import Report
-from faultkit.options import DstateArguments
+from faultkit.options.dstate import DstateArguments
 from faultkit.render.dstate_text import count, seconds
 from faultkit.render.escape import clean
 

@@ -48,12 +48,17 @@ def recognise(sleeper: Sleeper) -> Optional[Wait]:
     return None
 
 
-@lru_cache(maxsize=1 << 14)
 def _concerned(functions: tuple[str, ...]) -> list[Provider]:
     """The providers of any of the functions, in the order in which they are asked."""
     known = _providers()
-    names = known.keys() & set(functions)
-    asked = {id(provider): provider for name in names for provider in known[name]}
+    # stacks differ by what else lies on them
+    return _in_order(tuple([name for name in functions if name in known]))
+
+
+@lru_cache(maxsize=1 << 12)
+def _in_order(functions: tuple[str, ...]) -> list[Provider]:
+    known = _providers()
+    asked = {id(provider): provider for name in functions for provider in known[name]}
     return sorted(asked.values(), key=lambda provider: provider.PRIORITY)
 
 

@@ -1,0 +1,34 @@
+"""The arguments of the commands, the same in every host: one module for each command, imported
+when it is typed."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
+
+from faultkit.target import FaultkitError
+
+if TYPE_CHECKING:  # imported where it is used: most commands are typed without arguments
+    import argparse
+
+
+def parse(
+    command: str, add_arguments: "Callable[[argparse.ArgumentParser], None]", words: Sequence[str]
+) -> dict[str, Any]:
+    """The arguments of a command by name.  Raises FaultkitError on words it does not know."""
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise FaultkitError(message, f"see `help {self.prog}`")
+
+    parser = Parser(prog=command, add_help=False)
+    add_arguments(parser)
+    return vars(parser.parse_args(list(words)))
+
+
+def process_id(text: str) -> int:
+    """A process id.  Raises argparse.ArgumentTypeError."""
+    import argparse
+
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text)):
+        raise argparse.ArgumentTypeError(f"`{text}` is no process id")
+    return int(text)

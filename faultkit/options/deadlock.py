@@ -1,0 +1,53 @@
+"""The arguments of `deadlock`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Optional
+
+from faultkit.options import parse, process_id
+
+if TYPE_CHECKING:
+    import argparse
+
+STACKS = ("cycle", "all", "none")
+DEADLOCK_OPTIONS = ("--stacks", "--json", "--dot", "--svg", "--output")
+
+
+class DeadlockArguments(NamedTuple):
+    """What `deadlock` was asked: process ids, and where its answer goes."""
+
+    pids: tuple[int, ...] = ()
+    stacks: str = "cycle"
+    json: Optional[str] = None
+    dot: Optional[str] = None
+    svg: Optional[str] = None
+    output: Optional[str] = None
+
+    @property
+    def names_all(self) -> bool:
+        """Whether the answer goes where every task is named: not so in the text."""
+        return bool(self.json or self.dot or self.svg)
+
+
+def add_deadlock_arguments(parser: "argparse.ArgumentParser") -> None:
+    """The arguments of `deadlock`, for a host's parser or for the console script's."""
+    parser.add_argument(
+        "pids", metavar="PID", nargs="*", type=process_id, help="process to examine"
+    )
+    parser.add_argument(
+        "--stacks",
+        choices=STACKS,
+        default="cycle",
+        help="back traces: of the members of cycles (default), all, none",
+    )
+    parser.add_argument("--json", metavar="FILE", help="report for machines; - is the output")
+    parser.add_argument("--dot", metavar="FILE", help="wait graph for graphviz")
+    parser.add_argument("--svg", metavar="FILE", help="wait graph drawn by graphviz")
+    parser.add_argument("--output", metavar="FILE", help="write the report to FILE")
+
+
+def parse_deadlock(words: Sequence[str]) -> DeadlockArguments:
+    """The arguments of `deadlock`.  Raises FaultkitError on words that it does not know."""
+    if not words:
+        return DeadlockArguments()
+    given = parse("deadlock", add_deadlock_arguments, words)
+    return DeadlockArguments(**{**given, "pids": tuple(dict.fromkeys(given["pids"]))})
