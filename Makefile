@@ -9,7 +9,7 @@ DEMO_PACKAGES := gdb:$(GDB) gcc:gcc libc6-dev python3-venv
 CRASH_PACKAGES := make:make gcc:gcc g++:g++ crash libpython3-dev
 # What makes and reads vmcores: tests/lab/README.md.
 LAB_PACKAGES := debootstrap:debootstrap debian-archive-keyring qemu-system-x86:qemu-system-x86_64 \
-	busybox-static cpio:cpio e2fsprogs:mkfs.ext4 makedumpfile:makedumpfile
+	busybox-static cpio:cpio e2fsprogs:mkfs.ext4
 TEST_PACKAGES := $(DEMO_PACKAGES) $(CRASH_PACKAGES) $(LAB_PACKAGES) g++:g++ libc6-dbg \
 	musl-tools:musl-gcc golang-go:go rustc:rustc graphviz:dot procps:ps binutils:objcopy git:git \
 	elfutils:eu-addr2line clang:clang llvm:llvm-symbolizer

@@ -16,6 +16,7 @@ from .scenarios.model import Boot, Fault
 from .store import LabError, digest, forget, lab_directory, once
 
 HERE = Path(__file__).resolve().parent
+KEPT = (0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)  # of a truncated dump
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def dump(name: str, kernel_name: str = "6.1") -> Dump:
         raise LabError(f"{name} can't be played on {kernel_name}")
     made = fixture(kernel(kernel_name))
     over = overlay(made, boot.program) if boot.program else None
-    code = [HERE / "qemu.py", HERE / "filtering.py"]
+    code = [HERE / "qemu.py", *([] if boot.form == "whole" else [HERE / "filtering.py"])]
     how = (boot.command_line(kernel_name), boot.cpus, boot.memory, boot.cpu, boot.panics, boot.form)
     key = digest([made.directory.name, how, *code, *([over.directory.name] if over else [])])
     path = lab_directory() / "dumps" / f"{name}-{made.kernel.abi}-{key}"
@@ -105,7 +106,7 @@ def _make(boot: Boot, made: Fixture, over: Optional[Overlay], directory: Path) -
     vmcore = directory / "vmcore"
     vmcore.chmod(0o644)
     if boot.form != "whole":
-        filtered(vmcore)
+        filtered(vmcore, made.kernel.root)
     if boot.form == "truncated":
         _truncate(Dump(boot, made, directory))
 
@@ -114,7 +115,7 @@ def _truncate(whole: Dump) -> None:
     """Cut off so much that crash only just opens it: page tables and the like lie at the end."""
     full = whole.directory / "full"
     whole.vmcore.rename(full)
-    for kept in (0.97, 0.98, 0.99, 0.995, 0.998):
+    for kept in KEPT:
         shutil.copy(full, whole.vmcore)
         truncated(whole.vmcore, kept)
         if "[kthreadd]" in run_crash(whole, "ps"):

@@ -1,24 +1,26 @@
 """What becomes of a dump on its way from a crashed machine: pages left out, the end missing."""
 
-import shutil
 import struct
 import subprocess
 from pathlib import Path
 
 from .store import LabError
 
+ROOTS = Path(__file__).resolve().parent.parent / "roots"
 PAGE_OFFSET = 0xFFFF888000000000  # where nokaslr maps all memory
 # struct disk_dump_header: the offset of `status`, and DUMP_DH_COMPRESSED_INCOMPLETE in it.
 STATUS, INCOMPLETE = 424, 0x8
 
 
-def filtered(vmcore: Path) -> None:
-    """Replace an ELF dump of a kernel with nokaslr by what `makedumpfile -c -d 31` leaves of it."""
+def filtered(vmcore: Path, suite: str) -> None:
+    """Replace an ELF dump of a kernel with nokaslr by what `makedumpfile -c -d 31` leaves of it.
+
+    It has to know the kernel's struct page, or it leaves out what it must keep: that of the Debian
+    release `suite`.
+    """
     _as_kdump_writes_it(vmcore)
     result = vmcore.with_name("filtered")
-    if shutil.which("makedumpfile") is None:
-        raise LabError("no makedumpfile here; run: apt-get install makedumpfile")
-    command = ["makedumpfile", "-c", "-d", "31", str(vmcore), str(result)]
+    command = [ROOTS / "run", suite, "makedumpfile", "-c", "-d", "31", vmcore, result]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode or not result.exists():
         raise LabError(f"makedumpfile failed: {(done.stdout + done.stderr)[-1000:]}")

@@ -59,7 +59,8 @@ class Boot:
     if empty.  `count` is the module's parameter; `crowd` how many user tasks rest besides; `cpu`
     what is added to QEMU's -cpu; `append` to the kernel's command line.  `panics`: it is
     dumped when it has panicked by itself.  `form` is what becomes of the dump: "whole"; "filtered",
-    as makedumpfile -d 31 does; "truncated", that without its end.
+    as makedumpfile -d 31 does; "truncated", that without its end.  `kernels` are those that it is
+    for, all if empty.
     """
 
     name: str
@@ -73,9 +74,12 @@ class Boot:
     panics: bool = False
     form: str = "whole"
     program: str = ""
+    kernels: tuple[str, ...] = ()
 
     def on(self, kernel: str) -> tuple[Fault, ...]:
         """The faults that can be played on a kernel."""
+        if kernel not in (self.kernels or (kernel,)):
+            return ()
         return tuple(fault for fault in self.faults if kernel in (fault.kernels or (kernel,)))
 
     def command_line(self, kernel: str) -> str:
