@@ -13,6 +13,7 @@ from typing import NamedTuple, Optional
 
 from faultkit.code import FormatError
 from faultkit.code.expression import DWARF_REGISTERS
+from faultkit.code.thunks import thunk_register
 from faultkit.code.x86 import call_before
 from faultkit.debuginfo.debugfile import BROKEN
 from faultkit.debuginfo.lookup import Lookup
@@ -31,7 +32,6 @@ from faultkit.decode.variables import Scope, Variable, call_site, scope_at
 from faultkit.target import ReadError
 
 MASK = (1 << 64) - 1
-_THUNKS = ("__x86_indirect_thunk_", "__x86_indirect_call_thunk_", "__x86_indirect_its_thunk_")
 MOST_BYTES = 256  # of one variable that are read
 
 Read = Callable[[int, int], bytes]
@@ -268,13 +268,9 @@ class FrameView:
             return False
 
     def _by_way_of(self, target: int) -> Optional[str]:
-        """The register through which a retpoline that is called calls on
-        (arch/x86/lib/retpoline.S); None if the target is none."""
-        name = self.name_of(target) or ""
-        for start in _THUNKS:
-            if name.startswith(start) and name[len(start) :] in DWARF_REGISTERS:
-                return name[len(start) :]
-        return None
+        """The register through which a retpoline that is called calls on; None if the target is
+        none."""
+        return thunk_register(self.name_of(target) or "")
 
 
 def _number(value: object) -> Optional[int]:

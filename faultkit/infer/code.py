@@ -8,6 +8,7 @@ from faultkit.code.cfi import Fde, find_fde
 from faultkit.code.images import Images
 from faultkit.code.plt import got_target, plt_target, slot_of
 from faultkit.code.symbols import addresses_of, symbol_at
+from faultkit.code.thunks import is_thunk
 from faultkit.code.x86 import Instruction, instructions
 from faultkit.infer.functions import Role, role_of
 from faultkit.infer.values import State, Value
@@ -96,6 +97,14 @@ class Code:
         except FaultkitError:
             return None
         return found[0] if found is not None and found[1] == 0 else None
+
+    def is_thunk(self, address: int) -> bool:
+        """Whether a call there goes on through a register, with all others as they are."""
+        try:
+            found = self.process.symbol(address)
+        except FaultkitError:
+            return False
+        return found is not None and is_thunk(found[0])
 
     def is_system(self, address: int) -> bool:
         """Whether the address is in a library whose functions are known by name."""

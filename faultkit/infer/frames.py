@@ -218,7 +218,7 @@ def _passed(code: Code, live: LiveFrame, callee: Optional[Frame]) -> dict[str, i
     if callee is None or live.walk.live is None or live.walk.live.kind != "call":
         return {}
     target, _ = code.callee(live.walk.live)
-    if target is not None and target != code.start(callee):
+    if target not in (None, code.start(callee)) and not code.is_thunk(target):
         return {}  # it was reached by a tail call, with arguments of its own
     passed = {name: live.resolve(live.at.registers[name]) for name in ARGUMENTS}
     return {name: number for name, number in passed.items() if number is not None}

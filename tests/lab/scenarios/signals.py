@@ -4,9 +4,19 @@ what `sigsrc` says."""
 from .model import Expect, Fault
 
 
-def _sent(name: str, *threads: str, found: tuple[Expect, ...] = ()) -> Fault:
+def _sent(
+    name: str, *threads: str, found: tuple[Expect, ...] = (), kernels: tuple[str, ...] = ()
+) -> Fault:
     """Signals, in no deadlock; what waits for them may be a chain."""
-    return Fault(name, threads, found, guest=(name,))
+    return Fault(name, threads, found, guest=(name,), kernels=kernels)
+
+
+def _group(*kernels: str, idle: bool) -> Fault:
+    """`idle`: those that wait for a core dump to be written are (f5d39b020809, 6.1)."""
+    waiters = ("sg-thread-d", "sg-faulter", *(() if idle else ("sg-group",)))
+    found = (Expect("chain", waiters, root="sg-keeper"),)
+    threads = ("sg-keeper", "sg-thread-d", "sg-group", "sg-faulter")
+    return _sent("sig_group", *threads, found=found, kernels=kernels)
 
 
 ALL = (
@@ -21,14 +31,8 @@ ALL = (
         "sg-slayer",
         found=(Expect("chain", ("sg-stuck",), root="sg-holder"),),
     ),
-    _sent(
-        "sig_group",
-        "sg-keeper",
-        "sg-thread-d",
-        "sg-group",
-        "sg-faulter",
-        found=(Expect("chain", ("sg-thread-d", "sg-faulter"), root="sg-keeper"),),
-    ),
+    _group("5.10", idle=False),
+    _group("6.1", "6.12", "7", idle=True),
     _sent("sig_traced", "sg-tracer", "sg-pest", "sg-traced"),
     _sent("sig_oom", "sg-mother", "sg-eater"),
     _sent("sig_crowd", "sg-crowd"),
