@@ -86,12 +86,19 @@ def _with_log(zombie: Report, pid: int) -> Report:
 
 
 def tracer(arguments: SigsrcArguments) -> str:
-    """The tracer that --arm asks for.  Raises FaultkitError for a process that is gone."""
+    """The tracer that --arm asks for.  Raises FaultkitError for a process that is gone, and in a
+    container, whose process ids are not those that the kernel traces by."""
+    from faultkit.procfs.status import sees_all_processes
     from faultkit.signals.tracers import script, target_of
 
     target = target_of(arguments.arm or 0)
     if target is None:
         raise FaultkitError(f"no process {arguments.arm}", "it has ended: name one that lives")
+    if not sees_all_processes():
+        raise FaultkitError(
+            "process ids in here are a container's, and tracers know the machine's",
+            "run it outside of the container, with the process's id there",
+        )
     return script(target, arguments.tracer)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from faultkit.analyzers.sigtrace import analyze_trace
+from faultkit.procfs.status import sees_all_processes
 from faultkit.render.machine import report_object
 from faultkit.render.sigsrc_text import render_sigsrc
 from faultkit.signals.tracers import TRACERS, Target, script
@@ -165,6 +166,10 @@ def faultkit(*arguments, **more):
     )  # fmt: skip
 
 
+outside = pytest.mark.skipif(not sees_all_processes(), reason="process ids are a container's in here")
+
+
+@outside
 @pytest.mark.parametrize("tracer", TRACERS)
 def test_arm_prints(tracer):
     done = faultkit("--arm", os.getpid(), "--tracer", tracer)
@@ -195,6 +200,19 @@ def has_tracefs():
     return os.access(EVENTS / "filter", os.W_OK)
 
 
+def test_a_container_s_ids_are_no_tracer_s():
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc",
+         sys.executable, "-m", "faultkit", "sigsrc", "--arm", "1"],
+        capture_output=True, text=True, timeout=120, cwd=HERE.parent,
+    )  # fmt: skip
+    if done.stderr.startswith("unshare"):
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 1 and done.stdout == ""
+    assert "outside of the container" in done.stderr
+
+
+@outside
 def test_run_for_real(tmp_path):
     """A process is killed by another one, which the tracer names."""
     if not has_tracefs():

@@ -28,6 +28,7 @@ _RIP_RELATIVE = frozenset(bytes((register << 3 | 5,)) for register in range(8)) 
 class KernelCode(Code):
     """The code of a kernel and its modules, decoded once."""
 
+    seconds = 10.0  # with the back traces that crash unwinds meanwhile: 9.0.2 takes long for one
     pairs_locks = True  # most of its functions have short critical sections of their own
 
     def __init__(self, space: KernelSpace) -> None:
