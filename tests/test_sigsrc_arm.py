@@ -166,7 +166,7 @@ def faultkit(*arguments, **more):
     )  # fmt: skip
 
 
-outside = pytest.mark.skipif(not sees_all_processes(), reason="process ids are a container's in here")
+outside = pytest.mark.skipif(not sees_all_processes(), reason="these are a container's process ids")
 
 
 @outside
