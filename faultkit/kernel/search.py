@@ -1,0 +1,186 @@
+"""The search for who has a lock that records no holder, in the tasks' stacks and code.
+
+Candidates are the tasks that are on a CPU or sleep for more than time; those in whose functions
+nothing is done to such locks drop out before anything is unwound.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Optional
+
+from faultkit.infer.flow import Tracer
+from faultkit.infer.frames import live_frames
+from faultkit.infer.functions import CONDITION, SEMAPHORE
+from faultkit.infer.holders import Case, Findings, conclude, judge_by_code, on_stack, weigh
+from faultkit.infer.lock import Target
+from faultkit.infer.trace import Trace
+from faultkit.kernel.code import KernelCode
+from faultkit.kernel.functions import FAMILIES, SPIN
+from faultkit.kernel.snapshot import KernelSnapshot
+from faultkit.kernel.space import KernelSpace
+from faultkit.kernel.stacks import Stacks
+from faultkit.model import EVENT, Frame, Task, Wait
+from faultkit.places import is_lock_function
+
+MOST_CANDIDATES = 256  # that are unwound for one lock
+MOST_ASKED = 20_000  # whose stacks are searched for functions
+OUTWARD = 2  # frames outside of one that works with locks, for what they pass to it
+# Where an idle CPU halts (arch/x86/kernel/process.c, drivers/acpi, drivers/idle/intel_idle.c): it
+# has let go of every lock, and an interrupt's handler would be elsewhere.
+_IDLE = frozenset(
+    ("native_safe_halt", "pv_native_safe_halt", "default_idle", "mwait_idle", "acpi_safe_halt")
+    + ("acpi_idle_do_entry", "intel_idle", "intel_idle_irq", "intel_idle_ibrs", "intel_idle_xstate")
+    + ("mwait_idle_with_hints", "cpu_idle_poll", "tdx_safe_halt", "tdx_halt")
+)
+_SLEEP_ONLY = frozenset(("__schedule", "schedule", "schedule_timeout", "preempt_schedule_common"))
+
+
+class Judged:
+    """Functions, by their starts, of which each is asked once whether it is of some kind."""
+
+    def __init__(self, is_one: Callable[[int], bool]) -> None:
+        self._is_one = is_one
+        self._asked: set[int] = set()
+        self._ones: set[int] = set()
+
+    def any_of(self, starts: frozenset[int]) -> bool:
+        """Whether any of them is."""
+        for start in starts - self._asked:
+            self._asked.add(start)
+            if self._is_one(start):
+                self._ones.add(start)
+        return not self._ones.isdisjoint(starts)
+
+
+class Search:
+    """Looks for holders among one snapshot's tasks; what it learns of code and stacks serves
+    every lock."""
+
+    def __init__(self, snapshot: KernelSnapshot) -> None:
+        self.snapshot = snapshot
+        self.system = snapshot.system
+        self.space = KernelSpace(self.system)
+        self.code = KernelCode(self.space)
+        self.code.begin()
+        self._tracers: dict[str, Tracer] = {}
+        self._traces: dict[tuple[Task, str], Optional[Trace]] = {}
+        self._stacks = Stacks(snapshot)
+        self._working: dict[str, Judged] = {}
+
+    def resolve(self, wait: Wait, waiters: set[Task]) -> Wait:
+        """`wait` with the holders that the signs suffice for; else `missing` says whom they point
+        to, and why that is not enough."""
+        family = FAMILIES[wait.lock.kind]
+        found = self._investigate(wait, family, waiters)
+        resolved = conclude(wait, family, found, "task")
+        if wait.needs == EVENT and not resolved.holders:
+            return wait  # a completion that nothing is known of is no lock without a holder
+        return resolved
+
+    def _investigate(self, wait: Wait, family: str, waiters: set[Task]) -> Findings:
+        address = wait.lock.address or 0
+        target = Target(frozenset((address,)), address, address + 8)
+        chosen, certain, unseen = self._choose(address, family)
+        cases: list[Case] = []
+        doubtful = []
+        blind = 0
+        for number, task in enumerate(chosen):
+            if family == SPIN and number >= certain and any(case.strong for case in cases):
+                unseen = 0  # it has one holder, and a task that sleeps is none, but for a bug
+                break
+            if family == CONDITION and task in waiters:
+                continue
+            trace = self._trace(task, family)
+            if trace is None:
+                blind += 1
+                continue
+            case = Case(task)
+            if family == SEMAPHORE and task in waiters:
+                sure = [holding.text for holding in trace.holding(target) if holding.sure]
+                case.taken = sure[-1] if sure else None
+            else:
+                judge_by_code(case, trace, target, family)
+                word = on_stack(self.space, trace, target)
+                if task not in waiters and not case.given_back:
+                    case.on_stack = word
+                if word is not None and trace.opaque and not case.strong:
+                    doubtful.append(task)
+            cases.append(case)
+        return weigh(wait, cases, unseen, blind, tuple(doubtful))
+
+    def _trace(self, task: Task, family: str) -> Optional[Trace]:
+        """The task's frames that work with locks of the family, read together with their code;
+        None if there are none."""
+        key = task, family
+        if key not in self._traces:
+            if self.code.exhausted:
+                return None
+            self._traces[key] = self._read(task, family)
+        return self._traces[key]
+
+    def _read(self, task: Task, family: str) -> Optional[Trace]:
+        frames = self.space.frames(task)
+        works = [
+            number
+            for number, frame in enumerate(frames)
+            if frame.function_start is not None and self._works(frame.function_start, family)
+        ]
+        if not works:
+            return None
+        indices = {number + outward for number in works for outward in range(OUTWARD + 1)}
+        wanted = {frames[number].index for number in indices if number < len(frames)}
+        tracer = self._tracers.get(family)
+        if tracer is None:
+            tracer = self._tracers[family] = Tracer(self.code, family)
+
+        def is_wanted(frame: Frame) -> bool:
+            return frame.index in wanted
+
+        live = live_frames(self.space, self.code, tracer, frames, is_wanted)
+        return Trace(tracer, frames, live) if live else None
+
+    def _works(self, start: int, family: str) -> bool:
+        """Whether the function works with locks of the family as their user: neither only to
+        sleep, nor as the lock's own slow path, which tries again and again to get what it waits
+        for (but does take spinlocks)."""
+        name = self.system.function(start)
+        own = name in _SLEEP_ONLY if family == SPIN else is_lock_function(name)
+        return not own and self.code.touches(start, family)
+
+    def _choose(self, address: int, family: str) -> tuple[list[Task], int, int]:
+        """The tasks to look at, those with a trace of the lock first; how many these are; and how
+        many were left out."""
+        marked: list[Task] = []
+        others: list[Task] = []
+        working = self._working.setdefault(family, Judged(lambda start: self._works(start, family)))
+        mentioning = Judged(lambda start: self.code.mentions(start, address))
+        for task in self._candidates[:MOST_ASKED]:
+            stack = self._stacks.of(task)
+            on_cpu = self.system.on_cpu(task)
+            if not on_cpu and not working.any_of(stack.starts):
+                continue
+            near = on_cpu or stack.has(address) or mentioning.any_of(stack.starts)
+            (marked if near else others).append(task)
+        chosen = marked + others
+        left_out = max(0, len(chosen) - MOST_CANDIDATES)
+        return chosen[:MOST_CANDIDATES], len(marked), left_out
+
+    @cached_property
+    def _candidates(self) -> Sequence[Task]:
+        """Tasks that may hold a lock: on a CPU, about to run, or asleep for more than time."""
+        snapshot = self.snapshot
+        on_cpu = [task for task in self.system.running.values() if not self._is_idle(task)]
+        rest = [
+            task
+            for task in snapshot.tasks
+            if not self.system.on_cpu(task)
+            and (task in snapshot.sleepers or task in snapshot.running)
+        ]
+        return on_cpu + rest
+
+    def _is_idle(self, task: Task) -> bool:
+        """Whether it is a CPU's idle task and the CPU halts: the back trace need not be asked."""
+        if task.tid or task.cpu is None:
+            return False
+        pc = self.system.kernel.registers(task.cpu).get("rip", 0)
+        return self.system.function(pc) in _IDLE
