@@ -152,7 +152,7 @@ def vfork(folder: Path, stack: contextlib.ExitStack) -> Iterator[Scene]:
 def freezer_v1(folder: Path, stack: contextlib.ExitStack) -> Iterator[Scene]:
     """A sleeper that was frozen where it slept."""
     group = stack.enter_context(cgroup("freezer"))
-    sleeper = cast(stack).python("import time; time.sleep(1000)")
+    sleeper = cast(stack).python("import ctypes; ctypes.CDLL(None).sleep(1000)")
     await_states(sleeper, "S", "hrtimer_nanosleep")
     (group / "cgroup.procs").write_text(str(sleeper))
     stack.callback((group / "freezer.state").write_text, "THAWED")

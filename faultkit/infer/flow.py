@@ -30,6 +30,7 @@ from faultkit.infer.functions import (
 )
 from faultkit.infer.path import OPAQUE, Event, Path, Summary
 from faultkit.infer.values import (
+    Load,
     Unknown,
     Value,
     in_frame,
@@ -62,6 +63,7 @@ class Walk:
         self.took = False  # locks, itself or in functions that it calls
         self.names: set[str] = set()  # of the functions called
         self.opaque: list[int] = []  # sites of calls to nobody knows what
+        self.unreached: set[int] = set()  # blocks that a known condition keeps from being reached
 
 
 class Tracer:
@@ -107,7 +109,8 @@ class Tracer:
         for block in walk.graph.ordered:
             path = arriving.pop(block.start, None)
             if path is None:
-                if block.position and walk.narrow:
+                if block.position and (walk.narrow or block.start in walk.unreached):
+                    walk.unreached.update(target.start for target in block.follows)
                     continue  # no way leads here
                 path = Path()
                 for name, known in (entry or {}).items():
@@ -148,12 +151,16 @@ class Tracer:
         if kind == "call":
             self._call(instruction, path, walk, depth)
         elif kind == "jcc":
-            certain = self._certain(instruction, path) if walk.narrow else None
+            certain = self._certain(instruction, path)
             taken = path.copy()
             self._branch(instruction, path, taken)
-            if inside and instruction.target != instruction.end and certain is not False:
-                _jump(arriving, graph, instruction, taken)
-                path.ended = certain is True
+            if inside and instruction.target != instruction.end:
+                if certain is False:
+                    walk.unreached.add(instruction.target or 0)
+                else:
+                    _jump(arriving, graph, instruction, taken)
+                    path.ended = certain is True
+                    walk.unreached.update([instruction.end] if path.ended else [])
         elif kind == "jmp":
             if inside:
                 if instruction.target != instruction.end:
@@ -179,11 +186,25 @@ class Tracer:
             path.step(instruction)
 
     def _certain(self, instruction: Instruction, path: Path) -> Optional[bool]:
-        """Whether a conditional jump is taken for sure, or for sure not."""
+        """Whether a conditional jump is taken for sure, or for sure not: by numbers, which include
+        what lies in memory that nobody may write to.  Programs for glibc before 2.34 ask there
+        whether they have threads (libstdc++'s gthr-posix.h, __gthread_active_p)."""
         if path.flags is None:
             return None
+        left, right = map(self._constant, (path.flags.left, path.flags.right))
+        if left.base is not None or right.base is not None:
+            return None
         condition = self._condition(instruction)
-        return None if condition is None else is_taken(path.flags, condition)
+        known = path.flags._replace(left=left, right=right)
+        return None if condition is None else is_taken(known, condition)
+
+    def _constant(self, value: Value) -> Value:
+        base = value.base
+        if isinstance(base, Load) and base.address.base is None:
+            found = self.code.constant(base.address.offset, base.width)
+            if found is not None:
+                return number(found + value.offset)
+        return value
 
     def _condition(self, instruction: Instruction) -> Optional[int]:
         """The condition of a jump, None for those that depend on rcx."""

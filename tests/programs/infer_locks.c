@@ -66,6 +66,29 @@ static void __attribute__((noinline)) conf_unlock(struct conf *conf)
     sink++;
 }
 
+/* As programs do that were built for glibc before 2.34, when libpthread could be missing:
+ * libstdc++'s gthr-posix.h, __gthread_active_p(). */
+#pragma weak pthread_key_create
+
+static int has_threads(void)
+{
+    static void *const there = (void *) &pthread_key_create;
+    return there != NULL;
+}
+
+static void *weak_reader(void *argument)
+{
+    struct conf *mine = argument ? &first : &second, *other = argument ? &second : &first;
+    if (has_threads())
+        pthread_rwlock_rdlock(&mine->lock);
+    use(mine);
+    pthread_barrier_wait(&both);
+    if (has_threads())
+        pthread_rwlock_wrlock(&other->lock);
+    use(other);
+    return NULL;
+}
+
 static void *wrapped_reader(void *argument)
 {
     struct conf *mine = argument ? &first : &second, *other = argument ? &second : &first;
@@ -282,6 +305,9 @@ int main(int argc, char **argv)
         body *function = *scene == 'r' ? reader : wrapped_reader;
         start(function, NULL, "a");
         start(function, &first, "b");
+    } else if (!strcmp(scene, "weak")) {
+        start(weak_reader, NULL, "a");
+        start(weak_reader, &first, "b");
     } else if (!strcmp(scene, "upgrade")) {
         start(upgrader, &first, "a");
     } else if (!strcmp(scene, "sleeping")) {
