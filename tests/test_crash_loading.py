@@ -46,13 +46,14 @@ def quiet():
     ],
 )
 def test_one_binary_serves_all_crashes(kernel, root):
-    """Debian 12's 8.0.2 and sid's 9.0.2, as all other tests Debian 13's 8.0.6."""
+    """This machine's own, which is Debian 12's 8.0.2 there, and sid's 9.0.2, as all other tests
+    Debian 13's 8.0.6."""
     made = dump("sleeping", kernel)
     with Session(made, root) as session:
         assert session.loaded.endswith(f"{EXTENSION}: shared object loaded\n")
         session.run(f"mod -s faultlab {made.module}")
         report = session.run("deadlock --stacks none")
-        if (kernel, root) == ("6.1", "none"):
+        if "| crash 8.0.2" in report and kernel == "6.1":
             assert "VERDICT: INCONCLUSIVE" in report
             said = " ".join(report.split())
             assert re.search(r"LIMIT: crash 8.0.2 lists \d+ of \d+ tasks; crash before 8.0.4", said)
