@@ -8,7 +8,7 @@ from typing import Any, Optional
 import gdb
 
 from faultkit.analyzers.kdecode_program import Stack
-from faultkit.code.x86 import REGISTERS
+from faultkit.code.encoding import REGISTERS
 from faultkit.decode.program import Unwound
 from faultkit.model import Task
 from faultkit.target import FaultkitError, ReadError

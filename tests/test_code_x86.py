@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faultkit.code.arguments import argument_at_call
-from faultkit.code.x86 import Memory, call_before, decode, instructions
+from faultkit.code.encoding import Memory
+from faultkit.code.x86 import call_before, decode, instructions
 from faultkit.target import ReadError
 
 LIBRARIES = ["libc.so.6", "libm.so.6", "libstdc++.so.6", "libcrypto.so.3"]

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faultkit.analyzers.sigsrc import analyze
+from faultkit.code.encoding import REGISTERS, encoding
 from faultkit.code.operands import accesses, needs_alignment, privileged
-from faultkit.code.x86 import REGISTERS, decode, encoding
+from faultkit.code.x86 import decode
 from faultkit.corethreads import core_facts
 from faultkit.model import Task
 from faultkit.render.machine import render_json

@@ -4,7 +4,8 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Callable, NamedTuple, Optional
 
-from faultkit.code.x86 import REGISTERS, Instruction, Memory
+from faultkit.code.encoding import REGISTERS, Memory
+from faultkit.code.x86 import Instruction
 from faultkit.target import ReadError
 
 MASK = (1 << 64) - 1

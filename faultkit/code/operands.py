@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping as Registers
 from typing import NamedTuple, Optional
 
-from faultkit.code.x86 import Encoding, Memory, encoding
+from faultkit.code.encoding import Encoding, Memory, encoding
 
 MASK = (1 << 64) - 1
 READ, WRITE = "read", "write"

@@ -3,9 +3,10 @@
 from array import array
 from typing import NamedTuple, Optional
 
+from faultkit.code.encoding import Memory
 from faultkit.code.images import Image, Images
 from faultkit.code.symbols import dynamic_symbols, symbol_at
-from faultkit.code.x86 import Memory, decode
+from faultkit.code.x86 import decode
 from faultkit.target import ReadError
 
 DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_JMPREL = 2, 7, 8, 23

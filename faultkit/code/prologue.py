@@ -6,9 +6,10 @@ For registers that are not known, and for code without call frame information.
 from typing import NamedTuple, Optional
 
 from faultkit.code import cfi
+from faultkit.code.encoding import Memory
 from faultkit.code.expression import DWARF_REGISTERS
 from faultkit.code.images import Read
-from faultkit.code.x86 import RBP, RSP, Instruction, Memory, decode
+from faultkit.code.x86 import RBP, RSP, Instruction, decode
 from faultkit.target import ReadError
 
 MASK = (1 << 64) - 1

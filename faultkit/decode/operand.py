@@ -11,6 +11,7 @@ import re
 from typing import NamedTuple, Optional
 
 from faultkit.code import x86
+from faultkit.code.encoding import MAX_SIZE, Memory
 from faultkit.code.expression import DWARF_REGISTERS
 from faultkit.debuginfo.debugfile import BROKEN
 from faultkit.decode.types import Types
@@ -224,7 +225,7 @@ class _Tracer:
         if start is None or not 0 <= view.address - start <= MAX_FUNCTION:
             return
         try:
-            data = view.read(start, view.address - start + x86.MAX_SIZE)
+            data = view.read(start, view.address - start + MAX_SIZE)
         except ReadError:
             return
         at = 0
@@ -286,7 +287,7 @@ class _Tracer:
         source = instruction.source
         if instruction.kind == "mov" and isinstance(source, str):
             return self.value(source, instruction.address, depth + 1)
-        if instruction.kind == "mov" and isinstance(source, x86.Memory):
+        if instruction.kind == "mov" and isinstance(source, Memory):
             if source.base is None or source.scaled is not None or source.segment is not None:
                 return None
             if source.base in ("rsp", "rbp"):
@@ -312,7 +313,7 @@ class _Tracer:
                 return variable.name, variable.type_at
         return None
 
-    def _on_stack(self, source: x86.Memory, address: int) -> Optional[Named]:
+    def _on_stack(self, source: Memory, address: int) -> Optional[Named]:
         """The variable whose place on the stack it is."""
         view = self.view
         base = view.context.registers.get(str(source.base))

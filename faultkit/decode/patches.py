@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from faultkit.code import x86
+from faultkit.code.encoding import Memory
 from faultkit.decode.model import Instruction
 
 MASK = (1 << 64) - 1
@@ -175,7 +176,7 @@ def _callee(
     if file.target is not None:
         return name_of(file.target)
     source = file.source
-    if isinstance(source, x86.Memory) and source.base is None and source.scaled is None:
+    if isinstance(source, Memory) and source.base is None and source.scaled is None:
         address = source.displacement & MASK
         # An absolute one is as the file has it, one relative to rip as the target does.
         return name_of(address) or name_of(address + original.slide & MASK)

@@ -3,7 +3,8 @@
 
 from typing import NamedTuple, Optional
 
-from faultkit.code.x86 import REGISTERS, Instruction, Memory
+from faultkit.code.encoding import REGISTERS, Memory
+from faultkit.code.x86 import Instruction
 from faultkit.infer.code import Function
 from faultkit.infer.values import CLOBBERED
 

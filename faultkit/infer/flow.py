@@ -8,7 +8,8 @@ enough for an inference with evidence; it is never called proof.
 from collections.abc import Mapping
 from typing import Optional
 
-from faultkit.code.x86 import REGISTERS, Instruction, Memory
+from faultkit.code.encoding import REGISTERS, Memory
+from faultkit.code.x86 import Instruction
 from faultkit.infer.blocks import Block, Changes, Graph
 from faultkit.infer.code import MAX_DEPTH, Code, Function
 from faultkit.infer.conditions import compared, is_taken

@@ -8,7 +8,8 @@ registers and memory of a stopped frame tell where such a value has been kept.
 from collections.abc import Hashable
 from typing import NamedTuple, Optional
 
-from faultkit.code.x86 import REGISTERS, Instruction, Memory, Operand
+from faultkit.code.encoding import REGISTERS, Memory, Operand
+from faultkit.code.x86 import Instruction
 
 CFA = "cfa"  # base of values that are addresses in the frame: the canonical frame address
 MASK = (1 << 64) - 1

@@ -4,7 +4,8 @@ calls and jump labels as they were patched."""
 from collections.abc import Iterator
 from typing import Optional
 
-from faultkit.code.x86 import Instruction, Memory
+from faultkit.code.encoding import Memory
+from faultkit.code.x86 import Instruction
 from faultkit.infer.code import MAX_FUNCTION, Code, Inlined
 from faultkit.infer.functions import ACQUIRE, RELEASE, RWLOCK, Role
 from faultkit.infer.values import Load, State

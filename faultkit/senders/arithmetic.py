@@ -4,7 +4,7 @@ compilers choose between two constants (setcc, sbb, cmov and the like)."""
 from collections.abc import Callable
 from typing import NamedTuple, Optional
 
-from faultkit.code.x86 import REGISTERS
+from faultkit.code.encoding import REGISTERS
 
 _PREFIXES = frozenset((0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65))
 MASK = 0xFFFFFFFF

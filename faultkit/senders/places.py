@@ -2,7 +2,8 @@
 
 from typing import NamedTuple, Optional, Union
 
-from faultkit.code.x86 import REGISTERS, Instruction, Memory
+from faultkit.code.encoding import REGISTERS, Memory
+from faultkit.code.x86 import Instruction
 from faultkit.infer.values import CLOBBERED
 from faultkit.senders.body import Block
 

@@ -3,7 +3,8 @@ ways that lead there, to constants, to what the function was given, or to what c
 
 from typing import NamedTuple, Union
 
-from faultkit.code.x86 import REGISTERS, Instruction, Memory
+from faultkit.code.encoding import REGISTERS, Memory
+from faultkit.code.x86 import Instruction
 from faultkit.infer.values import CLOBBERED
 from faultkit.senders.arithmetic import MASK, apply, computed
 from faultkit.senders.body import Block, Body

@@ -13,9 +13,10 @@ from faultkit.signals.siginfo import Siginfo
 from faultkit.target import FaultkitError, Mapping, Process
 
 if TYPE_CHECKING:
+    from faultkit.code.encoding import Encoding
     from faultkit.code.operands import Access
     from faultkit.code.process import Code
-    from faultkit.code.x86 import Encoding, Instruction
+    from faultkit.code.x86 import Instruction
 
 MOST_FRAMES = 64
 
@@ -69,14 +70,14 @@ class Case:
     @cached_property
     def encoding(self) -> "Optional[Encoding]":
         """Its parts."""
-        from faultkit.code.x86 import encoding
+        from faultkit.code.encoding import encoding
 
         return encoding(self.bytes_at_pc, self.registers.get("rip", 0))
 
     @cached_property
     def bytes_at_pc(self) -> bytes:
         """The code at rip, as much of an instruction's length as can be read."""
-        from faultkit.code.x86 import MAX_SIZE
+        from faultkit.code.encoding import MAX_SIZE
 
         pc = self.registers.get("rip")
         for size in (MAX_SIZE, 12, 8, 6, 4, 3, 2, 1) if pc is not None else ():

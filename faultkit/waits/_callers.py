@@ -48,7 +48,8 @@ def _code_locks_mutex(blocked: Blocked) -> bool:
 
 
 def _locks_mutex(process: Process, start: int) -> bool:
-    from faultkit.code.x86 import Memory, instructions
+    from faultkit.code.encoding import Memory
+    from faultkit.code.x86 import instructions
 
     taken, owner, kind, reads_tid = set(), set(), set(), False
     try:

@@ -2,7 +2,7 @@
 
 from typing import Optional
 
-from faultkit.code.x86 import Memory
+from faultkit.code.encoding import Memory
 from faultkit.signals.case import Case
 from faultkit.signals.model import FAULT
 from faultkit.signals.names import SIGFPE, code_words
