@@ -24,7 +24,7 @@ KERNELS = ("5.10", "6.1", "6.12", "7")
 
 def _boots():
     for kernel in KERNELS:
-        for boot in BOOTS.values():
+        for boot in [boot for boot in BOOTS.values() if boot.on(kernel)]:
             marks = () if boot.name in USUAL.get(kernel, ()) else pytest.mark.matrix
             yield kernel, boot, marks
 
