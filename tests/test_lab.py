@@ -93,8 +93,9 @@ def test_fault_names_are_their_own():
     names = [fault.name for boot in BOOTS.values() for fault in boot.faults]
     assert len(set(names)) > 50
     for one in BOOTS.values():
-        threads = [pattern for fault in one.faults for pattern in fault.threads]
-        assert len(set(threads)) == len(threads)
+        for name in SOURCES:
+            threads = [pattern for fault in one.on(name) for pattern in fault.threads]
+            assert len(set(threads)) == len(threads)
 
 
 def test_a_fault_that_is_not_there_is_told(tmp_path):
