@@ -21,7 +21,7 @@ MACHINES = 2  # that run at a time
 
 
 @contextlib.contextmanager
-def _slot() -> Iterator[None]:
+def slot() -> Iterator[None]:
     """One of the places for a running machine."""
     with contextlib.ExitStack() as stack:
         while not any(
@@ -56,6 +56,25 @@ class Monitor:
         raise LabError(f"QEMU went away at {command}")
 
 
+def command_line(
+    kernel: Path,
+    initramfs: Path,
+    append: str,
+    console: Path,
+    cpus: int,
+    memory: int,
+    cpu: str = "",
+) -> list[str]:
+    """The command that boots a guest, which writes to the file `console`."""
+    return [
+        "qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot",
+        "-m", str(memory), "-smp", str(cpus), "-accel", "tcg,thread=multi",
+        "-cpu", ",".join(["max", "la57=off", cpu]).strip(","), "-device", "vmcoreinfo",
+        "-kernel", str(kernel), "-initrd", str(initramfs),
+        "-append", f"console=ttyS0 loglevel=5 {append}", "-serial", f"file:{console}",
+    ]  # fmt: skip
+
+
 def dump(
     kernel: Path,
     initramfs: Path,
@@ -77,16 +96,10 @@ def dump(
         raise LabError("no qemu-system-x86_64 here; run: apt-get install qemu-system-x86")
     console = directory / "console"
     # A socket's path has to be short.
-    with _slot(), tempfile.TemporaryDirectory(prefix="faultlab.") as name:
+    with slot(), tempfile.TemporaryDirectory(prefix="faultlab.") as name:
         control = Path(name) / "qmp"
-        command = [
-            "qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot",
-            "-m", str(memory), "-smp", str(cpus), "-accel", "tcg,thread=multi",
-            "-cpu", ",".join(["max", "la57=off", cpu]).strip(","), "-device", "vmcoreinfo",
-            "-kernel", str(kernel), "-initrd", str(initramfs),
-            "-append", f"console=ttyS0 loglevel=5 {append}",
-            "-serial", f"file:{console}", "-qmp", f"unix:{control},server=on,wait=off",
-        ]  # fmt: skip
+        command = command_line(kernel, initramfs, append, console, cpus, memory, cpu)
+        command += ["-qmp", f"unix:{control},server=on,wait=off"]
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         ) as machine:
