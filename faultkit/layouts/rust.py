@@ -16,10 +16,10 @@ MAX_READERS = 1 << 16  # more than a real program has; the format allows 2**30 -
 # Parker: 0 empty, 1 notified, -1 parked (sys/sync/thread_parking/futex.rs)
 PARKED = 0xFFFFFFFF
 
-# Once: what its waiters sleep on, RUNNING | QUEUED since 1.84, QUEUED before
-# (sys/sync/once/futex.rs); up to 1.63 they are parked
-ONCE_RUNNING_QUEUED = 5
-ONCE_RUNNING = frozenset((ONCE_RUNNING_QUEUED, 3))
+# Once: what its waiters sleep on, RUNNING | QUEUED (5 since COMPLETE is 0; 6 in 1.85), or QUEUED
+# in older ones (sys/sync/once/futex.rs); up to 1.63 they are parked
+ONCE_RUNNING_QUEUED = frozenset((5, 6))
+ONCE_RUNNING = ONCE_RUNNING_QUEUED | {3}
 
 MARKS = (b"library/std/src/", b"/rustc/", b"RUST_BACKTRACE")  # survive strip: in panic messages
 CHUNK, MOST = 1 << 20, 64 << 20  # how much of the images is searched, in bytes

@@ -46,10 +46,10 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
 
 
 def _perhaps(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
-    """A stripped program's wait on the value that a running Once has since 1.84, which a counter
-    has only on its way: not to be passed over in silence."""
+    """A stripped program's wait on a value that a running Once has in newer versions, which a
+    counter has only on its way: not to be passed over in silence."""
     frames = blocked.process.frames(blocked.task, 6)
-    if call.value != rust.ONCE_RUNNING_QUEUED or any(is_named(frame) for frame in frames):
+    if call.value not in rust.ONCE_RUNNING_QUEUED or any(is_named(frame) for frame in frames):
         return None
     return Wait(
         blocked.task,
