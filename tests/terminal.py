@@ -47,7 +47,7 @@ for core in json.load(open({jobs!r})):
     for line in ("core-file", "core-file " + core):
         try:
             gdb.execute(line, to_string=True)
-        except gdb.error:
+        except (gdb.error, UnicodeDecodeError):  # its own words have bytes of the damaged core
             pass
     said, began = "", time.process_time()
     try:
