@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Optional
 
 from faultkit.code.elf import build_id, open_elf, parse_notes
+from faultkit.kernel.objects import BrokenList, entries
 from faultkit.target import ReadError
 
 if TYPE_CHECKING:
@@ -59,11 +60,26 @@ def _tasks(kernel: CrashKernel) -> Iterator[str]:
     listed = sum(1 for task in kernel.tasks() if task.tid)
     if listed + IN_BETWEEN >= counted:
         return
-    remedy = "the list of tasks may be damaged: see what crash says at its start"
-    # struct pid ends in a flexible array since Linux 6.1.x and 6.5: crash before 8.0.4 is lost.
-    if kernel.size("pid") == kernel.offset("pid", "numbers"):
-        remedy = "crash before 8.0.4 can't list this kernel's tasks: use a newer one"
+    remedy = _why(kernel, counted)
     yield f"crash {kernel.bridge.version} lists {listed} of {counted} tasks; {remedy}"
+
+
+def _why(kernel: CrashKernel, counted: int) -> str:
+    """Why it lists too few, with the remedy: by the kernel's own list of processes, which crash
+    does not use."""
+    links, first = kernel.offset("task_struct", "tasks"), kernel.symbol("init_task")
+    known = {task.address for task in kernel.tasks()}
+    try:
+        if links is not None and first is not None:
+            leaders = set(entries(kernel, first + links, links, counted + IN_BETWEEN))
+            if leaders - known:
+                # struct pid ends in a flexible array since Linux 6.1.x and 6.5
+                return "crash before 8.0.4 can't list this kernel's tasks: use a newer one"
+    except ReadError:
+        return "the dump lacks the memory of some: take a fuller one"
+    except BrokenList:
+        pass
+    return "the list of tasks may be damaged: see what crash says at its start"
 
 
 def _dump(kernel: CrashKernel) -> Iterator[str]:

@@ -192,3 +192,38 @@ def bare(findings):
             if wait:
                 wait["frames"] = None
     return plain
+
+
+UNLISTED = """
+from crash_ext.limits import limits
+from faultkit.target import ReadError
+
+def said():
+    return [limit for limit in limits(kernel) if " lists " in limit]
+
+assert said() == []
+tasks, read = kernel.tasks(), kernel.read
+left_out = [task for task in tasks if task.pid > 2 and task.tid == task.pid][5:15]
+kernel._tasks = [task for task in tasks if task not in left_out]
+print(*said())
+size = kernel.size("task_struct")
+
+def lacking(address, count):
+    if any(task.address <= address < task.address + size for task in left_out):
+        raise ReadError(address, count)
+    return read(address, count)
+
+kernel.read = lacking
+print(*said())
+kernel._tasks = [task for task in tasks if task.tid == task.pid]
+kernel.read = read
+print(*said())
+"""
+
+
+def test_why_crash_lists_too_few_tasks(tmp_path):
+    with Session(dump("users")) as crash:
+        by_crash, by_dump, threads = crash.python(tmp_path, UNLISTED).splitlines()
+    assert "use a newer one" in by_crash
+    assert "the dump lacks the memory of some" in by_dump
+    assert "may be damaged" in threads
