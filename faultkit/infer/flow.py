@@ -152,7 +152,7 @@ class Tracer:
         if kind == "call":
             self._call(instruction, path, walk, depth)
         elif kind == "jcc":
-            certain = self._certain(instruction, path)
+            certain = self._certain(instruction, path, walk.narrow)
             taken = path.copy()
             self._branch(instruction, path, taken)
             if inside and instruction.target != instruction.end:
@@ -186,17 +186,20 @@ class Tracer:
                 path.flags = None
             path.step(instruction)
 
-    def _certain(self, instruction: Instruction, path: Path) -> Optional[bool]:
-        """Whether a conditional jump is taken for sure, or for sure not: by numbers, which include
-        what lies in memory that nobody may write to.  Programs for glibc before 2.34 ask there
-        whether they have threads (libstdc++'s gthr-posix.h, __gthread_active_p)."""
+    def _certain(self, instruction: Instruction, path: Path, narrow: bool) -> Optional[bool]:
+        """Whether a conditional jump is taken for sure, or for sure not: by what lies in memory
+        that nobody may write to; if `narrow`, by other numbers, too.
+
+        Programs for glibc before 2.34 ask such memory whether they have threads (libstdc++'s
+        gthr-posix.h, __gthread_active_p).
+        """
         if path.flags is None:
             return None
         left, right = map(self._constant, (path.flags.left, path.flags.right))
-        if left.base is not None or right.base is not None:
+        known = path.flags._replace(left=left, right=right)
+        if left.base is not None or right.base is not None or (known == path.flags and not narrow):
             return None
         condition = self._condition(instruction)
-        known = path.flags._replace(left=left, right=right)
         return None if condition is None else is_taken(known, condition)
 
     def _constant(self, value: Value) -> Value:
