@@ -88,6 +88,15 @@ def test_locks_that_are_taken_only_where_there_are_threads(variant):
         crossed(world, process)
 
 
+@pytest.mark.parametrize("variant", C)
+@pytest.mark.parametrize("scene", ["told", "told-later"])
+def test_what_a_callee_writes_to_a_local_variable_is_not_known(variant, scene):
+    """b did not take what a waits for: a function that it called told it not to."""
+    with played("infer_locks.c", variant, scene) as (world, process):
+        holders, answers = resolved(world, process)
+        assert "a" in holders and "b" not in holders["a"], answers["a"]
+
+
 @pytest.mark.parametrize("variant", RUST)
 @pytest.mark.parametrize("kind", ["mutex", "rwlock"])
 def test_rust_locks(kind, variant):

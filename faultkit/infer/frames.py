@@ -12,6 +12,7 @@ from faultkit.infer.code import Code
 from faultkit.infer.flow import Tracer, Walk
 from faultkit.infer.path import Event, Held, Path
 from faultkit.infer.values import (
+    ARGUMENTS,
     CFA,
     MASK,
     MAX_NESTING,
@@ -25,7 +26,6 @@ from faultkit.infer.values import (
 from faultkit.model import Frame
 from faultkit.target import Process, ReadError
 
-ARGUMENTS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
 MAX_FRAMES = 32
 
 

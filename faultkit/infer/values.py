@@ -14,6 +14,7 @@ from faultkit.code.x86 import Instruction
 CFA = "cfa"  # base of values that are addresses in the frame: the canonical frame address
 MASK = (1 << 64) - 1
 PRESERVED = ("rbx", "rbp", "rsp", "r12", "r13", "r14", "r15")  # by a callee, System V ABI
+ARGUMENTS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
 CLOBBERED = tuple(name for name in REGISTERS if name not in PRESERVED)
 MAX_PLACES = 256  # in memory whose contents are kept in mind
 MAX_NESTING = 8  # of loads and sums inside one value
@@ -71,19 +72,22 @@ def _wrap(offset: int, absolute: bool) -> int:
 class State:
     """What registers and memory hold at one instruction, in terms of the function's entry.
 
-    `memory` maps addresses to (value, width).  Assumes the stack pointer moves by whole pushes
-    and that nobody writes to the frame behind its back but callees that get its address.
+    `memory` maps addresses to (value, width).  `exposed` are the frame's addresses that callees
+    may know: they got them as arguments, or found them in memory.  Assumes the stack pointer
+    moves by whole pushes, and that nobody else writes to the frame behind its back.
     """
 
     def __init__(self) -> None:
         self.registers = {name: unknown("entry", name) for name in REGISTERS}
         self.registers["rsp"] = Value(CFA, -8)
         self.memory: dict[Value, tuple[Value, int]] = {}
+        self.exposed: frozenset[Value] = frozenset()
 
     def copy_values(self, other: "State") -> None:
         """Take over what `other` knows."""
         self.registers = dict(other.registers)
         self.memory = dict(other.memory)
+        self.exposed = other.exposed
 
     def merge_values(self, other: "State", address: int) -> None:
         """Keep what holds on both of two paths that meet at `address`."""
@@ -92,6 +96,7 @@ class State:
                 self.registers[name] = unknown(("merge", address), name)
         theirs = other.memory
         self.memory = {key: value for key, value in self.memory.items() if theirs.get(key) == value}
+        self.exposed |= other.exposed
 
     def address(self, memory: Memory) -> Optional[Value]:
         """The address that the operand means; None for thread-local ones."""
@@ -143,6 +148,8 @@ class State:
                 else _may_alias(key, address)
             )
         }
+        if in_frame(value):
+            self.exposed |= {value}
         if width in (4, 8):
             self.memory[address] = (value, width)
         if len(self.memory) > MAX_PLACES:
@@ -161,10 +168,23 @@ class State:
         return None
 
     def call(self, instruction: Instruction) -> None:
-        """Forget what a callee may change: the scratch registers and memory outside the frame."""
+        """Forget what a callee may change: the scratch registers, memory outside the frame, and
+        numbers in what may belong to an object of the frame whose address it may know."""
+        given = (self.registers[name] for name in ARGUMENTS)
+        self.exposed |= {value for value in given if in_frame(value)}
         for name in CLOBBERED:
             self.registers[name] = unknown(instruction.address, name)
-        self.memory = {key: held for key, held in self.memory.items() if in_frame(key)}
+        self.memory = {
+            key: held
+            for key, held in self.memory.items()
+            if in_frame(key)
+            and not (
+                held[0].base is None
+                and any(
+                    key.base == start.base and key.offset >= start.offset for start in self.exposed
+                )
+            )
+        }
 
     def step(self, instruction: Instruction) -> None:
         """Execute one instruction that is not a call."""

@@ -89,6 +89,60 @@ static void *weak_reader(void *argument)
     return NULL;
 }
 
+/* Says by its argument that the lock is not to be taken */
+static void __attribute__((noipa)) decide(struct conf *conf, int *busy)
+{
+    use(conf);
+    *busy = 1;
+}
+
+static void *told_not_to(void *argument)
+{
+    struct conf *mine = argument;
+    int busy = 0;
+    decide(mine, &busy);
+    if (!busy)
+        pthread_rwlock_rdlock(&mine->lock);
+    use(mine);
+    pthread_rwlock_wrlock(&first.lock);
+    use(&first);
+    return NULL;
+}
+
+static int *answer;
+
+static void __attribute__((noipa)) ask(int *busy) { answer = busy; }
+
+static void __attribute__((noipa)) decide_later(struct conf *conf)
+{
+    use(conf);
+    *answer = 1;
+}
+
+static void *told_later_not_to(void *argument)
+{
+    struct conf *mine = argument;
+    int busy;
+    ask(&busy);
+    busy = 0;
+    decide_later(mine);
+    if (!busy)
+        pthread_rwlock_rdlock(&mine->lock);
+    use(mine);
+    pthread_rwlock_wrlock(&first.lock);
+    use(&first);
+    return NULL;
+}
+
+static void *reads_first(void *argument)
+{
+    pthread_rwlock_rdlock(&first.lock);
+    use(&first);
+    pthread_rwlock_wrlock(&second.lock);
+    use(argument);
+    return NULL;
+}
+
 static void *wrapped_reader(void *argument)
 {
     struct conf *mine = argument ? &first : &second, *other = argument ? &second : &first;
@@ -308,6 +362,10 @@ int main(int argc, char **argv)
     } else if (!strcmp(scene, "weak")) {
         start(weak_reader, NULL, "a");
         start(weak_reader, &first, "b");
+    } else if (!strncmp(scene, "told", 4)) {
+        pthread_rwlock_rdlock(&second.lock);
+        start(reads_first, &second, "a");
+        start(scene[4] ? told_later_not_to : told_not_to, &second, "b");
     } else if (!strcmp(scene, "upgrade")) {
         start(upgrader, &first, "a");
     } else if (!strcmp(scene, "sleeping")) {
