@@ -161,7 +161,8 @@ class Tracer:
                 else:
                     _jump(arriving, graph, instruction, taken)
                     path.ended = certain is True
-                    walk.unreached.update([instruction.end] if path.ended else [])
+                    if path.ended:
+                        walk.unreached.add(instruction.end)
         elif kind == "jmp":
             if inside:
                 if instruction.target != instruction.end:

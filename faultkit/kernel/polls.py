@@ -24,14 +24,14 @@ def polled_files(sleeper: Sleeper) -> Optional[dict[int, int]]:
     layout = sleeper.system.layout(
         "poll_wqueues", "pt._qproc", "pt._key", "table", "triggered", "error", "inline_index"
     )
-    proof_at = need(kernel, "poll_wqueues", "pt._qproc") - sleeper.sp
+    proof_at = need(kernel, "poll_wqueues", "pt._qproc")
     # it is NULL once the first round is over; before, the task would not sleep
     proofs = [word.to_bytes(8, "little") for word in (0, kernel.symbol("__pollwait") or 0)]
     window = sleeper.window
     nothing: Optional[dict[int, int]] = None
     for queues in sleeper.waiter_structs("poll_wqueues", "polling_task"):
         # the task's address lies in a dozen places: this tells most of them apart
-        at = queues + proof_at
+        at = queues + proof_at - sleeper.sp
         if at < 0 or window[at : at + 8] not in proofs:
             continue
         try:

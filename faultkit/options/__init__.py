@@ -25,6 +25,19 @@ def parse(
     return vars(parser.parse_args(list(words)))
 
 
+def add_pids(parser: "argparse.ArgumentParser") -> None:
+    """Processes to examine, for the commands that take some."""
+    parser.add_argument(
+        "pids", metavar="PID", nargs="*", type=process_id, help="process to examine"
+    )
+
+
+def add_destinations(parser: "argparse.ArgumentParser") -> None:
+    """Where the report goes."""
+    parser.add_argument("--json", metavar="FILE", help="report for machines; - is the output")
+    parser.add_argument("--output", metavar="FILE", help="write the report to FILE")
+
+
 def process_id(text: str) -> int:
     """A process id.  Raises argparse.ArgumentTypeError."""
     import argparse

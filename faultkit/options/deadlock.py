@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
-from faultkit.options import parse, process_id
+from faultkit.options import add_pids, parse
 
 if TYPE_CHECKING:
     import argparse
@@ -30,9 +30,7 @@ class DeadlockArguments(NamedTuple):
 
 def add_deadlock_arguments(parser: "argparse.ArgumentParser") -> None:
     """The arguments of `deadlock`, for a host's parser or for the console script's."""
-    parser.add_argument(
-        "pids", metavar="PID", nargs="*", type=process_id, help="process to examine"
-    )
+    add_pids(parser)
     parser.add_argument(
         "--stacks",
         choices=STACKS,

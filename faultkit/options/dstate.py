@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
-from faultkit.options import parse, process_id
+from faultkit.options import add_destinations, add_pids, parse
 from faultkit.target import FaultkitError
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ class DstateArguments(NamedTuple):
 
 def add_dstate_arguments(parser: "argparse.ArgumentParser") -> None:
     """The arguments of `dstate`, for a host's parser or for the console script's."""
-    parser.add_argument(
-        "pids", metavar="PID", nargs="*", type=process_id, help="process to examine"
-    )
+    add_pids(parser)
     parser.add_argument("--all", action="store_true", help="every process of this machine")
     parser.add_argument(
         "--from",
@@ -50,8 +48,7 @@ def add_dstate_arguments(parser: "argparse.ArgumentParser") -> None:
     parser.add_argument(
         "--watch", action="store_true", help="look every second until interrupted; show what moves"
     )
-    parser.add_argument("--json", metavar="FILE", help="report for machines; - is the output")
-    parser.add_argument("--output", metavar="FILE", help="write the report to FILE")
+    add_destinations(parser)
 
 
 def parse_dstate(words: Sequence[str]) -> DstateArguments:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
-from faultkit.options import parse
+from faultkit.options import add_destinations, parse
 from faultkit.target import FaultkitError
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ def add_debug_file_arguments(parser: "argparse.ArgumentParser") -> None:
         "--brief", action="store_true", help="one line a frame: to paste in a ticket"
     )
     parser.add_argument("--html", metavar="FILE", help="a page with frames that fold")
-    parser.add_argument("--json", metavar="FILE", help="report for machines; - is the output")
-    parser.add_argument("--output", metavar="FILE", help="write the report to FILE")
+    add_destinations(parser)
 
 
 def add_kdecode_arguments(parser: "argparse.ArgumentParser") -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
-from faultkit.options import parse, process_id
+from faultkit.options import add_destinations, add_pids, parse, process_id
 from faultkit.target import FaultkitError
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ class SigsrcArguments(NamedTuple):
 
 def add_sigsrc_arguments(parser: "argparse.ArgumentParser") -> None:
     """The arguments of `sigsrc`, for a host's parser or for the console script's."""
-    parser.add_argument(
-        "pids", metavar="PID", nargs="*", type=process_id, help="process to examine"
-    )
+    add_pids(parser)
     parser.add_argument(
         "--watch",
         action="store_true",
@@ -86,8 +84,7 @@ def add_sigsrc_arguments(parser: "argparse.ArgumentParser") -> None:
         metavar="FILE",
         help="a module of that kernel (NAME.ko), too; may be repeated",
     )
-    parser.add_argument("--json", metavar="FILE", help="report for machines; - is the output")
-    parser.add_argument("--output", metavar="FILE", help="write the report to FILE")
+    add_destinations(parser)
 
 
 def parse_sigsrc(words: Sequence[str]) -> SigsrcArguments:

@@ -6,10 +6,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .dumps import find
 from .fixture import ROOTS, Fixture, fixture, in_root
 from .kernels import kernel
 from .qemu import command_line, slot
+from .scenarios.boots import find
 from .store import LabError
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent

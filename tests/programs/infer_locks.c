@@ -89,6 +89,16 @@ static void *weak_reader(void *argument)
     return NULL;
 }
 
+static inline __attribute__((always_inline)) void *read_unless(int busy, struct conf *mine)
+{
+    if (!busy)
+        pthread_rwlock_rdlock(&mine->lock);
+    use(mine);
+    pthread_rwlock_wrlock(&first.lock);
+    use(&first);
+    return NULL;
+}
+
 /* Says by its argument that the lock is not to be taken */
 static void __attribute__((noipa)) decide(struct conf *conf, int *busy)
 {
@@ -101,12 +111,7 @@ static void *told_not_to(void *argument)
     struct conf *mine = argument;
     int busy = 0;
     decide(mine, &busy);
-    if (!busy)
-        pthread_rwlock_rdlock(&mine->lock);
-    use(mine);
-    pthread_rwlock_wrlock(&first.lock);
-    use(&first);
-    return NULL;
+    return read_unless(busy, mine);
 }
 
 static int *answer;
@@ -126,12 +131,7 @@ static void *told_later_not_to(void *argument)
     ask(&busy);
     busy = 0;
     decide_later(mine);
-    if (!busy)
-        pthread_rwlock_rdlock(&mine->lock);
-    use(mine);
-    pthread_rwlock_wrlock(&first.lock);
-    use(&first);
-    return NULL;
+    return read_unless(busy, mine);
 }
 
 static void *reads_first(void *argument)
