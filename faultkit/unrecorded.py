@@ -25,7 +25,7 @@ def fill_holders(snapshot: Snapshot) -> None:
             unknown.setdefault((*wait.lock.identity, wait.mode), []).append(wait)
     if not unknown:
         return
-    from faultkit.infer import MOST_CANDIDATES, resolve
+    from faultkit.infer.holders import MOST_CANDIDATES, resolve
 
     events = [group[0].lock.kind for group in unknown.values() if group[0].needs == EVENT]
     crowds = {kind for kind in set(events) if events.count(kind) > CROWD}
@@ -99,7 +99,7 @@ def fill_holders(snapshot: Snapshot) -> None:
 def _likely_first(snapshot: Snapshot, tasks: Iterable[Task]) -> list[Task]:
     """Those of the tasks that were looked at; if they are many, in the order in which to suspect
     them: who waits for a lock, who waits for something else, who runs."""
-    from faultkit.infer import MOST_CANDIDATES
+    from faultkit.infer.holders import MOST_CANDIDATES
 
     waits = snapshot.waits
     known = [task for task in tasks if task in snapshot.tasks]
@@ -188,7 +188,7 @@ def fill_wakers(snapshot: Snapshot, graph: WaitGraph) -> bool:
         if wait.needs != EVENT or wait.candidates is not None or not snapshot.concerns(wait):
             continue
         process = snapshot.tasks[root]
-        from faultkit.infer import resolve
+        from faultkit.infer.holders import resolve
 
         members = _likely_first(snapshot, snapshot.world.members(process))
         others = [task for task in members if task != root]

@@ -8,7 +8,7 @@ import pytest
 from building import Unplayable, build
 
 from faultkit import waits
-from faultkit.infer import infer_holders, resolve
+from faultkit.infer.holders import infer_holders, resolve
 from faultkit.model import INFERRED
 from faultkit.procfs.process import ProcProcess
 from faultkit.world import Blocked, World
