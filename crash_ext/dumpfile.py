@@ -8,7 +8,9 @@ from typing import NamedTuple, Optional
 from crash_ext.bridge import Bridge, BridgeError
 from faultkit.code.elf import FileBytes, open_elf
 
-USER_PAGES = 8  # makedumpfile(8), -d: DL_EXCLUDE_USER_DATA
+# makedumpfile(8), -d: what a level leaves out.  Shared memory, and what is mapped of files, is page
+# cache.
+CACHE, USER_PAGES = 2 | 4, 8
 PAGE_DESCRIPTOR = struct.Struct("<QIIQ")  # diskdump.h, struct page_desc: offset, size, flags
 
 
@@ -24,6 +26,11 @@ class Dump(NamedTuple):
     def user_pages(self) -> bool:
         """Whether user pages are in it, as far as is known."""
         return self.level is None or not self.level & USER_PAGES
+
+    @property
+    def cache(self) -> bool:
+        """Whether the page cache is in it, as far as is known."""
+        return self.level is None or not self.level & CACHE
 
 
 def look(bridge: Bridge) -> Dump:

@@ -97,8 +97,13 @@ class CrashKernel(Kernel):
         try:
             return self.bridge.read_physical(physical, size)
         except (BridgeError, OverflowError, ValueError):
-            reason = None if self.dump.user_pages else LEFT_OUT
-            raise UserPageError(address, size, reason) from None
+            raise UserPageError(address, size, self._left_out()) from None
+
+    def _left_out(self) -> Optional[str]:
+        """Why user pages may be missing, and the remedy."""
+        if not self.dump.user_pages:
+            return NO_USER_PAGES
+        return None if self.dump.cache else NO_CACHE
 
     # Symbols and types
 
@@ -285,7 +290,14 @@ class CrashKernel(Kernel):
         return limits(self)
 
 
-LEFT_OUT = "the dump leaves user pages out; capture it with makedumpfile -d 23, which keeps them"
+NO_USER_PAGES = (
+    "the dump leaves user pages out; capture it with makedumpfile -d 23, which keeps them (-d 17: "
+    "those of files and shared memory, too)"
+)
+NO_CACHE = (
+    "the dump leaves pages of files and shared memory out; capture it with makedumpfile -d 17, "
+    "which keeps them"
+)
 SWAPPED_OUT = "the page was swapped out"
 
 

@@ -4,7 +4,9 @@ One session per dump writes the report; each fault is a test of its own.
 """
 
 import json
+import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from lab.checking import problems, strangers
 from lab.dumps import dump
 from lab.scenarios.boots import BOOTS
 from lab.store import locked
+
+RUN = Path(__file__).parent / "roots" / "run"
 
 # What every run of the tests looks at; `make test-matrix` has the rest.
 USUAL = {
@@ -78,6 +82,22 @@ def test_nothing_else_is_claimed(report_of, kernel, boot):
     elif not any(fault.allowed for fault in made.faults):  # else test_fault tells
         assert report["verdict"] != "found"
     assert report["verdict"] != "inconclusive" or report["limits"]
+
+
+@pytest.mark.parametrize("level, told", [(23, ["-d 17"]), (31, ["-d 17", "-d 23"])])
+def test_what_programs_share_is_kept_by_another_dump_level(tmp_path, level, told):
+    """Shared memory is page cache to makedumpfile: -d 23 keeps the words of private locks only."""
+    made = dump("users-lzo")
+    less = replace(made, directory=tmp_path)
+    again = ["makedumpfile", "-l", "-d", str(level), made.vmcore, less.vmcore]
+    subprocess.run([RUN, made.kernel.root, *again], check=True, capture_output=True, timeout=300)
+    with Session(less, made.kernel.root) as crash:
+        crash.run(f"deadlock --stacks none --json {tmp_path}/report")
+    report = json.loads((tmp_path / "report").read_text())
+    lines = [line for line in report["limits"] if line.startswith("the words of some futexes")]
+    assert sorted(re.search(r"-d \d+", line)[0] for line in lines) == told
+    members = {wait["task"]["name"] for cycle in report["findings"] for wait in cycle["members"]}
+    assert ("um-a" in members) == (level == 23)
 
 
 def test_the_example_session_leaves_its_reports(tmp_path):

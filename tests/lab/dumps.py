@@ -106,7 +106,7 @@ def _make(boot: Boot, made: Fixture, over: Optional[Overlay], directory: Path) -
     vmcore = directory / "vmcore"
     vmcore.chmod(0o644)
     if boot.form != "whole":
-        filtered(vmcore, made.kernel.root)
+        filtered(vmcore, made.kernel.root, boot.form)
     if boot.form == "truncated":
         _truncate(Dump(boot, made, directory))
 

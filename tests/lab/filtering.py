@@ -12,15 +12,24 @@ PAGE_OFFSET = 0xFFFF888000000000  # where nokaslr maps all memory
 STATUS, INCOMPLETE = 424, 0x8
 
 
-def filtered(vmcore: Path, suite: str) -> None:
-    """Replace an ELF dump of a kernel with nokaslr by what `makedumpfile -c -d 31` leaves of it.
+# By the form of a dump: how kdump calls makedumpfile.  Debian's compresses by zlib, Red Hat's and
+# SUSE's by LZO; 31 is what all leave out, 23 keeps user pages.
+MAKEDUMPFILE = {
+    "filtered": ("-c", "-d", "31"),
+    "truncated": ("-c", "-d", "31"),
+    "lzo": ("-l", "-d", "17"),
+}
+
+
+def filtered(vmcore: Path, suite: str, form: str) -> None:
+    """Replace an ELF dump of a kernel with nokaslr by what makedumpfile leaves of it.
 
     It has to know the kernel's struct page, or it leaves out what it must keep: that of the Debian
     release `suite`.
     """
     _as_kdump_writes_it(vmcore)
     result = vmcore.with_name("filtered")
-    command = [ROOTS / "run", suite, "makedumpfile", "-c", "-d", "31", vmcore, result]
+    command = [ROOTS / "run", suite, "makedumpfile", *MAKEDUMPFILE[form], vmcore, result]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode or not result.exists():
         raise LabError(f"makedumpfile failed: {(done.stdout + done.stderr)[-1000:]}")

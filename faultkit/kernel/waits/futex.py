@@ -28,9 +28,15 @@ FUNCTIONS = frozenset(
 PRIORITY = 5  # before what the PI ones are made of
 
 PI_MUTEX_FLAGS = 1  # RT_MUTEX_HAS_WAITERS
-NO_USER_PAGES = (
-    "the words of some futexes are not in the dump (user pages were left out, or swapped out): "
-    "who holds these locks can't be told; makedumpfile without 8 in -d (-d 23) keeps user pages"
+_NO_WORDS = (
+    "the words of some futexes are not in the dump ({}): who holds these locks can't be told; "
+    "makedumpfile without {} keeps {}"
+)
+NO_USER_PAGES = _NO_WORDS.format(
+    "user pages were left out, or swapped out", "8 in -d (-d 23)", "user pages"
+)
+NO_SHARED_MEMORY = _NO_WORDS.format(
+    "shared memory, which was left out as page cache", "2, 4 and 8 in -d (-d 17)", "it"
 )
 
 
@@ -110,4 +116,6 @@ def _by_kernel(sleeper: Sleeper, wait: Wait) -> Wait:
                 return held_by(sleeper, lock, owner, timed=wait.timed, evidence=evidence)
     except FaultkitError:
         pass
-    return wait.but(missing=NO_USER_PAGES)
+    key = wait.lock.key
+    is_shared = key is not None and key[0] == "shared"
+    return wait.but(missing=NO_SHARED_MEMORY if is_shared else NO_USER_PAGES)

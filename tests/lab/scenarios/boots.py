@@ -69,6 +69,17 @@ BOOTS = {
         Boot("oops", oops.NULL, append="oops=panic", panics=True, program="oops"),
         Boot("filtered", _FILTERED, append="nokaslr", form="filtered", kernels=_FILTERABLE),
         Boot("truncated", _TRUNCATED, append="nokaslr", form="truncated", kernels=_FILTERABLE),
+        Boot("users-lzo", users.ALL, append="nokaslr", form="lzo", kernels=_FILTERABLE),
+        Boot(
+            "crowd-4000-lzo",
+            (_CROWDED,),
+            memory=1024,
+            count=48,
+            crowd=3850,
+            append="nokaslr",
+            form="lzo",
+            kernels=("6.1",),
+        ),
     )
 }
 

@@ -59,8 +59,8 @@ class Boot:
     if empty.  `count` is the module's parameter; `crowd` how many user tasks rest besides; `cpu`
     what is added to QEMU's -cpu; `append` to the kernel's command line.  `panics`: it is
     dumped when it has panicked by itself.  `form` is what becomes of the dump: "whole"; "filtered",
-    as makedumpfile -d 31 does; "truncated", that without its end.  `kernels` are those that it is
-    for, all if empty.
+    as makedumpfile -d 31 does; "truncated", that without its end; "lzo", with user pages and
+    another compression.  `kernels` are those that it is for, all if empty.
     """
 
     name: str
