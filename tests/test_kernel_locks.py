@@ -19,6 +19,7 @@ from drgn_kernel import DrgnKernel
 from lab.dumps import dump
 
 from faultkit.graph import WaitGraph
+from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.snapshot import KernelSnapshot
 from faultkit.kernel.system import System
 from faultkit.kernel.waits import mutex, rwsem, semaphore
@@ -202,6 +203,22 @@ def test_locks_that_the_dump_lacks_are_unknown(altered: AlteredKernel, place: Pl
         altered.put(address + at, None)
     wait = _waits(altered)[task]
     assert (wait.fault, wait.holders, wait.needs) == (None, (), HELD)
+    assert wait.missing
+
+
+def test_words_of_an_earlier_call_are_no_damaged_lock(altered: AlteredKernel) -> None:
+    """What looks like a waiter struct, but lies in no frame that waits for a mutex."""
+    address, name = _mutex(altered)
+    system = System(altered)
+    task = next(task for task in system.tasks if task.name == name)
+    other = next(task for task in system.tasks if task.name == "kthreadd")
+    left_over = Sleeper(system, task, 0).sp + 8  # registers that the scheduler keeps
+    elsewhere = (other.address or 0) + 256
+    altered.put(left_over, elsewhere, elsewhere, task.address)
+    for at in range(0, 48, 8):
+        altered.put(address + at, None)
+    wait = _waits(altered)[name]
+    assert (wait.fault, wait.holders, wait.needs) == (None, (), HELD), wait
     assert wait.missing
 
 

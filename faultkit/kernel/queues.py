@@ -6,7 +6,7 @@ from typing import NamedTuple, Optional
 
 from faultkit.kernel.objects import BrokenList, is_kernel_pointer, need, ring
 from faultkit.kernel.sleeper import Sleeper
-from faultkit.kernel.system import System
+from faultkit.kernel.system import System, base_name
 from faultkit.model import Task
 from faultkit.target import FaultkitError, ReadError
 
@@ -29,6 +29,7 @@ class QueueType(NamedTuple):
     head: str = "wait_list"
     first: str = "first_waiter"
     blockers: tuple[int, ...] = ()  # low bits of task_struct.blocker for this kind
+    sleeps_in: frozenset[str] = frozenset()  # functions, in whose frames the waiter structs lie
 
 
 class Queue(NamedTuple):
@@ -49,9 +50,9 @@ def waiting_in(
     sleeper: Sleeper, kind: QueueType, marks: tuple[str, int] = ("", 0)
 ) -> Optional[tuple[int, Queue]]:
     """(waiter struct, queue) of a waiter struct on the sleeper's stack that is queued on a lock
-    of this kind; a queue in order goes before a damaged one, which a few words left over from
-    earlier calls may look like.  `marks` is a 64-bit member of the waiter struct, and the value
-    that it must have.  Raises UnknownLayout."""
+    of this kind.  A few words left over from earlier calls may look like one on a damaged queue:
+    that counts only in the frame of a function that sleeps so, and if none is in order.  `marks` is
+    a 64-bit member of the waiter struct, and the value that it must have.  Raises UnknownLayout."""
     damaged = None
     for waiter in sleeper.waiter_structs(kind.waiter, kind.task):
         member, value = marks
@@ -63,9 +64,18 @@ def waiting_in(
         queue = queue_of(sleeper, waiter, kind)
         if queue is not None and queue.damage is None and not queue.unread:
             return waiter, queue
-        if queue is not None and damaged is None:
+        if queue is not None and damaged is None and _in_frame(sleeper, waiter, kind):
             damaged = waiter, queue
     return damaged
+
+
+def _in_frame(sleeper: Sleeper, address: int, kind: QueueType) -> bool:
+    """Whether the address lies in the frame of a function that waits for a lock of this kind."""
+    return any(
+        base_name(frame.symbol or "") in kind.sleeps_in
+        and (frame.sp or 0) <= address < (outer.sp or 0)
+        for frame, outer in zip(sleeper.frames, sleeper.frames[1:])
+    )
 
 
 def queue_of(sleeper: Sleeper, waiter: int, kind: QueueType) -> Optional[Queue]:

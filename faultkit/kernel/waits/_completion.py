@@ -34,6 +34,6 @@ def waited_for(sleeper: Sleeper) -> Optional[Queue]:
     if address not in known:
         found = waiting_in(sleeper, QUEUE)
         known[address] = None
-        if found is not None and found[1].damage is None and not found[1].unread:
+        if found is not None:
             known[address] = found[1]
     return known[address]

@@ -12,7 +12,7 @@ from faultkit.model import Lock, Wait
 FUNCTIONS = _slowpath.FUNCTIONS["mutex"]
 PRIORITY = 10
 
-QUEUE = QueueType("mutex", "mutex_waiter", blockers=(0,))
+QUEUE = QueueType("mutex", "mutex_waiter", blockers=(0,), sleeps_in=FUNCTIONS)
 
 # include/linux/mutex.h: MUTEX_FLAG_WAITERS, _HANDOFF, _PICKUP in the low bits of the owner
 FLAGS, PICKUP = 7, 4

@@ -18,7 +18,12 @@ PRIORITY = 15
 
 # Since 7f26482a872c ("locking/percpu-rwsem: Remove the embedded rwsem", 5.7).
 QUEUE = QueueType(
-    "percpu_rw_semaphore", "wait_queue_entry", links="entry", task="private", head="waiters.head"
+    "percpu_rw_semaphore",
+    "wait_queue_entry",
+    links="entry",
+    task="private",
+    head="waiters.head",
+    sleeps_in=FUNCTIONS,
 )
 # WQ_FLAG_CUSTOM marks readers; it was 0x08 while there was WQ_FLAG_BOOKMARK (0x04), until 6.6.
 # Nothing sets the other one in these entries.

@@ -14,7 +14,7 @@ from faultkit.target import FaultkitError
 FUNCTIONS = _slowpath.FUNCTIONS["rwsem"]
 PRIORITY = 11
 
-QUEUE = QueueType("rw_semaphore", "rwsem_waiter", blockers=(2, 3))
+QUEUE = QueueType("rw_semaphore", "rwsem_waiter", blockers=(2, 3), sleeps_in=FUNCTIONS)
 
 # The owner's low bits: RWSEM_READER_OWNED, and one for non-spinnable, which were two until
 # 617f3ef95177 ("locking/rwsem: Remove reader optimistic spinning", 5.11).

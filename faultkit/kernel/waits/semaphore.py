@@ -11,7 +11,7 @@ from faultkit.model import Lock, Wait
 FUNCTIONS = _slowpath.FUNCTIONS["semaphore"]
 PRIORITY = 12
 
-QUEUE = QueueType("semaphore", "semaphore_waiter", blockers=(1,))
+QUEUE = QueueType("semaphore", "semaphore_waiter", blockers=(1,), sleeps_in=FUNCTIONS)
 
 
 def recognise(sleeper: Sleeper) -> Optional[Wait]:
