@@ -163,6 +163,11 @@ class Process(ABC):
     def mappings(self) -> Sequence[Mapping]:
         """Its mappings in address order; empty where unknown."""
 
+    def knows_mappings(self) -> bool:
+        """Whether `mappings` has all that the process maps, and of which files, as far as can be
+        told."""
+        return bool(self.mappings())
+
     def code_mappings(self) -> Sequence[Mapping]:
         """The mappings of files, and whatever else can be executed, in address order: few, where
         thousands are threads' stacks."""

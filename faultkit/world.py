@@ -16,11 +16,12 @@ HERE = "here"  # a thread of the same process
 ELSEWHERE = "elsewhere"  # a thread of another process
 GONE = "gone"  # no such thread on this machine
 UNLISTED = "unlisted"  # the kernel knows it, though it is not among the dump's tasks
+UNREAD = "unread"  # whether there is such a thread is in memory that the dump lacks
 UNSEEN = "unseen"  # not a thread of this core's process: others can't be seen
 
 
 class Owner(NamedTuple):
-    """The answer to "whose tid is this?"; `task` is None for GONE and UNSEEN."""
+    """The answer to "whose tid is this?"; `task` is None for all but HERE and ELSEWHERE."""
 
     where: str
     task: Optional[Task]

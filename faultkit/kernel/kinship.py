@@ -70,18 +70,31 @@ class Kinship:
         found = self._by_inner.get((space, tid)) if level else self.system.by_tid.get(tid)
         return found if found is not None and not self._has_exited(found) else None
 
-    def is_unlisted(self, tid: int, seen_by: Task) -> bool:
+    def is_unlisted(self, tid: int, seen_by: Task) -> Optional[bool]:
         """Whether the pid namespace of `seen_by` has a task with that id though it is not among
-        the kernel's tasks, as the host lists them (kernel/pid.c, find_pid_ns)."""
-        kernel = self.kernel
+        the kernel's tasks, as the host lists them (kernel/pid.c, find_pid_ns); None where that
+        can't be read."""
         try:
-            _, space, _ = self._innermost(seen_by)
-            table = space + need(kernel, "pid_namespace", "idr") + need(kernel, "idr", "idr_rt")
-            pid = xarray_load(kernel, table, tid)
-            first = kernel.u64(pid + need(kernel, "pid", "tasks")) if pid else 0
-            task = first - need(kernel, "task_struct", "pid_links") if first else 0
+            return self._is_unlisted(tid, self._innermost(seen_by)[1])
+        except FaultkitError:
+            return None
+
+    def is_dead(self, pid: int) -> bool:
+        """Whether there is surely no such process, as the outermost namespace numbers them."""
+        if pid in processes(self.system):
+            return False
+        try:
+            return not self._is_unlisted(pid, self.kernel.symbol("init_pid_ns") or 0)
         except FaultkitError:
             return False
+
+    def _is_unlisted(self, tid: int, space: int) -> bool:
+        """The same, in the pid_namespace at `space`.  Raises FaultkitError."""
+        kernel = self.kernel
+        table = space + need(kernel, "pid_namespace", "idr") + need(kernel, "idr", "idr_rt")
+        pid = xarray_load(kernel, table, tid)
+        first = kernel.u64(pid + need(kernel, "pid", "tasks")) if pid else 0
+        task = first - need(kernel, "task_struct", "pid_links") if first else 0
         return bool(task) and task not in self.system.by_address
 
     @cached_property

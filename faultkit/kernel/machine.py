@@ -45,6 +45,8 @@ class DumpDescriptors:
                 continue
             for fd, address in table.items():
                 self._of.setdefault(files.inode_of(address), []).append((pid, fd, address))
+            if not all(map(files.inode_of, table.values())):
+                self.unreadable.append(pid)  # some of them
 
     def _open_as(self, inode: Optional[Inode]) -> Sequence[tuple[int, int, int]]:
         return self._of.get(inode.address, ()) if inode is not None else ()
@@ -311,7 +313,7 @@ class DumpMachine(Machine):
         return self.kinship.state(pid, tid)
 
     def is_dead(self, pid: int) -> bool:
-        return pid not in processes(self.files.system)
+        return self.kinship.is_dead(pid)
 
     def process_group(self, pid: int) -> Optional[int]:
         return self.kinship.process_group(pid)

@@ -1,9 +1,10 @@
 """Address spaces: a process's mappings, and who maps a file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Optional
 
 from faultkit.kernel.files import Files, device_name
-from faultkit.kernel.objects import need
+from faultkit.kernel.objects import need, unsigned
 from faultkit.kernel.trees import MOST_NODES, maple_entries, rb_nodes
 from faultkit.target import FaultkitError, Mapping
 
@@ -13,7 +14,8 @@ VM_READ, VM_WRITE, VM_EXEC, VM_MAYSHARE = 1, 2, 4, 0x80  # include/linux/mm.h
 
 def mappings(files: Files, mm: int, only_files: bool = False) -> list[Mapping]:
     """The mappings of an mm_struct in address order, as far as they can be read; perhaps only
-    those of files.  Raises UnknownLayout."""
+    those of files.  Device and inode of a file that can't be read are None.  Raises
+    UnknownLayout."""
     vma = files.system.layout(
         "vm_area_struct", "vm_start", "vm_end", "vm_flags", "vm_pgoff", "vm_file", "vm_mm"
     )
@@ -34,7 +36,7 @@ def mappings(files: Files, mm: int, only_files: bool = False) -> list[Mapping]:
         start, end, flags, place, file, owner = fields
         if owner != mm or not start < end <= 1 << 57:
             continue
-        path, device, inode = _file(files, file) if file else ("", "00:00", 0)
+        path, device, inode = _file(files, file) if file else _ANONYMOUS
         if not file:
             if start == vdso:
                 path = "[vdso]"
@@ -68,12 +70,24 @@ def _vmas(files: Files, mm: int) -> Iterator[int]:
         return
 
 
-def _file(files: Files, address: int) -> tuple[str, str, int]:
+def are_all(files: Files, mm: int, found: Sequence[Mapping]) -> bool:
+    """Whether these are all mappings of the mm_struct, each with what it maps."""
+    try:
+        count = unsigned(files.kernel, mm, "mm_struct", "map_count")
+    except FaultkitError:
+        return False
+    return len(found) == count and all(mapping.device is not None for mapping in found)
+
+
+_ANONYMOUS = "", "00:00", 0
+
+
+def _file(files: Files, address: int) -> tuple[str, Optional[str], Optional[int]]:
     """(path, device, inode number) of a mapped file."""
     file = files.file(address)
     inode = files.inode(file.inode) if file is not None else None
     if file is None or inode is None:
-        return "", "00:00", 0
+        return "", None, None
     return files.link(file) or "", device_name(inode.device), inode.number
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
 from faultkit.kernel.files import Files
-from faultkit.kernel.mm import mappings
+from faultkit.kernel.mm import are_all, mappings
 from faultkit.kernel.objects import need
 from faultkit.kernel.system import PT_REGS, System, UserRegisters
 from faultkit.model import Frame, SourceLine, Task
@@ -109,6 +109,9 @@ class DumpProcess(Process):
             except FaultkitError:
                 self._mappings = []
         return self._mappings
+
+    def knows_mappings(self) -> bool:
+        return are_all(self._files, self.mm, self.mappings())
 
     def files(self) -> Sequence[Mapping]:
         if self._of_files is None:

@@ -94,7 +94,9 @@ class KernelSnapshot:
         """Put right what can only be told with all tasks in view: a lock that names no holder at
         this moment is being handed on, or let go of, by a task that runs; in a dump in which
         none does, its waiters sleep for ever."""
-        moving = self.system.kernel.live or any(task.tid for task in self.running)
+        kernel = self.system.kernel
+        # who would wake them may be in what a dump lacks
+        moving = kernel.live or any(task.tid for task in self.running) or bool(kernel.limits())
         if self.programs is not None:
             self.programs.settle_in(self.waits, self.running, self.unseen)
         for task, wait in self.waits.items():

@@ -13,7 +13,7 @@ from faultkit.kernel.process import DumpProcess
 from faultkit.kernel.system import System
 from faultkit.model import Task
 from faultkit.target import FaultkitError, Mapping, Process
-from faultkit.world import ELSEWHERE, GONE, HERE, UNLISTED, Owner, World
+from faultkit.world import ELSEWHERE, GONE, HERE, UNLISTED, UNREAD, Owner, World
 
 
 class KernelWorld(World):
@@ -60,8 +60,8 @@ class KernelWorld(World):
         tasks = process.tasks()
         other = self.kinship.task_of(tid, tasks[0]) if tasks else None
         if other is None:
-            is_unlisted = bool(tasks) and self.kinship.is_unlisted(tid, tasks[0])
-            return Owner(UNLISTED if is_unlisted else GONE, None)
+            is_unlisted = self.kinship.is_unlisted(tid, tasks[0]) if tasks else None
+            return Owner({True: UNLISTED, False: GONE, None: UNREAD}[is_unlisted], None)
         return Owner(HERE if other.pid == process.pid else ELSEWHERE, other)
 
     def started_after_wait(self, process: Process, owner: Task, waiter: Task) -> bool:

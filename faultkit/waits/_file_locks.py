@@ -85,12 +85,14 @@ def wait(
     pids = set()
     for lock in locks:
         by_pids = {pid for pid, other in holders if other == lock}
+        if lock.pid > 0 and lock.pid not in by_pids and _is_unread(blocked.world, lock.pid):
+            missing = f"{file.path} was locked by pid {lock.pid}, whose descriptors can't be read; "
+            unread = Lock(kind, name=file.path, key=(kind, file.key, *wanted))
+            return unknown_holder(blocked, unread, missing + machine.remedy, mode=mode)
         pids |= {lock.pid} if lock.pid in by_pids else by_pids
     inherited = {pid for pid, _ in holders} - pids
     owners: Owners = process_owners(blocked.world, pids, blocked.task)
-    others = tuple(
-        task for task in tasks_of_all(blocked.world, inherited) if task != blocked.task
-    )
+    others = tuple(task for task in tasks_of_all(blocked.world, inherited) if task != blocked.task)
     evidence = []
     for lock in locks[:4]:
         by = sorted({pid for pid, other in holders if other == lock} - inherited)
@@ -124,6 +126,13 @@ def wait(
         confidence=PROVEN,
         evidence=(*evidence, *owners.evidence),
     )
+
+
+def _is_unread(world: World, pid: int) -> bool:
+    """Whether the process may have a descriptor that we can't see."""
+    machine = world.machine
+    gone = not machine.tasks(pid)
+    return pid in descriptors(world).unreadable or (gone and not machine.is_dead(pid))
 
 
 def _no_holder(

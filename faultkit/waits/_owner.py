@@ -2,9 +2,9 @@
 
 from typing import Any, Optional
 
-from faultkit.model import Lock, Task, Wait
-from faultkit.target import Mapping
-from faultkit.world import ELSEWHERE, GONE, HERE, UNLISTED, Blocked
+from faultkit.model import INFERRED, Lock, Task, Wait
+from faultkit.target import Mapping, Process
+from faultkit.world import ELSEWHERE, GONE, HERE, UNLISTED, UNREAD, Blocked
 
 
 def held_by(blocked: Blocked, lock: Lock, tid: int, private: bool, **fields: Any) -> Wait:
@@ -34,6 +34,11 @@ def held_by(blocked: Blocked, lock: Lock, tid: int, private: bool, **fields: Any
         return wait.but(
             missing=f"the lock's owner, tid {tid}, is not among the tasks that the debugger lists: "
             "check that it lists them all (crash 8.0.2 does not for 6.1 and newer)"
+        )
+    if owner.where == UNREAD:
+        return wait.but(
+            missing=f"the lock's owner, tid {tid}, is not among the tasks that could be read; "
+            + blocked.world.machine.remedy
         )
     if owner.where == GONE:
         return _orphaned(wait, f"owner tid {tid} has exited while it held the lock")
@@ -82,7 +87,11 @@ def _held_elsewhere(blocked: Blocked, wait: Wait, owner: Task) -> Wait:
     here = blocked.process.mapping(wait.lock.address or 0)
     if other is None or here is None:
         return wait.but(holders=(owner,))
-    if any(_same_object(here, there) for there in other.mappings()):
+    maps_it = _maps(other, here)
+    if maps_it is None:
+        evidence = f"whether process {owner.pid} maps the lock could not be read"
+        return wait.but(holders=(owner,), confidence=INFERRED, evidence=(*wait.evidence, evidence))
+    if maps_it:
         if blocked.world.started_after_wait(blocked.process, owner, blocked.task):
             return _orphaned(
                 wait,
@@ -97,8 +106,12 @@ def _held_elsewhere(blocked: Blocked, wait: Wait, owner: Task) -> Wait:
     )
 
 
-def _same_object(one: Mapping, other: Mapping) -> bool:
-    return bool(one.inode) and (one.device, one.inode) == (other.device, other.inode)
+def _maps(process: Process, mapping: Mapping) -> Optional[bool]:
+    """Whether the process maps the same object; None where that can't be told."""
+    wanted = mapping.device, mapping.inode
+    if mapping.inode and any((m.device, m.inode) == wanted for m in process.mappings()):
+        return True
+    return False if mapping.inode and process.knows_mappings() else None
 
 
 def task_of(blocked: Blocked, tid: int) -> Optional[Task]:

@@ -9,7 +9,7 @@ from faultkit.kernel.system import System
 from faultkit.kernel.waits import _slowpath
 from faultkit.kernel.waits._owner import held_by
 from faultkit.model import Lock, Task, Wait
-from faultkit.target import FaultkitError
+from faultkit.target import FaultkitError, ReadError
 
 FUNCTIONS = _slowpath.FUNCTIONS["rwsem"]
 PRIORITY = 11
@@ -90,7 +90,7 @@ def _behind_readers(
         return _changing(wait)  # a reader before the first writer is about to be let in
     writer = task_of(system, first, QUEUE)
     if writer is None:
-        return _changing(wait)
+        raise ReadError(first, 8)  # a task that the dump lacks is ahead
     return wait.but(
         queued=True,
         holders=(writer,),
