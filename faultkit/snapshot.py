@@ -19,6 +19,11 @@ ALIKE = frozenset(("pthread_mutex", "rwlock", "semaphore", "condvar", "barrier",
 EXCLUSIVE = frozenset(("pthread_mutex", "stdio", "gil", "python_rlock"))
 
 
+# system calls that the kernel takes up again when a stopped task goes on: futex, flock, fcntl
+LASTING = frozenset((FUTEX, 73, 72))
+HALTED = Lock("signal", None, "SIGCONT, as a signal has stopped it (kill -CONT)", key=("halted",))
+
+
 class Snapshot:
     """The tasks of the processes asked for, and of those that their waits lead to.
 
@@ -81,14 +86,25 @@ class Snapshot:
     def look_at(self, process: Process, task: Task) -> Optional[Wait]:
         """What the task waits for at this moment; None if it does not wait or can't be told."""
         call = process.syscall(task)
+        if self._is_halted(process) and (call is None or call.nr not in LASTING):
+            return Wait(task, HALTED, needs=OUTSIDE)
         if call is None:
-            if not process.live or state(task.pid, task.tid) not in ("Z", "X"):
+            if not process.live or state(task.pid, task.tid) not in ("Z", "X", None):
                 self.unseen.add(task)
             return None
         if call is RUNNING or call.nr < 0:
             self.running.add(task)
             return None
         return self._recognise(process, task, call)
+
+    def _is_halted(self, process: Process) -> bool:
+        """Whether a signal has stopped the process, not we: all its threads then stand still."""
+        if not process.live or process.stopped:
+            return False
+        known: dict[int, bool] = self.world.cache.setdefault("halted", {})
+        if process.pid not in known:
+            known[process.pid] = state(process.pid) == "T"
+        return known[process.pid]
 
     def _recognise(self, process: Process, task: Task, call: Syscall) -> Wait:
         """Hundreds of waiters of one futex are looked up once."""

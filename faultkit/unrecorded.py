@@ -11,6 +11,7 @@ INFERRED_LOCKS = 256  # locks without a recorded holder that are looked into
 CROWD, SAMPLED = 64, 2  # of more events of one kind than that, so many are looked into at first
 TOP_OF_STACK = 512  # bytes
 ALIKE_LOOKED_AT = 2
+LONGEST_CHAIN = 16  # of events, one behind the other, that are looked into
 HINTING = 16  # candidates for such an event, where there are too many to name one
 
 
@@ -179,7 +180,17 @@ def _by_sharing(snapshot: Snapshot, group: list[Wait], candidates: list[Task]) -
         )
 
 
-def fill_wakers(snapshot: Snapshot, graph: WaitGraph) -> bool:
+def with_wakers(snapshot: Snapshot, graph: WaitGraph) -> WaitGraph:
+    """The graph with who would bring about the events that its chains' roots wait for.  Each one
+    that is found makes another task the root, which may wait for an event, too."""
+    for _ in range(LONGEST_CHAIN):
+        if not _fill_wakers(snapshot, graph):
+            break
+        graph = WaitGraph(snapshot.waits, graph.tasks)
+    return graph
+
+
+def _fill_wakers(snapshot: Snapshot, graph: WaitGraph) -> bool:
     """For roots of chains that wait for an event within their process: does everybody who would
     bring it about wait for the root?  Whether any was found."""
     found = False

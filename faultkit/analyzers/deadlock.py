@@ -12,7 +12,7 @@ from faultkit.procfs.status import any_alive
 from faultkit.recheck import progressing, still_standing
 from faultkit.snapshot import Snapshot
 from faultkit.target import Process
-from faultkit.unrecorded import fill_holders, fill_wakers
+from faultkit.unrecorded import fill_holders, with_wakers
 from faultkit.world import World
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def _analyze(world: World, host: dict[str, Optional[str]], options: Options) -> 
     snapshot.settle()
     fill_holders(snapshot)
     graph = WaitGraph(snapshot.waits, snapshot.tasks)
-    if fill_wakers(snapshot, graph):
-        graph = WaitGraph(snapshot.waits, snapshot.tasks)
+    graph = with_wakers(snapshot, graph)
     seen = find(graph)
     findings = still_standing(snapshot, seen)
     if seen and not findings:
@@ -167,8 +166,8 @@ def analyze_kernel(
 
         fill_kernel_holders(snapshot)
     graph = WaitGraph(snapshot.waits, snapshot.tasks)
-    if snapshot.programs is not None and fill_wakers(snapshot.programs, graph):
-        graph = WaitGraph(snapshot.waits, snapshot.tasks)
+    if snapshot.programs is not None:
+        graph = with_wakers(snapshot.programs, graph)
     findings = find(graph)
     if kernel.live and findings:
         from faultkit.kernel import recheck

@@ -183,17 +183,18 @@ class _CondVarShape(NamedTuple):
 _CONDVAR_SHAPES = (_CondVarShape(40, 36, 24, (16, 20, 32)), _CondVarShape(32, 28, 16, (24,)))
 
 
-def read_condvar(process: Process, uaddr: int) -> Optional[CondVar]:
-    """The condition variable that has the futex word `uaddr`, or None."""
+def read_condvar(process: Process, uaddr: int, most: int) -> Optional[CondVar]:
+    """The condition variable that has the futex word `uaddr`, or None; `most` is how many can
+    wait for it."""
     for shape in _CONDVAR_SHAPES:
         for signals in (shape.signals, shape.signals + 4):
             waiters = _condvar_waiters(process, uaddr - signals, shape)
-            if waiters:
+            if waiters and waiters <= most:
                 return CondVar(uaddr - signals, waiters, False)
     for shape in _CONDVAR_SHAPES:
         for word in shape.internal:
             waiters = _condvar_waiters(process, uaddr - word, shape)
-            if waiters is not None:
+            if waiters is not None and waiters <= most:
                 return CondVar(uaddr - word, waiters, True)
     return None
 

@@ -17,6 +17,9 @@ from faultkit.waits._ipc import (
 from faultkit.world import Blocked, World
 
 
+MOST_ASKED = 64  # processes, whether they catch signals
+
+
 class Peers(NamedTuple):
     """Tasks of which one must act; none if there is nobody at the other end.  Of its own process
     the waiter is among them: thousands share the tuple."""
@@ -27,7 +30,10 @@ class Peers(NamedTuple):
     itself: bool  # only the waiter's own process could
 
     def channel(self, blocked: Blocked, lock: Lock) -> Channel:
-        """The channel that they could move."""
+        """The channel that they could move.  A program that reads what its own signal handlers
+        write (the self-pipe trick) is idle."""
+        if self.itself and catches_signals(blocked.world, blocked.task.pid):
+            return Channel(lock, outside=True, evidence=self.evidence)
         if not self.itself and not afford(blocked.world, len(self.tasks)):
             return Channel(lock, outside=True, missing=CROWDED)
         return Channel(lock, self.tasks, False, self.confidence, self.evidence, None, self.itself)
@@ -63,6 +69,10 @@ def choose_peers(
     if unseen:
         confidence = INFERRED
         evidence.append(unseen)
+    handling = [pid for pid in sorted(chosen)[:MOST_ASKED] if catches_signals(world, pid)]
+    if handling:
+        confidence = INFERRED
+        evidence.append(f"a signal handler of {_pids(handling)} could still use it")
     return Peers(tasks_of_all(world, chosen), confidence, tuple(evidence), False)
 
 

@@ -12,6 +12,7 @@ from faultkit.waits._ipc import (
     once,
     outside,
     process_owners,
+    tasks_of,
     tasks_of_all,
     unknown_holder,
 )
@@ -131,7 +132,7 @@ def wait(
 def _is_unread(world: World, pid: int) -> bool:
     """Whether the process may have a descriptor that we can't see."""
     machine = world.machine
-    gone = not machine.tasks(pid)
+    gone = not tasks_of(world, pid)
     return pid in descriptors(world).unreadable or (gone and not machine.is_dead(pid))
 
 

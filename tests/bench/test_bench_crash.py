@@ -183,7 +183,8 @@ def chapter(results):
         f"{MOST} s to crash's own load (bold: it does). The next ones are medians, and so is "
         "`foreach UN bt`, which only shows where the blocked tasks sleep; drgn finds and unwinds "
         "the same tasks. The pages of a dump are unpacked by crash, LZO's (which kdump uses on Red "
-        "Hat's and SUSE's systems) in half the time of zlib's (Debian's). Seconds by the clock and, in brackets, of a processor: of a machine that "
+        "Hat's and SUSE's systems) in half the time of zlib's (Debian's). Seconds by the clock "
+        "and, in brackets, of a processor: of a machine that "
         "has other work, those tell more.",
         "",
         "| tasks | blocked | dump | crash's load | first deadlock | next ones | foreach UN bt "

@@ -3,7 +3,7 @@ to a full one for whoever has the read end (fs/pipe.c)."""
 
 from typing import Optional
 
-from faultkit.model import Lock, Wait
+from faultkit.model import INFERRED, Lock, Wait
 from faultkit.procfs.fds import End, link_inode
 from faultkit.waits._ends import choose_peers
 from faultkit.waits._ipc import Channel, descriptors, fd_argument, once, unreadable
@@ -13,6 +13,8 @@ READS = {0: "read", 17: "pread64", 19: "readv", 295: "preadv", 327: "preadv2"}
 WRITES = {1: "write", 18: "pwrite64", 20: "writev", 40: "sendfile", 296: "pwritev"}
 SYSCALLS = frozenset(READS) | frozenset(WRITES)
 PRIORITY = 60
+
+OPEN_TO_ALL = "a FIFO with a name: others could open it, too"
 
 
 def recognise(blocked: Blocked) -> Optional[Wait]:
@@ -64,4 +66,8 @@ def channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
         return Channel(
             lock, outside=True, evidence=(f"nobody has the {end} open",), missing=missing
         )
+    if lock.identity[0] == "fifo":  # anybody may open it anew
+        if peers.itself:
+            return Channel(lock, outside=True, evidence=(*peers.evidence, OPEN_TO_ALL))
+        peers = peers._replace(confidence=INFERRED, evidence=(*peers.evidence, OPEN_TO_ALL))
     return peers.channel(blocked, lock).checked(blocked, fd, writing)

@@ -11,7 +11,6 @@ from faultkit.waits._ipc import (
     FD_IN_A_CORE,
     Channel,
     afford,
-    catches_signals,
     fd_argument,
     outside,
     signed,
@@ -56,7 +55,9 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         for writing in (False, True):
             if not (interest.writes if writing else interest.reads):
                 continue
-            found = _channel(blocked, interest.fd, writing)
+            found = pipe.channel(blocked, interest.fd, writing) or socket.channel(
+                blocked, interest.fd, writing
+            )
             if found is None or found.outside:
                 lock = found.lock if found is not None else None
                 return _outside(blocked, interests, interest.fd, lock, found)
@@ -64,13 +65,6 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     if not channels:
         return outside(blocked, "poll", _names(interests))
     return _wait(blocked, interests, channels)
-
-
-def _channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
-    found = pipe.channel(blocked, fd, writing) or socket.channel(blocked, fd, writing)
-    if found is not None and found.itself and catches_signals(blocked.world, blocked.task.pid):
-        return found._replace(outside=True)  # the self-pipe that signal handlers write to
-    return found
 
 
 def _wait(blocked: Blocked, interests: Sequence[Interest], channels: list[Channel]) -> Wait:

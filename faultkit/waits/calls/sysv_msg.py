@@ -13,7 +13,7 @@ PRIORITY = 50
 
 def recognise(blocked: Blocked) -> Optional[Wait]:
     """The wait of a task in msgrcv() or msgsnd(): EVENT by the process that last did the
-    opposite, which is only the likely one; OUTSIDE where there is none."""
+    opposite, which is only the likely one; OUTSIDE where there is none, or anybody may send."""
     msqid = signed(blocked.call.args[0])
     sending = blocked.call.nr == MSGSND
     mode = "write" if sending else "read"
@@ -28,6 +28,9 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         name = f"sysv queue {queue.key:#x}"
     if bool(queue.messages) != sending:  # it could go on, or only messages of other types came
         evidence = (f"{queue.messages} messages in the queue",)
+        return outside(blocked, "sysv_msg", name, mode=mode, evidence=evidence)
+    if queue.key and not sending:
+        evidence = ("empty; others could send to a queue with a key",)
         return outside(blocked, "sysv_msg", name, mode=mode, evidence=evidence)
     last = queue.last_receiver if sending else queue.last_sender
     space = machine.namespace(blocked.task.pid, "ipc")

@@ -3,13 +3,24 @@ and a thread idle on one is the most normal thing there is."""
 
 from typing import Optional
 
-from faultkit.layouts.glibc import read_condvar
+from faultkit.layouts.glibc import PID_MAX_LIMIT, CondVar, read_condvar
 from faultkit.model import EVENT, Lock, Wait
 from faultkit.waits import _futex
 from faultkit.world import Blocked
 
 SYSCALLS = _futex.SYSCALLS
 PRIORITY = 50
+
+UNLISTED = 32  # threads that wait, and that the target does not list: of half a dump, say
+
+
+def condvar_of(blocked: Blocked, call: _futex.FutexCall) -> Optional[CondVar]:
+    """The condition variable that a futex call is part of.  No more can wait for one in private
+    memory than the process has threads: other objects' futexes are shared ones, too."""
+    most = PID_MAX_LIMIT
+    if _futex.lock_key(blocked, call.uaddr, call.private)[0] == "private":
+        most = len(blocked.world.threads(blocked.process)) + UNLISTED
+    return read_condvar(blocked.process, call.uaddr, most)
 
 
 def recognise(blocked: Blocked) -> Optional[Wait]:
@@ -19,7 +30,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         return None
     if call.operation not in (_futex.WAIT, _futex.WAIT_BITSET):  # WAIT until 2.33
         return None
-    condvar = read_condvar(blocked.process, call.uaddr)
+    condvar = condvar_of(blocked, call)
     if condvar is None or condvar.internal:
         return None
     key = _futex.lock_key(blocked, condvar.address, call.private)

@@ -4,10 +4,10 @@ __condvar_quiesce_and_switch_g1).  Whoever sleeps there signals, and soon gets o
 
 from typing import Optional
 
-from faultkit.layouts.glibc import read_condvar
 from faultkit.model import OUTSIDE, Lock, Wait
 from faultkit.waits import _futex
 from faultkit.waits._callers import innermost_functions
+from faultkit.waits.futexes.condvar import condvar_of
 from faultkit.world import Blocked
 
 SYSCALLS = _futex.SYSCALLS
@@ -19,7 +19,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     call = _futex.parse(blocked)
     if call is None or call.now is None or call.operation != _futex.WAIT or call.timed:
         return None
-    condvar = read_condvar(blocked.process, call.uaddr)
+    condvar = condvar_of(blocked, call)
     if condvar is None or not condvar.internal:
         return None
     if not condvar.waiters and not any("cond_" in name for name in innermost_functions(blocked)):

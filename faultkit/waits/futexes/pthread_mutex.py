@@ -26,6 +26,7 @@ PRIORITY = 30
 CONTENDED = 2  # the value slept on; the word itself can only be 0, 1 or 2
 SPINS_AT = 20  # offset of __spins, __elision and the list of robust mutexes
 MANY = 1 << 20  # more users of one mutex than there can be
+UNLOCKS = 4096  # that were one too many: each takes a user off, and does no harm else
 
 
 def recognise(blocked: Blocked) -> Optional[Wait]:
@@ -79,7 +80,7 @@ def _plain(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Optional[W
     protect = mutex.kind_known and mutex.kind & PRIO_PROTECT
     word = mutex.lock & 0x7FFFF if protect else mutex.lock
     owner_alive = task_of(blocked, mutex.owner) is not None
-    shaped = mutex.kind_known and mutex.nusers < MANY and mutex.depth < MANY
+    shaped = mutex.kind_known and _is_count(mutex.nusers) and mutex.depth < MANY
     if word <= 2 and shaped and 0 < mutex.owner <= PID_MAX_LIMIT:
         if not owner_alive and not _is_mutex(blocked, call.uaddr, mutex):
             return None
@@ -104,9 +105,14 @@ def _plain(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Optional[W
         what.append(f"its owner {mutex.owner:#x} can be no thread")
     if not mutex.kind_known:
         what.append(f"its kind {mutex.kind:#x} is impossible")
-    if mutex.nusers >= MANY:
+    if not _is_count(mutex.nusers):
         what.append(f"its users {mutex.nusers:#x} are too many")
     return _corrupt(wait, mutex, ", ".join(what)) if what else None
+
+
+def _is_count(users: int) -> bool:
+    """Whether __nusers, which glibc counts and never looks at, may be what it counted."""
+    return users < MANY or users >= (1 << 32) - UNLOCKS
 
 
 def _is_mutex(blocked: Blocked, address: int, mutex: Optional[Mutex]) -> bool:

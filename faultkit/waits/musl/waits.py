@@ -62,6 +62,8 @@ def _semaphore(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
         return None
     if musl.read_semaphore(blocked.process, call.uaddr, call.private) is None:
         return None
+    if call.value == musl.WAITERS and not _surely_musl(blocked):
+        return None  # std::future's word looks like that, too
     return Wait(blocked.task, _lock(blocked, call, "semaphore"), EVENT, confidence=INFERRED)
 
 
