@@ -147,6 +147,13 @@ IPC_SCENE(with_posix_and_pipe, scene_require(pipe(channel) == 0, "pipe");
                    { keep_writing_end, wait_posix_0 }))
 
 /* No cycle: the holder sleeps. */
+static void stop(void)
+{
+    for (;;)
+        raise(SIGSTOP);
+}
+
+IPC_SCENE(held_by_stopped, IPC_PLAY({ open_files, wait_flock_0 }, { hold_flock_0, stop }))
 IPC_SCENE(held_by_sleeper, IPC_PLAY({ open_files, wait_flock_0 }, { hold_flock_0, ipc_sleep }))
 
 /* A lock whose taker has exited and whose descriptor lives on in its child: /proc/locks names
@@ -222,6 +229,7 @@ int main(int argc, char **argv)
         { "flock-readers", among_readers },
         { "flock-sleeping-reader", among_sleeping_readers },
         { "flock-sleeper", held_by_sleeper },
+        { "flock-stopped", held_by_stopped },
         { "flock-inherited", inherited },
         { "flock-threads", threads },
         { "ofd", with_ofd },

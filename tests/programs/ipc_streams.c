@@ -78,6 +78,52 @@ static void with_fifos(int argc, char **argv)
     IPC_PLAY({ open_fifos, read_answer }, { open_fifos, read_answer });
 }
 
+/* A daemon that reads commands from a FIFO, which it keeps open by writing to it itself. */
+static void read_commands(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    scene_require(mkfifo("commands", 0600) == 0, "mkfifo");
+    ends[0][0] = open("commands", O_RDWR);
+    scene_require(ends[0][0] >= 0, "open of a FIFO");
+    scene_name("p1");
+    scene_ready();
+    for (;;)
+        read_from(ends[0][0]);
+}
+
+/* A program that reads what its signal handlers write. */
+static void on_signal(int number)
+{
+    char byte = (char) number;
+    if (write(ends[0][1], &byte, 1) < 0)
+        _exit(1);
+}
+
+static void read_signals(int argc, char **argv)
+{
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+    (void) argc, (void) argv;
+    make_pipes(1);
+    sigaction(SIGHUP, &action, NULL);
+    scene_name("p1");
+    scene_ready();
+    for (;;)
+        read_from(ends[0][0]);
+}
+
+/* p1 waits for the end of p2, which reads what only p1 could write. */
+static void poll_process(void)
+{
+    struct pollfd end = { (int) syscall(SYS_pidfd_open, stage->pids[2], 0), POLLIN, 0 };
+    if (end.fd < 0)
+        scene_skip("no pidfd_open in this kernel");
+    while (poll(&end, 1, -1) < 0)
+        ;
+}
+
+IPC_SCENE(polling_process, make_pipes(2);
+          IPC_PLAY({ keep_own_ends, poll_process }, { keep_own_ends, read_answer }))
+
 /* One connection, each side waiting for the other to speak. */
 static void keep_own_side(void)
 {
@@ -349,6 +395,9 @@ int main(int argc, char **argv)
         { "pipe-full", writing_pipes },
         { "pipe-ring", ring },
         { "fifo", with_fifos },
+        { "pidfd", polling_process },
+        { "idle-fifo", read_commands },
+        { "idle-self-pipe", read_signals },
         { "unix-pair", unix_pair },
         { "unix-pair-open", unix_pair_open },
         { "unix-dgram", unix_datagrams },

@@ -44,10 +44,14 @@ struct locker {
     int depth; /* how often the first is taken */
 };
 
+static int unlocked_too_often; /* a bug without consequences, in glibc */
+
 static void *locker(void *argument)
 {
     struct locker *self = argument;
     scene_name(self->name);
+    for (int i = 0; i < unlocked_too_often; i++)
+        pthread_mutex_unlock(self->first);
     for (int i = 0; i < self->depth; i++)
         pthread_mutex_lock(self->first);
     if (one_by_one && self->name[0] == 'a')
@@ -148,6 +152,12 @@ static void statically(int argc, char **argv)
 {
     (void) argc, (void) argv;
     cross_and_start(&plain_first, &plain_second, 1);
+}
+
+static void unlocked_twice(int argc, char **argv)
+{
+    unlocked_too_often = 2;
+    statically(argc, argv);
 }
 
 static void statically_typed(int argc, char **argv)
@@ -354,6 +364,7 @@ int main(int argc, char **argv)
         { "pi-race", pi_race },
         { "pshared", pshared },
         { "static", statically },
+        { "unlocked-twice", unlocked_twice },
         { "static-typed", statically_typed },
         { "heap", in_heap },
         { "stack", on_stack },

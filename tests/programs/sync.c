@@ -189,6 +189,57 @@ static void nested_monitor(int argc, char **argv)
     scene_start(2);
 }
 
+/* three stages, each waiting for what the one before it would tell, with a lock held */
+
+#define STAGES 3
+static struct stage {
+    pthread_mutex_t own, lock;
+    pthread_cond_t ready;
+    int items;
+} stages[STAGES];
+
+static void *stage(void *argument)
+{
+    struct stage *self = argument, *before = &stages[(self - stages + STAGES - 1) % STAGES];
+    scene_name_number("s", (int) (self - stages));
+    pthread_mutex_lock(&self->own);
+    scene_hold();
+    for (;;) {
+        pthread_mutex_lock(&before->lock);
+        while (!before->items)
+            pthread_cond_wait(&before->ready, &before->lock);
+        before->items--;
+        pthread_mutex_unlock(&before->lock);
+        pthread_mutex_lock(&self->lock);
+        self->items++;
+        pthread_cond_signal(&self->ready);
+        pthread_mutex_unlock(&self->lock);
+    }
+    return NULL;
+}
+
+static void *bystander(void *unused)
+{
+    scene_name("v");
+    scene_hold();
+    pthread_mutex_lock(&stages[0].own);
+    return unused;
+}
+
+static void pipeline(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    for (int i = 0; i < STAGES; i++) {
+        pthread_mutex_init(&stages[i].own, NULL);
+        pthread_mutex_init(&stages[i].lock, NULL);
+        pthread_cond_init(&stages[i].ready, NULL);
+        scene_thread(stage, &stages[i]);
+    }
+    scene_wait(&scene_held, STAGES);
+    scene_thread(bystander, NULL);
+    scene_start(STAGES + 1);
+}
+
 /* stdio */
 
 static FILE *journal, *ledger;
@@ -293,6 +344,7 @@ int main(int argc, char **argv)
         { "once-self", once_self },
         { "semaphores", semaphores },
         { "nested-monitor", nested_monitor },
+        { "pipeline", pipeline },
         { "stdio", stdio_files },
         { "by-hand", by_hand },
         { "malloc-in-handler", malloc_in_handler },

@@ -64,6 +64,13 @@ _FILE_LOCKS = (
         notes="the kernel's own search for a deadlock gives up after ten steps",
     ),
     _idle(FILES, "flock-sleeper"),
+    _scenario(
+        FILES,
+        "flock-stopped",
+        "found",
+        (Expect("chain", ("p1",), root="p2"),),
+        notes="who holds it was stopped by a signal, as by a shell's ^Z",
+    ),
 )
 
 _STREAMS = (
@@ -71,7 +78,10 @@ _STREAMS = (
     _both(STREAMS, "pipe-open", "pipe", notes="each also keeps the writing end of what it reads"),
     _both(STREAMS, "pipe-full", "pipe"),
     _cycle(STREAMS, "pipe-ring", "pipe", "pipe", "pipe", members=("p1", "p3", "p2")),
-    _both(STREAMS, "fifo", "pipe"),
+    _both(STREAMS, "fifo", "pipe", confidence="inferred", notes="it has a name: others may come"),
+    _cycle(STREAMS, "pidfd", "pidfd", "pipe"),
+    _idle(STREAMS, "idle-fifo", notes="it keeps both ends open, so as not to see the end"),
+    _idle(STREAMS, "idle-self-pipe", notes="its signal handlers write to it"),
     _both(STREAMS, "unix-pair", "unix_socket"),
     _both(STREAMS, "unix-pair-open", "unix_socket", notes="each also keeps the other's side"),
     _both(STREAMS, "unix-dgram", "unix_socket"),

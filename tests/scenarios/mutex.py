@@ -49,6 +49,7 @@ SCENARIOS = (
     _cross("pi-robust", confidence=None, notes="b is parked by glibc after EDEADLK"),
     _cross("pi-race", confidence=None, notes="one of them is parked, or both are"),
     _cross("static", ("plain_second", "plain_first")),
+    _cross("unlocked-twice", ("plain_second", "plain_first"), notes="before: glibc does not mind"),
     _cross("static-typed", ("nested_second", "nested_first")),
     _cross("heap"),
     _cross("behind-number", ("counted+56", "counted+8")),

@@ -75,6 +75,11 @@ SCENARIOS = (
         _or_chain(Expect("cycle", ("a", "b"), ("condvar", "pthread_mutex"), 0)),
     ),
     _scene(
+        "pipeline",
+        Expect("cycle", ("s0", "s2", "s1"), ("condvar",) * 3, ("v",), confidence="inferred"),
+        notes="who would signal is told by the code, one event after the other",
+    ),
+    _scene(
         "stdio",
         Expect("cycle", ("a", "b"), ("stdio", "stdio"), 0, confidence="proven"),
         notes="_IO_lock_t records its owner's thread control block",

@@ -15,7 +15,7 @@ from faultkit.waits._ipc import (
     outside,
     signed,
 )
-from faultkit.waits.calls import pipe, socket
+from faultkit.waits.calls import _pidfd, pipe, socket
 from faultkit.world import Blocked
 
 POLL, SELECT, EPOLL_WAIT, PSELECT6 = 7, 23, 232, 270
@@ -55,9 +55,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         for writing in (False, True):
             if not (interest.writes if writing else interest.reads):
                 continue
-            found = pipe.channel(blocked, interest.fd, writing) or socket.channel(
-                blocked, interest.fd, writing
-            )
+            found = _channel(blocked, interest.fd, writing)
             if found is None or found.outside:
                 lock = found.lock if found is not None else None
                 return _outside(blocked, interests, interest.fd, lock, found)
@@ -65,6 +63,14 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     if not channels:
         return outside(blocked, "poll", _names(interests))
     return _wait(blocked, interests, channels)
+
+
+def _channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
+    return (
+        pipe.channel(blocked, fd, writing)
+        or socket.channel(blocked, fd, writing)
+        or _pidfd.channel(blocked, fd)
+    )
 
 
 def _wait(blocked: Blocked, interests: Sequence[Interest], channels: list[Channel]) -> Wait:
