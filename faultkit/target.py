@@ -189,6 +189,11 @@ class Process(ABC):
         """The task's back trace, innermost first, at most `limit` frames; () if unknown."""
         return ()
 
+    def bare_frames(self, task: Task) -> tuple[Frame, ...]:
+        """The same, perhaps without source lines, which take long to find: for inference, which
+        asks for those of few frames."""
+        return self.frames(task)
+
     def registers(self, task: Task) -> dict[str, int]:
         """What is known of the task's registers now: "rip", "rsp", "rbx"...; may be partial."""
         return {}

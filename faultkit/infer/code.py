@@ -1,5 +1,6 @@
 """A process's functions: where they begin and end, what they are called, what they call."""
 
+import math
 import os.path
 import time
 from typing import NamedTuple, Optional
@@ -69,10 +70,11 @@ class Code:
         self._constants: dict[tuple[int, int], Optional[int]] = {}
         self._stubs: dict[int, tuple[Optional[int], Optional[str]]] = {}
 
-    def begin(self) -> None:
-        """A new inference: its allowance of code and time begins."""
+    def begin(self, latest: float = math.inf) -> None:
+        """A new inference: its allowance of code and time begins.  `latest` is when all of them
+        have to end, in time.thread_time()'s seconds."""
         self.budget = MAX_INSTRUCTIONS
-        self.deadline = time.thread_time() + self.seconds
+        self.deadline = min(time.thread_time() + self.seconds, latest)
         self._asked = 0
         self._late = False
 

@@ -2,6 +2,7 @@
 
 import re
 import struct
+import time
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
@@ -28,6 +29,8 @@ from faultkit.target import FaultkitError, Process, ReadError
 from faultkit.world import World
 
 FUTEX = 202  # the system call's number
+# For all locks and processes of an analysis: one that gdb is attached to stands still meanwhile.
+TOTAL_SECONDS = 5.0
 WAITING_FRAMES = 3  # of a library's wait, and of what it is called from
 MAX_STACK = 256 << 10  # bytes of stack that are searched
 _CONDITION = r"pthread_cond_|cnd_(timed)?wait|condition_variable|Condvar"
@@ -70,7 +73,7 @@ class Tracing:
             return tracer
         cache = self.world.cache
         code = code_of(self.world, process)
-        code.begin()
+        code.begin(cache.setdefault("inference ends", time.thread_time() + TOTAL_SECONDS))
         frames = _frames(process, self.wait.task) if process.pid == self.wait.task.pid else ()
         named = not frames or _has_names(code, frames, self.family)
         # Rust's lock functions and libstdc++'s guards call libc's syscall()
@@ -112,7 +115,7 @@ def _has_names(code: Code, frames: tuple[Frame, ...], family: str) -> bool:
 
 def _frames(process: Process, task: Task) -> tuple[Frame, ...]:
     try:
-        return process.frames(task)
+        return process.bare_frames(task)
     except FaultkitError:
         return ()
 

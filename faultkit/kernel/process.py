@@ -39,6 +39,7 @@ class DumpProcess(Process):
         self._of_files: Optional[list[Mapping]] = None
         self._code: Optional[Code] = None
         self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
+        self._bare_frames: dict[int, tuple[Frame, ...]] = {}
 
     @property
     def name(self) -> str:
@@ -147,6 +148,14 @@ class DumpProcess(Process):
             registers = self.registers(task)
             known = self.code.frames(registers, limit) if registers else ()
             self._frames[task.tid, limit] = known
+        return known
+
+    def bare_frames(self, task: Task) -> tuple[Frame, ...]:
+        known = self._bare_frames.get(task.tid)
+        if known is None:
+            registers = self.registers(task)
+            known = self.code.frames(registers, lines=False) if registers else ()
+            self._bare_frames[task.tid] = known
         return known
 
     def registers(self, task: Task) -> dict[str, int]:

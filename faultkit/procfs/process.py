@@ -118,6 +118,7 @@ class ProcProcess(Process):
         self._starts: Optional[list[int]] = None  # of the lines of its maps
         self._code: Optional[Code] = None
         self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
+        self._bare_frames: dict[int, tuple[Frame, ...]] = {}
         if not os.path.isdir(f"/proc/{pid}/task"):
             raise FaultkitError(f"no process {pid}", "it has ended, or its pid is in a container")
         _check_program(pid)
@@ -266,6 +267,14 @@ class ProcProcess(Process):
             registers = self.registers(task)
             known = self.code.frames(registers, limit) if registers else ()
             self._frames[task.tid, limit] = known
+        return known
+
+    def bare_frames(self, task: Task) -> tuple[Frame, ...]:
+        known = self._bare_frames.get(task.tid)
+        if known is None:
+            registers = self.registers(task)
+            known = self.code.frames(registers, lines=False) if registers else ()
+            self._bare_frames[task.tid] = known
         return known
 
 

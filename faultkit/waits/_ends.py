@@ -16,7 +16,6 @@ from faultkit.waits._ipc import (
 )
 from faultkit.world import Blocked, World
 
-
 MOST_ASKED = 64  # processes, whether they catch signals
 
 
