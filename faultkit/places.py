@@ -10,7 +10,7 @@ from faultkit.model import Frame
 _LIBRARY_SOURCES = (
     "./nptl/", "../nptl/", "../sysdeps/", "./sysdeps/", "/usr/include/", "/rustc/", "./libio/",
     "./misc/", "./io/", "./socket/", "./time/", "./posix/", "./sysvipc/", "/build/glibc",
-    "./malloc/", "./stdlib/", "../sysv/",
+    "./malloc/", "./stdlib/", "../sysv/", "library/std/", "library/core/", "library/alloc/",
 )  # fmt: skip
 _LIBRARY_FILES = frozenset((
     "lowlevellock.c", "futex-internal.c", "futex-internal.h", "clone.S", "clone3.S",

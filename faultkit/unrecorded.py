@@ -1,6 +1,7 @@
 """Waits whose holders no lock records: inference fills them in where that can close a cycle."""
 
 from collections.abc import Iterable, Sequence
+from typing import Optional
 
 from faultkit.graph import WaitGraph
 from faultkit.model import EVENT, HELD, INFERRED, OUTSIDE, Task, Wait
@@ -167,6 +168,13 @@ def _by_sharing(snapshot: Snapshot, group: list[Wait], candidates: list[Task]) -
         pids = sorted({task.pid for task in elsewhere})
         if wait.needs != EVENT or not pids:
             continue
+        name = _name_for_all(snapshot, wait)
+        if name is not None:
+            snapshot.waits[wait.task] = wait.but(
+                missing=f"who would post {name} is not recorded, and whoever opens it can: look at "
+                f"what process {pids[0]} does, which has it mapped, too"
+            )
+            continue
         snapshot.waits[wait.task] = wait.but(
             holders=elsewhere,
             others=tuple(task for task in candidates if task.pid == wait.task.pid),
@@ -178,6 +186,13 @@ def _by_sharing(snapshot: Snapshot, group: list[Wait], candidates: list[Task]) -
                 f"besides this process only {', '.join(map(str, pids[:8]))} has it mapped",
             ),
         )
+
+
+def _name_for_all(snapshot: Snapshot, wait: Wait) -> Optional[str]:
+    """The name by which others could open the file that the semaphore lies in."""
+    process = snapshot.tasks[wait.task]
+    mapping = process.mapping(wait.lock.address or 0)
+    return snapshot.world.present_name(process, mapping) if mapping is not None else None
 
 
 def with_wakers(snapshot: Snapshot, graph: WaitGraph) -> WaitGraph:

@@ -198,6 +198,12 @@ class World:
             self.cache[key] = list(self._find_sharers(mapping))
         return iter(self.cache[key])
 
+    def present_name(self, process: Process, mapping: Mapping) -> Optional[str]:
+        """The path by which anybody could open the mapped file, too; None if it has none."""
+        from faultkit.procfs.shm import present_name
+
+        return present_name(process.pid, mapping) if process.live else None
+
     def _find_sharers(self, mapping: Mapping) -> Iterator[tuple[Process, Mapping]]:
         if not self.live or not mapping.inode:
             return

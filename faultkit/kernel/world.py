@@ -73,6 +73,10 @@ class KernelWorld(World):
     def describe(self, task: Task) -> Task:
         return self.system.described(task)
 
+    def present_name(self, process: Process, mapping: Mapping) -> Optional[str]:
+        named = mapping.inode and mapping.path.startswith("/") and mapping.path != "/dev/zero"
+        return mapping.path if named and not mapping.path.endswith(" (deleted)") else None
+
     def _find_sharers(self, mapping: Mapping) -> Iterator[tuple[Process, Mapping]]:
         if not mapping.inode or not mapping.device:
             return

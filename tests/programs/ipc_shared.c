@@ -106,6 +106,27 @@ IPC_SCENE(sem_named, run = getpid(); ipc_afterwards(remove_names);
           IPC_PLAY({ open_and_hold_own_name, wait_for_other_name },
                    { open_and_hold_own_name, wait_for_other_name }))
 
+/* A dispatcher that waits for clients, who open its semaphore by its name, and its worker. */
+static void open_empty_names(void)
+{
+    for (int i = 0; i < 2; i++) {
+        named[i] = sem_open(semaphore_name(i), O_CREAT, 0600, 0);
+        if (named[i] == SEM_FAILED)
+            scene_skip("no named semaphores");
+    }
+}
+
+static void wait_for_work(void)
+{
+    for (;;) {
+        sem_wait(named[me - 1]);
+        sem_post(named[me % 2]);
+    }
+}
+
+IPC_SCENE(sem_named_idle, run = getpid(); ipc_afterwards(remove_names);
+          IPC_PLAY({ open_empty_names, wait_for_work }, { open_empty_names, wait_for_work }))
+
 /* Locks in memory that is shared by inheritance, or through a file that p2 maps elsewhere. */
 static void make_mutexes(int robust, int protocol)
 {
@@ -272,6 +293,7 @@ int main(int argc, char **argv)
         { "sysv", system_v },
         { "sysv-undo", system_v_undo },
         { "sem-named", sem_named },
+        { "idle-sem-named", sem_named_idle },
         { "sem-anon", sem_anonymous },
         { "sem-file", sem_in_file },
         { "mutex-anon", mutex_anonymous },

@@ -126,6 +126,7 @@ _SHARED = (
         )
         for scene in ("sem-named", "sem-anon", "sem-file")
     ),
+    _idle(SHARED, "idle-sem-named", "not-found|inconclusive", notes="clients may open and post it"),
     _both(SHARED, "mutex-anon", "pthread_mutex", confidence="proven"),
     _both(SHARED, "mutex-file", "pthread_mutex", confidence="proven"),
     _both(SHARED, "mutex-robust", "pthread_mutex", confidence="proven"),
