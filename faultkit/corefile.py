@@ -2,12 +2,14 @@
 
 import os
 import struct
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from faultkit.target import Mapping
 
 PT_LOAD, PT_NOTE = 1, 4
+PF_W = 2
 NT_FILE = 0x46494C45  # "FILE": include/uapi/linux/elf.h
 MOST_HEADERS = 1 << 17
 MOST_NOTES = 1 << 26  # bytes of notes that are looked at
@@ -101,6 +103,34 @@ def _file_table(table: bytes) -> dict[int, tuple[int, int, str]]:
         start, end, offset = struct.unpack_from("<3Q", table, 16 + 24 * number)
         found[start] = (end, offset * page, names[number].decode("utf-8", "replace"))
     return found
+
+
+class Gaps:
+    """The writable memory that a core lacks: left out (core(5), coredump_filter), or cut off.
+
+    A debugger reads there what the mapped file holds, as it was when the program started.
+    """
+
+    def __init__(self, path: str) -> None:
+        pieces: list[tuple[int, int]] = []
+        try:
+            with open(path, "rb") as file:
+                found = segments(file)
+            size = os.path.getsize(path)
+        except OSError:
+            found, size = [], 0
+        for segment in found:
+            if segment.type == PT_LOAD and segment.flags & PF_W:
+                held = min(segment.file_size, max(size - segment.offset, 0))
+                if held < segment.memory_size:
+                    end = segment.address + segment.memory_size
+                    pieces.append((segment.address + held, end))
+        self._pieces = sorted(pieces)
+
+    def touch(self, address: int, size: int) -> bool:
+        """Whether a part of [address, address + size) is lacking."""
+        last = bisect_left(self._pieces, (address + size, 0)) - 1
+        return last >= 0 and address < self._pieces[last][1]
 
 
 def core_limits(path: str) -> Sequence[str]:

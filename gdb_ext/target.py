@@ -4,8 +4,8 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, Callable, Optional
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import gdb
 
@@ -20,6 +20,9 @@ from faultkit.target import (
     ReadError,
     Syscall,
 )
+
+if TYPE_CHECKING:
+    from faultkit.corefile import Gaps
 
 # What the kernel leaves in rax of a task that a stop woke from a blocking call
 # (include/linux/errno.h ERESTART*); calls that never restart say EINTR.
@@ -97,6 +100,7 @@ class GdbProcess(Process):
         self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
         self._mappings: Optional[Sequence[Mapping]] = None
         self._code: Any = None
+        self._without_stack: set[int] = set()  # threads whose stacks a core lacks
 
     def close(self) -> None:
         if self._proc is not None:
@@ -159,12 +163,13 @@ class GdbProcess(Process):
                 return RUNNING
             result = _signed(read("rax"))
             pc = _unsigned(read("rip"))
-            if result not in INTERRUPTED and not (
-                result == EINTR and self._after_syscall(pc)
-            ):
+            if result not in INTERRUPTED and not (result == EINTR and self._after_syscall(pc)):
                 return RUNNING
             arguments = tuple(_unsigned(read(name)) for name in ARGUMENTS)
-            return Syscall(number, arguments, _unsigned(read("rsp")), pc)
+            sp = _unsigned(read("rsp"))
+            if self.core and self._gaps.touch(sp, 8):
+                self._without_stack.add(task.tid)
+            return Syscall(number, arguments, sp, pc)
         except (gdb.error, ValueError):
             return None
 
@@ -186,12 +191,20 @@ class GdbProcess(Process):
             raise ReadError(address, size)
         if size == 0:  # which newer gdbs refuse
             return b""
+        if self.core and self._gaps.touch(address, size):
+            raise ReadError(address, size)
         try:
             return self._inferior.read_memory(address, size).tobytes()
         except (gdb.error, OverflowError):  # gdb.MemoryError is a gdb.error
             if self._proc is not None and not self.stopped:
                 return self._proc.read(address, size)
             raise ReadError(address, size) from None
+
+    @cached_property
+    def _gaps(self) -> "Gaps":
+        from faultkit.corefile import Gaps
+
+        return Gaps(self.core or "")
 
     def mappings(self) -> Sequence[Mapping]:
         if self._mappings is None:
@@ -335,6 +348,11 @@ class GdbProcess(Process):
             limits.append(
                 "the core's executable is not loaded, so its functions have no names; "
                 "load it with `file PROGRAM`"
+            )
+        if self._without_stack:
+            limits.append(
+                f"the stacks of {len(self._without_stack)} of {len(self._threads)} threads are not "
+                "in the core: it was cut off, or its coredump_filter leaves private memory out"
             )
         return limits
 
