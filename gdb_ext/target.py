@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import gdb
@@ -33,7 +33,6 @@ PRESERVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")  # callee-saved: unwindin
 X86_64 = "i386:x86-64"
 EM_X86_64 = b"\x3e\x00"
 SYSCALL_INSTRUCTION = b"\x0f\x05"
-MOST_MEMBERS = 24  # of one local variable that are looked at
 
 
 def told(ask: Callable[[], Optional[str]]) -> Optional[str]:
@@ -308,12 +307,14 @@ class GdbProcess(Process):
         )
 
     def locals(self, task: Task, limit: int = 64) -> Sequence[Local]:
+        from gdb_ext.locals import frame_locals
+
         frame = self._newest_frame(task)
         found: list[Local] = []
         index = 0
         try:
             while frame is not None and index < limit:
-                found.extend(_frame_locals(frame, index))
+                found.extend(frame_locals(frame, index))
                 index += frame.type() != gdb.INLINE_FRAME
                 frame = frame.older()
         except (gdb.error, RuntimeError):
@@ -456,55 +457,3 @@ def _source_line(frame: gdb.Frame) -> SourceLine:
     file = told(lambda: symtab.filename) if symtab is not None else None
     line = place.line if file is not None and place.line else None
     return SourceLine(told(frame.name), file, line)
-
-
-def _frame_locals(frame: gdb.Frame, index: int) -> Iterator[Local]:
-    try:
-        block = frame.block()
-    except RuntimeError:  # no debug information here
-        return
-    line = frame.find_sal().line
-    while block is not None:
-        for symbol in block:
-            if not (symbol.is_variable or symbol.is_argument):
-                continue
-            type_ = symbol.type.strip_typedefs()
-            if type_.code != gdb.TYPE_CODE_STRUCT:
-                continue
-            try:
-                value = symbol.value(frame)
-                address = int(value.address) if value.address is not None else None
-                pointers = dict(_pointers(value, "", 0))
-            except (gdb.error, ValueError):  # ValueError: names in no charset
-                continue
-            yield Local(
-                index,
-                told(partial(getattr, symbol, "name")) or "",
-                told(partial(str, type_)) or "",
-                address,
-                pointers,
-                symbol.line,
-                line,
-                told(frame.name),
-            )
-        if block.function is not None:
-            return
-        block = block.superblock
-
-
-def _pointers(value: gdb.Value, path: str, depth: int) -> Iterator[tuple[str, int]]:
-    """(member path, value) of the pointers, references, integers and flags inside a struct."""
-    if depth > 4:
-        return
-    for field in value.type.strip_typedefs().fields()[:MOST_MEMBERS]:
-        if not hasattr(field, "bitpos"):
-            continue  # a static member
-        name = f"{path}.{field.name}" if path else str(field.name)
-        member = value[field]
-        kind = member.type.strip_typedefs().code
-        if kind in (gdb.TYPE_CODE_PTR, gdb.TYPE_CODE_INT, gdb.TYPE_CODE_BOOL):
-            yield name, _unsigned(member)
-        elif kind in (gdb.TYPE_CODE_REF, gdb.TYPE_CODE_RVALUE_REF):
-            yield name, int(member.referenced_value().address)
-        elif kind == gdb.TYPE_CODE_STRUCT:
-            yield from _pointers(member, path if field.is_base_class else name, depth + 1)
