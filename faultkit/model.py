@@ -110,8 +110,10 @@ class Wait(NamedTuple):
     records it; inference narrows them, to `suspects` where its signs do not suffice;
     `holder_count` is how many hold it by the lock's own count. `queued` tells a wait behind
     those who queue for the same lock, not behind its holder; `changing` one for a lock that
-    names no holder at this moment, as happens while it changes hands. `missing` says what could
-    not be seen about this wait, with the remedy.
+    names no holder at this moment, as happens while it changes hands. `inherits` tells a wait for
+    a priority-inheriting lock, `refused` one that the kernel answered with EDEADLK: such waits
+    then lead back to the task. `missing` says what could not be seen about this wait, with the
+    remedy.
     """
 
     task: Task
@@ -131,6 +133,8 @@ class Wait(NamedTuple):
     holder_count: Optional[int] = None
     queued: bool = False
     changing: bool = False
+    inherits: bool = False
+    refused: bool = False
     missing: Optional[str] = None
     frames: tuple[Frame, ...] = ()
 

@@ -7,7 +7,7 @@ from faultkit.model import INFERRED, OUTSIDE, PROVEN, Lock, Task, Wait
 from faultkit.procfs.status import state, switches
 from faultkit.target import RUNNING, FaultkitError, Process, Syscall
 from faultkit.waits import recognise
-from faultkit.waits._futex import FUTEX, REFUSED
+from faultkit.waits._futex import FUTEX
 from faultkit.world import Blocked, World
 
 MOST_PROCESSES = 256  # that the waits of the first may lead to
@@ -205,8 +205,9 @@ class Snapshot:
                 self.waits[task] = self._free_lock(wait, moving[task.pid])
             elif wait.queued and not wait.holders:
                 self.waits[task] = self._behind_queue(wait)
-            elif wait.lock.key is not None and wait.lock.key[0] == REFUSED:
+            elif wait.refused and wait.lock.address is None:
                 self.waits[task] = self._closing_cycle(wait)
+        self._drop_astray()
         self._drop_changing()
 
     def _free_lock(self, wait: Wait, moving: bool) -> Wait:
@@ -225,11 +226,13 @@ class Snapshot:
 
     def _closing_cycle(self, wait: Wait) -> Wait:
         """A wait that the kernel refused with EDEADLK: the owner of what it wanted waits, in
-        the end, for this task; where only one task waits for it, that is the one."""
+        the end, for this task; where only one task waits for it, that is the one.  The kernel
+        follows priority-inheriting locks alone (kernel/locking/rtmutex.c,
+        rt_mutex_adjust_prio_chain)."""
         behind = [
             other.task
             for other in self.waits.values()
-            if wait.task in other.holders and other.lock.kind == wait.lock.kind
+            if wait.task in other.holders and other.inherits
         ]
         if len(behind) != 1:
             return wait
@@ -239,6 +242,33 @@ class Snapshot:
             missing=None,
             evidence=(*wait.evidence, f"only thread {behind[0].tid} waits for this one"),
         )
+
+    def _drop_astray(self) -> None:
+        """A wait that the kernel refused with EDEADLK closes a cycle of priority-inheriting
+        locks: where none leads from the owner back to the task, it was refused another lock, or
+        for another reason."""
+        refused = [wait for wait in self.waits.values() if wait.refused and wait.holders]
+        for wait in [wait for wait in refused if not self._leads_back(wait)]:
+            self.waits[wait.task] = wait.but(
+                holders=(),
+                missing="the kernel refused a thread a priority-inheriting mutex, and its owner "
+                "waits for no such mutex of that thread: it was another mutex, or is no more; "
+                f"see what thread {wait.task.tid} locks, by its back trace",
+            )
+
+    def _leads_back(self, wait: Wait) -> bool:
+        """Whether the holders' waits for priority-inheriting locks lead to the wait's task."""
+        seen: set[Task] = set()
+        pending = list(wait.holders)
+        while pending:
+            task = pending.pop()
+            if task == wait.task:
+                return True
+            behind = self.waits.get(task)
+            if task not in seen and behind is not None and behind.inherits:
+                pending += behind.holders
+            seen.add(task)
+        return False
 
     def _drop_changing(self) -> None:
         """Waiters of one exclusive lock that name different owners were not read at one moment:

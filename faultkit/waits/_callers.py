@@ -1,5 +1,7 @@
 """Which library functions a waiter is inside: tells locks apart whose words look alike."""
 
+from typing import Optional
+
 from faultkit.target import Process, ReadError
 from faultkit.world import Blocked
 
@@ -21,11 +23,12 @@ MUTEX_FUNCTIONS = (
 def innermost_functions(blocked: Blocked, depth: int = 5) -> tuple[str, ...]:
     """The names of the functions in the waiter's innermost frames, without leading underscores
     or "GI_"; empty where there are no symbols.  Unwinds: for doubtful cases only."""
-    names = []
-    for frame in blocked.process.frames(blocked.task, depth):
-        if frame.symbol:
-            names.append(frame.symbol.lstrip("_").removeprefix("GI_").lstrip("_").split("@")[0])
-    return tuple(names)
+    symbols = (frame.symbol for frame in blocked.process.frames(blocked.task, depth))
+    return tuple(_plain(symbol) for symbol in symbols if symbol)
+
+
+def _plain(symbol: str) -> str:
+    return symbol.lstrip("_").removeprefix("GI_").lstrip("_").split("@")[0]
 
 
 def inside_mutex_lock(blocked: Blocked) -> bool:
@@ -34,6 +37,19 @@ def inside_mutex_lock(blocked: Blocked) -> bool:
     if names:
         return any(name in MUTEX_FUNCTIONS for name in names)
     return _code_locks_mutex(blocked)
+
+
+def mutex_of_call(blocked: Blocked) -> Optional[int]:
+    """What the waiter's innermost live call of such a function was given; None if that can't be
+    told.  Unwinds, and follows code."""
+    from faultkit.infer.calls import live_calls
+
+    for site in live_calls(blocked.world, blocked.process, blocked.task):
+        if site.name and _plain(site.name) in MUTEX_FUNCTIONS:
+            return site.first
+        if not site.name and site.target is not None and _locks_mutex(blocked.process, site.target):
+            return site.first
+    return None
 
 
 def _code_locks_mutex(blocked: Blocked) -> bool:

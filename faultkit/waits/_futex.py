@@ -16,7 +16,7 @@ PRIVATE, CLOCK_REALTIME = 128, 256
 
 LARGEST = 64  # bytes of an object to either side of its futex, that providers look at
 
-REFUSED = "refused"  # first in the key of a lock that is only known to close a cycle
+REFUSED = "refused"  # first in the key of a lock that is only known to have been refused
 
 SYSCALLS = frozenset((FUTEX, RESTART_SYSCALL))
 

@@ -117,6 +117,69 @@ static void forked(int argc, char **argv)
     scene_arrive(&scene_go);
 }
 
+/* A priority-inheriting mutex: the kernel answers ESRCH to whoever wants it once its owner has
+ * exited, and glibc parks that thread for ever, as it does after EDEADLK.  v0 is parked so, with
+ * another such mutex at hand, the keeper's, who waits for v0 in turn: no cycle. */
+static struct at_hand {
+    pthread_mutex_t *kept, *left;
+} at_hand;
+static pthread_mutex_t kept, left, desk;
+
+static void make_inheriting(pthread_mutex_t *mutex)
+{
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    errno = pthread_mutexattr_setprotocol(&attributes, PTHREAD_PRIO_INHERIT);
+    scene_require(errno == 0, "pthread_mutexattr_setprotocol");
+    errno = pthread_mutex_init(mutex, &attributes);
+    scene_require(errno == 0, "pthread_mutex_init");
+}
+
+static void *leaver_of_left(void *unused)
+{
+    pthread_mutex_lock(&left);
+    return unused;
+}
+
+static void *keeper(void *unused)
+{
+    scene_name("keeper");
+    pthread_mutex_lock(&kept);
+    scene_hold();
+    pthread_mutex_lock(&desk);
+    return unused;
+}
+
+static void *parked(void *unused)
+{
+    volatile struct at_hand mine = at_hand; /* on its stack */
+    scene_name("v0");
+    waiters[0] = scene_tid();
+    pthread_mutex_lock(&desk);
+    if (pthread_mutex_trylock(mine.kept) == 0)
+        _exit(1);
+    pthread_mutex_lock(mine.left);
+    return unused;
+}
+
+static void exited_inheriting(int argc, char **argv)
+{
+    at_hand = (struct at_hand){ &kept, &left };
+    make_inheriting(&kept);
+    make_inheriting(&left);
+    if (argc > 2 && strcmp(argv[2], "all") == 0)
+        make_inheriting(&desk);
+    pthread_join(scene_thread(leaver_of_left, NULL), NULL);
+    scene_thread(keeper, NULL);
+    scene_wait(&scene_held, 1);
+    scene_thread(parked, NULL);
+    while (__atomic_load_n(&waiters[0], __ATOMIC_SEQ_CST) == 0)
+        scene_doze();
+    scene_until_futex(waiters[0]);
+    scene_ready();
+    scene_arrive(&scene_go);
+}
+
 static int ask_for_next_tid(pid_t tid)
 {
     char text[16];
@@ -283,6 +346,7 @@ int main(int argc, char **argv)
     static const scene_entry scenes[] = {
         { "corrupt", corrupt },
         { "exited", exited },
+        { "exited-inheriting", exited_inheriting },
         { "forked", forked },
         { "reused-here", reused_here },
         { "reused-elsewhere", reused_elsewhere },

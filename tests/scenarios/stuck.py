@@ -19,6 +19,16 @@ SCENARIOS = (
         finding=Expect("orphaned-lock", V2, (MUTEX,), confidence="proven"),
         core_verdict="found|inconclusive",
     ),
+    *(
+        _scene(
+            f"exited-inheriting-{desk}",
+            "exited-inheriting",
+            desk,
+            finding=Expect("orphaned-lock", ("v0", "keeper"), (MUTEX,), confidence="proven"),
+            notes="v0 is parked by glibc after ESRCH; what it holds, the keeper wants",
+        )
+        for desk in ("one", "all")
+    ),
     _scene(
         "forked",
         finding=Expect("orphaned-lock", ("child",), (MUTEX,)),

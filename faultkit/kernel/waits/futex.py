@@ -113,7 +113,9 @@ def _by_kernel(sleeper: Sleeper, wait: Wait) -> Wait:
             if owner and owner == mutex_owner:
                 lock = Lock("pthread_mutex", wait.lock.address, key=wait.lock.key)
                 evidence = ("priority-inheriting futex: the kernel's futex_pi_state has its owner",)
-                return held_by(sleeper, lock, owner, timed=wait.timed, evidence=evidence)
+                return held_by(
+                    sleeper, lock, owner, timed=wait.timed, evidence=evidence, inherits=True
+                )
     except FaultkitError:
         pass
     key = wait.lock.key

@@ -1,20 +1,24 @@
 """Priority-inheriting mutexes: the kernel's FUTEX_LOCK_PI, and the thread that glibc parks for
-good when the kernel answers EDEADLK (nptl/pthread_mutex_lock.c, __pthread_mutex_lock_full)."""
+good when the kernel refuses it (nptl/pthread_mutex_lock.c, __pthread_mutex_lock_full): with
+EDEADLK, as it would close a cycle, or with ESRCH, as the owner of a mutex that is not robust has
+exited.  Which of the two it was is not kept: the mutex and its owner have to tell."""
 
+from collections.abc import Iterable
 from typing import Optional
 
 from faultkit.layouts.glibc import (
     FUTEX_TID_MASK,
     PID_MAX_LIMIT,
     PRIO_INHERIT,
+    ROBUST,
     SHARED,
     read_mutex,
 )
 from faultkit.model import Lock, Wait
 from faultkit.target import ReadError
 from faultkit.waits import _futex
-from faultkit.waits._callers import inside_mutex_lock
-from faultkit.waits._owner import held_by, task_of, unowned
+from faultkit.waits._callers import inside_mutex_lock, mutex_of_call
+from faultkit.waits._owner import held_by, unowned
 from faultkit.world import Blocked
 
 SYSCALLS = _futex.SYSCALLS
@@ -22,6 +26,7 @@ PRIORITY = 10
 
 KIND_AT = 16  # offset of __kind in a mutex
 PARK_FRAMES = 96  # words of stack above the parked thread's sp that may hold the mutex's address
+PARKED = "glibc parked this thread for good: the kernel answered "
 
 
 def recognise(blocked: Blocked) -> Optional[Wait]:
@@ -30,23 +35,17 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     if call is None or call.now is None:
         return None
     if call.operation in (_futex.LOCK_PI, _futex.LOCK_PI2):
-        return _waiting(blocked, call, call.uaddr, call.private, ())
+        return _waiting(blocked, call, call.uaddr, call.private)
     if call.value == 0 and call.now == 0 and not call.timed:
         return _parked(blocked, call)
     return None
 
 
-def _waiting(
-    blocked: Blocked,
-    call: _futex.FutexCall,
-    address: int,
-    private: bool,
-    evidence: tuple[str, ...],
-) -> Optional[Wait]:
+def _waiting(blocked: Blocked, call: _futex.FutexCall, address: int, private: bool) -> Wait:
     word = blocked.process.u32(address)
     owner = word & FUTEX_TID_MASK
     lock = Lock("pthread_mutex", address, key=_futex.lock_key(blocked, address, private))
-    evidence = (f"priority-inheriting mutex, its word names tid {owner}", *evidence)
+    evidence = (f"priority-inheriting mutex, its word names tid {owner}",)
     if owner == 0:
         return unowned(blocked, lock, evidence)
     if owner > PID_MAX_LIMIT:
@@ -57,41 +56,58 @@ def _waiting(
             fault_detail=f"its word {word:#x} names an impossible thread",
             evidence=evidence,
         )
-    return held_by(blocked, lock, owner, private, timed=call.timed, evidence=evidence)
+    return held_by(
+        blocked, lock, owner, private, timed=call.timed, evidence=evidence, inherits=True
+    )
 
 
 def _parked(blocked: Blocked, call: _futex.FutexCall) -> Optional[Wait]:
-    """A thread asleep on a zero in its own stack, with a priority-inheriting mutex in its
-    registers, innermost frames or live calls: the one that the kernel refused it."""
+    """A thread asleep on a zero in its own stack, in a function that locks a mutex or with a
+    priority-inheriting one at hand.  The mutex that the kernel refused is what that function was
+    given; where this can't be told, the one that registers and innermost frames name."""
     sp = blocked.call.sp
     if not sp <= call.uaddr < sp + 8 * PARK_FRAMES:
         return None
-    address = _refused_mutex(blocked, _near(blocked, sp)) or _refused_mutex(
-        blocked, _passed(blocked)
-    )
-    if address is None:
-        return _refused(blocked)
-    private = not read_mutex(blocked.process, address).kind & SHARED
-    return _waiting(
-        blocked,
-        call,
-        address,
-        private,
-        ("glibc parked this thread for good: the kernel answered EDEADLK",),
-    )
-
-
-def _refused(blocked: Blocked) -> Optional[Wait]:
-    """Parked over a mutex that could not be found: its owner is to be told from who waits for
-    this thread, since the kernel only refuses a mutex that closes a cycle."""
-    if not inside_mutex_lock(blocked):
+    near = _refused(blocked, call, _near(blocked, sp))
+    is_locking = inside_mutex_lock(blocked)
+    if not near and not is_locking:
         return None
+    given = mutex_of_call(blocked)
+    if given is not None and _inherits(blocked, given):
+        return _one_of(blocked, _refused(blocked, call, [given]), is_locking)
+    return _one_of(blocked, near or _refused(blocked, call, _passed(blocked)), is_locking)
+
+
+def _one_of(blocked: Blocked, found: list[Wait], is_locking: bool) -> Optional[Wait]:
+    """The wait of a parked thread that can have been refused these mutexes.
+
+    One that another thread holds goes before those of its own, which a thread has at hand
+    anyway.  An owner that has exited is as good a reason as a cycle: both leave it open."""
+    dead = [wait for wait in found if wait.fault]
+    others = [wait for wait in found if not wait.fault and wait.holders != (blocked.task,)]
+    own = [wait for wait in found if wait.holders == (blocked.task,)]
+    if dead and len(found) == 1 and is_locking:
+        return dead[0].but(evidence=(*dead[0].evidence, PARKED + "ESRCH"))
+    living = others or own
+    if not dead and len(living) == 1:
+        evidence = (*living[0].evidence, PARKED + "EDEADLK")
+        return living[0].but(evidence=evidence, refused=True)
+    return _untold(blocked, closes_cycle=not dead) if is_locking else None
+
+
+def _untold(blocked: Blocked, closes_cycle: bool) -> Wait:
+    """Parked over a mutex that could not be told.  If no owner at hand has exited, it may be told
+    by who waits for this thread, since the kernel refuses a living owner's only if that closes a
+    cycle."""
     return Wait(
         blocked.task,
         Lock("pthread_mutex", key=(_futex.REFUSED, blocked.task.pid, blocked.task.tid)),
-        evidence=("glibc parked this thread for good: the kernel answered EDEADLK",),
-        missing="the kernel refused a thread a priority-inheriting mutex because that closes a "
-        "cycle (EDEADLK); which mutex could not be told: attach gdb to its process",
+        evidence=(PARKED + "EDEADLK or ESRCH",),
+        inherits=True,
+        refused=closes_cycle,
+        missing="the kernel refused a thread a priority-inheriting mutex, because that closes a "
+        "cycle (EDEADLK) or because the owner has exited (ESRCH); which mutex could not be told: "
+        f"see what thread {blocked.task.tid} locks, by its back trace",
     )
 
 
@@ -112,34 +128,29 @@ def _passed(blocked: Blocked) -> list[int]:
     return first_arguments(blocked.world, blocked.process, blocked.task)
 
 
-def _refused_mutex(blocked: Blocked, addresses: list[int]) -> Optional[int]:
-    """The one priority-inheriting mutex among the addresses that another thread holds; else
-    the one that this very thread holds, and tried to take again."""
-    others, own = set(), set()
-    for address in dict.fromkeys(addresses):
-        if address & 7 or not 0x1000 < address < 1 << 47:
-            continue
-        holder = _holder(blocked, address)
-        if holder == blocked.task.tid:
-            own.add(address)
-        elif holder:
-            others.add(address)
-    found = others or own
-    return found.pop() if len(found) == 1 else None
-
-
-def _holder(blocked: Blocked, address: int) -> int:
-    """The tid that holds the priority-inheriting mutex at `address`; 0 if that is none, or
-    free.  __owner must repeat the tid in the word, as glibc does once it has seen it taken."""
+def _inherits(blocked: Blocked, address: int) -> bool:
+    """Whether there is a priority-inheriting mutex."""
     try:
         mutex = read_mutex(blocked.process, address)
     except ReadError:
-        return 0
-    if not (mutex.kind & PRIO_INHERIT and mutex.kind_known):
-        return 0
-    holder = mutex.lock & FUTEX_TID_MASK
-    if holder != mutex.owner or holder > PID_MAX_LIMIT:
-        return 0
-    if task_of(blocked, holder) is None and not mutex.kind & SHARED:
-        return 0
-    return holder
+        return False
+    return bool(mutex.kind & PRIO_INHERIT and mutex.kind_known)
+
+
+def _refused(blocked: Blocked, call: _futex.FutexCall, addresses: Iterable[int]) -> list[Wait]:
+    """The waits for those priority-inheriting mutexes among the addresses that the kernel can
+    have refused: each is held, or was when its owner exited.
+
+    __owner must repeat the tid in the word, as glibc does once it has seen it taken."""
+    found = []
+    for address in dict.fromkeys(addresses):
+        if address & 7 or not 0x1000 < address < 1 << 47 or not _inherits(blocked, address):
+            continue
+        mutex = read_mutex(blocked.process, address)
+        holder = mutex.lock & FUTEX_TID_MASK
+        if not 0 < holder <= PID_MAX_LIMIT or holder != mutex.owner:
+            continue
+        wait = _waiting(blocked, call, address, not mutex.kind & SHARED)
+        if not wait.fault or (wait.fault == "orphaned-lock" and not mutex.kind & ROBUST):
+            found.append(wait)  # a robust one's owner that exits hands it on, with EOWNERDEAD
+    return found
