@@ -1,7 +1,7 @@
 """Which processes an analysis can see, and whose thread a lock's owner field names."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from faultkit.model import Task
@@ -17,14 +17,20 @@ ELSEWHERE = "elsewhere"  # a thread of another process
 GONE = "gone"  # no such thread on this machine
 UNLISTED = "unlisted"  # the kernel knows it, though it is not among the dump's tasks
 UNREAD = "unread"  # whether there is such a thread is in memory that the dump lacks
+SEVERAL = "several"  # threads of several pid namespaces have that id, each in its own
 UNSEEN = "unseen"  # not a thread of this core's process: others can't be seen
 
 
 class Owner(NamedTuple):
-    """The answer to "whose tid is this?"; `task` is None for all but HERE and ELSEWHERE."""
+    """The answer to "whose tid is this?"; `task` is None for all but HERE and ELSEWHERE.
+
+    Not `sure`: processes in several pid namespaces can have written it, and only this thread of
+    theirs has the id now; `among` are those that do, where there are SEVERAL."""
 
     where: str
     task: Optional[Task]
+    sure: bool = True
+    among: tuple[Task, ...] = ()
 
 
 class Blocked(NamedTuple):
@@ -56,7 +62,7 @@ class World:
         self.notes: list[str] = []
         self._processes: dict[int, Optional[Process]] = {p.pid: p for p in primary}
         self._threads: dict[int, dict[int, Task]] = {}
-        self._owners: dict[tuple[int, int], Owner] = {}
+        self._owners: dict[tuple[Any, ...], Owner] = {}
         self._machine: Optional[Machine] = None
         self.cache: dict[str, Any] = {}  # what providers found out about the whole system
         self.images: dict[str, Any] = {}  # what they found in images, which stay as they are
@@ -141,17 +147,25 @@ class World:
             self._threads[process.pid] = known
         return known
 
-    def owner(self, process: Process, tid: int) -> Owner:
-        """Whose thread id is `tid`, as written in the memory of `process`?"""
-        known = self._owners.get((process.pid, tid))
+    def owner(self, process: Process, tid: int, shared: Optional[Mapping] = None) -> Owner:
+        """Whose thread id is `tid`, as written in the memory of `process`: in its own, or in
+        what it has at the mapping `shared`, where others can have written it too."""
+        place = (shared.device, shared.inode) if shared is not None else None
+        known = self._owners.get((process.pid, tid, place))
         if known is None:
-            known = self._owners[process.pid, tid] = self._find_owner(process, tid)
+            if shared is None:
+                known = self._find_owner(process, tid)
+            else:
+                from faultkit.sharing import owner_among_sharers
+
+                known = owner_among_sharers(self, process, tid, shared)
+            self._owners[process.pid, tid, place] = known
         return known
 
     def _find_owner(self, process: Process, tid: int) -> Owner:
         task = self.threads(process).get(tid)
         if task is not None:
-            if process.live and thread_group(task.tid) is None:
+            if process.live and not self.is_alive(task):
                 return Owner(GONE, None)
             return Owner(HERE, task)
         if not process.live:
@@ -164,6 +178,39 @@ class World:
         if tgid == process.pid:  # it was born, or left the list, while we looked
             return Owner(HERE, Task(process.pid, tid))
         return Owner(ELSEWHERE, Task(tgid, tid))
+
+    def is_alive(self, task: Task) -> bool:
+        """Whether the task is there, and not only its zombie."""
+        return thread_group(task.tid) is not None
+
+    def inner_tids(self, pid: int) -> set[int]:
+        """The thread ids that the process's threads have in their own pid namespace, also of one
+        that is not ours to read."""
+        try:
+            return {_inner_tid(Task(pid, int(tid))) for tid in os.listdir(f"/proc/{pid}/task")}
+        except OSError:
+            return set()  # it has ended
+
+    def other_namespaces(self, process: Process) -> set[int]:
+        """The processes in other pid namespaces than `process`; few machines have any."""
+        spaces = self._pid_namespaces()
+        own = spaces.get(process.pid)
+        known: Optional[set[int]] = self.cache.get(f"other namespaces {own}")
+        if known is None:
+            known = {pid for pid, space in spaces.items() if space != own or space is None}
+            self.cache[f"other namespaces {own}"] = known
+        return known
+
+    def _pid_namespaces(self) -> dict[int, Optional[Hashable]]:
+        """What tells the pid namespace of each process from others; None where it can't be
+        read."""
+        if not self.live:
+            return {}
+        if "pid namespaces" not in self.cache:
+            spaces = {pid: _namespace(pid) for pid in process_ids()}
+            self.cache["pid namespaces"] = {pid: s for pid, s in spaces.items() if s is not None}
+        found: dict[int, Optional[Hashable]] = self.cache["pid namespaces"]
+        return found
 
     def started_after_wait(self, process: Process, owner: Task, waiter: Task) -> bool:
         """Whether `owner` was certainly born after `waiter`, a task of `process`, went to sleep,
@@ -193,10 +240,19 @@ class World:
     def sharers(self, mapping: Mapping) -> Iterator[tuple[Process, Mapping]]:
         """Every process (of this machine, live) that maps the same object shared, with its
         mapping of it.  Costs one read of /proc/PID/maps for each process, once."""
+        return iter(self._sharers(mapping)[0])
+
+    def unread_sharers(self, mapping: Mapping) -> set[int]:
+        """The processes of which it can't be told whether they are among the sharers."""
+        return self._sharers(mapping)[1]
+
+    def _sharers(self, mapping: Mapping) -> tuple[list[tuple[Process, Mapping]], set[int]]:
         key = f"sharers {mapping.device} {mapping.inode}"
         if key not in self.cache:
-            self.cache[key] = list(self._find_sharers(mapping))
-        return iter(self.cache[key])
+            unread: set[int] = set()
+            self.cache[key] = list(self._find_sharers(mapping, unread)), unread
+        found: tuple[list[tuple[Process, Mapping]], set[int]] = self.cache[key]
+        return found
 
     def present_name(self, process: Process, mapping: Mapping) -> Optional[str]:
         """The path by which anybody could open the mapped file, too; None if it has none."""
@@ -204,13 +260,19 @@ class World:
 
         return present_name(process.pid, mapping) if process.live else None
 
-    def _find_sharers(self, mapping: Mapping) -> Iterator[tuple[Process, Mapping]]:
+    def _find_sharers(
+        self, mapping: Mapping, unread: set[int]
+    ) -> Iterator[tuple[Process, Mapping]]:
+        """The sharers; processes that can't be looked at are put into `unread`."""
         if not self.live or not mapping.inode:
             return
         for pid in process_ids():
             try:
-                text = read_proc(f"/proc/{pid}/maps", 1 << 26).decode("utf-8", "replace")
+                text = _maps(pid)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended
             except OSError:
+                unread.add(pid)
                 continue
             if str(mapping.inode) not in text:
                 continue
@@ -223,6 +285,8 @@ class World:
                     process = self.process(pid)
                     if process is not None:
                         yield process, other
+                    else:
+                        unread.add(pid)
 
 
 def process_ids() -> list[int]:
@@ -242,6 +306,33 @@ def thread_group(tid: int) -> Optional[int]:
         if line.startswith(b"Tgid:"):
             return int(line.split()[1])
     return None
+
+
+def _maps(pid: int) -> str:
+    """The text of /proc/PID/maps; of a thread's, where the leader has ended and shows none.
+    Raises OSError."""
+    text = read_proc(f"/proc/{pid}/maps", 1 << 26)
+    if not text:
+        for tid in sorted(map(int, os.listdir(f"/proc/{pid}/task")))[1:]:
+            text = text or read_proc(f"/proc/{pid}/task/{tid}/maps", 1 << 26)
+    return text.decode("utf-8", "replace")
+
+
+def _namespace(pid: int) -> Optional[str]:
+    """What tells the pid namespace of the process from that of others that we see; where that is
+    not ours to read, whether it is the one that /proc shows.  None if the process is gone."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except OSError:
+        pass
+    from faultkit.procfs.status import status
+
+    ids = status(pid).get("NSpid", "").split()
+    if not ids:
+        return None
+    return os.readlink("/proc/self/ns/pid") if len(ids) == 1 else f"that of process {pid}"
 
 
 def _other_pid_namespace(pid: int) -> bool:

@@ -15,6 +15,7 @@ from lab.scenarios import users
 from faultkit.kernel.files import Files, processes
 from faultkit.kernel.mm import mapped_by
 from faultkit.model import EVENT, HELD, OUTSIDE, PROVEN
+from faultkit.world import ELSEWHERE, GONE, HERE, SEVERAL, Owner
 
 KERNELS = (
     "6.1",
@@ -201,6 +202,40 @@ def test_everybody_who_maps_a_file_is_found(kernel):
     assert sharers == expected
     assert {task.pid for task in snapshot.tasks if task.name in ("us-a", "us-b")} <= sharers
     assert mapped_by(world.files, 0) == set()
+
+
+def test_owners_in_shared_memory_are_looked_up_in_their_own_namespaces(monkeypatch):
+    """As if us-b were in another pid namespace than everybody else."""
+    snapshot = look(opened("users"))
+    world = snapshot.programs.world
+    first, second = (
+        next(task for task in snapshot.tasks if task.name == name) for name in ("us-a", "us-b")
+    )
+    process = world.process(first.pid)
+    mapping = process.mapping(snapshot.waits[first].lock.address)
+    sharers = {other.pid for other, _ in world.sharers(mapping)}
+    outsider = next(
+        task
+        for task in snapshot.tasks
+        if task.pid not in sharers and world.owner(process, task.tid).where == ELSEWHERE
+    )
+
+    def answers(tid):
+        world.forget()
+        return [world.owner(process, tid, mapping), world.owner(process, tid, None)]
+
+    same = {pid: 1 for pid in world.kinship.pid_namespaces}
+    monkeypatch.setattr(world.kinship, "pid_namespaces", same)
+    for tid in (first.tid, second.tid, outsider.tid, 4_000_000):
+        among, plain = answers(tid)
+        assert among == plain and among.sure
+    monkeypatch.setattr(world.kinship, "pid_namespaces", {**same, second.pid: 2})
+    assert answers(first.tid)[0] == Owner(HERE, first, sure=False)
+    assert answers(second.tid)[0] == Owner(ELSEWHERE, second, sure=False)
+    assert answers(outsider.tid)[0] == Owner(GONE, None)
+    monkeypatch.setattr(world.kinship, "inner_tid", lambda task: 1)
+    found = answers(1)[0]
+    assert found.where == SEVERAL and {first, second} <= set(found.among)
 
 
 def test_children_and_parents_agree():

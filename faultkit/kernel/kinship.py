@@ -1,6 +1,6 @@
 """Processes among each other: parents, children, groups, namespaces, ids."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from typing import Optional
 
@@ -68,7 +68,7 @@ class Kinship:
         except FaultkitError:
             level, space = 0, 0
         found = self._by_inner.get((space, tid)) if level else self.system.by_tid.get(tid)
-        return found if found is not None and not self._has_exited(found) else None
+        return found if found is not None and not self.has_exited(found) else None
 
     def is_unlisted(self, tid: int, seen_by: Task) -> Optional[bool]:
         """Whether the pid namespace of `seen_by` has a task with that id though it is not among
@@ -106,6 +106,17 @@ class Kinship:
                 found[space, tid] = task
             except FaultkitError:
                 continue
+        return found
+
+    @cached_property
+    def pid_namespaces(self) -> dict[int, Optional[Hashable]]:
+        """The pid_namespace of each process, by its address; None where it can't be read."""
+        found: dict[int, Optional[Hashable]] = {}
+        for pid, tasks in processes(self.system).items():
+            try:
+                found[pid] = self._innermost(tasks[0])[1]
+            except FaultkitError:
+                found[pid] = None
         return found
 
     def inner_pid(self, pid: int, level_of: int) -> int:
@@ -201,7 +212,8 @@ class Kinship:
 
     # what they are
 
-    def _has_exited(self, task: Task) -> bool:
+    def has_exited(self, task: Task) -> bool:
+        """Whether the task is dead; False where that can't be read."""
         try:
             return bool(unsigned(self.kernel, task.address or 0, "task_struct", "exit_state"))
         except FaultkitError:

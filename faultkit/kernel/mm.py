@@ -98,16 +98,18 @@ def _perms(flags: int) -> str:
     ) + ("s" if flags & VM_MAYSHARE else "p")
 
 
-def mapped_by(files: Files, mapping: int) -> set[int]:
-    """The mm_structs that map the file of a struct address_space.  Raises UnknownLayout."""
+def mapped_by(files: Files, mapping: int, strict: bool = False) -> set[int]:
+    """The mm_structs that map the file of a struct address_space, as far as they can be read;
+    with `strict` all of them, or FaultkitError.  Raises UnknownLayout."""
     kernel = files.kernel
     top = need(kernel, "address_space", "i_mmap") + need(kernel, "rb_root_cached", "rb_root")
     node_at = need(kernel, "vm_area_struct", "shared.rb")
     mm_at = need(kernel, "vm_area_struct", "vm_mm")
     found = set()
     try:
-        for node in rb_nodes(kernel, kernel.u64(mapping + top)):
+        for node in rb_nodes(kernel, kernel.u64(mapping + top), strict=strict):
             found.add(kernel.u64(node - node_at + mm_at))
     except FaultkitError:
-        pass
+        if strict:
+            raise
     return found

@@ -14,8 +14,11 @@ MOST_NODES = 100_000  # of one tree
 MOST_DEPTH = 64  # of a red-black tree of 2^32 nodes
 
 
-def rb_nodes(kernel: Kernel, top: int, limit: int = MOST_NODES) -> Iterator[int]:
-    """The rb_nodes of the tree whose topmost node is `top`, in order."""
+def rb_nodes(
+    kernel: Kernel, top: int, limit: int = MOST_NODES, strict: bool = False
+) -> Iterator[int]:
+    """The rb_nodes of the tree whose topmost node is `top`, in order; with `strict` all of them,
+    or ReadError."""
     pending: list[tuple[int, bool]] = [(top, False)]
     for _ in range(2 * limit):
         if not pending:
@@ -30,6 +33,8 @@ def rb_nodes(kernel: Kernel, top: int, limit: int = MOST_NODES) -> Iterator[int]
             # struct rb_node: __rb_parent_color, rb_right, rb_left
             _, right, left = kernel.words(node, 3)
         except ReadError:
+            if strict:
+                raise
             continue
         pending += [(right, False), (node, True), (left, False)]
 

@@ -1,6 +1,6 @@
 """The programs of a kernel's dump: all of them are in view, and nothing else is."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from functools import cached_property
 from typing import Optional
 
@@ -64,6 +64,16 @@ class KernelWorld(World):
             return Owner({True: UNLISTED, False: GONE, None: UNREAD}[is_unlisted], None)
         return Owner(HERE if other.pid == process.pid else ELSEWHERE, other)
 
+    def is_alive(self, task: Task) -> bool:
+        return not self.kinship.has_exited(task)
+
+    def inner_tids(self, pid: int) -> set[int]:
+        tasks = processes(self.system).get(pid, ())
+        return {self.kinship.inner_tid(task) for task in tasks}
+
+    def _pid_namespaces(self) -> dict[int, Optional[Hashable]]:
+        return self.kinship.pid_namespaces
+
     def started_after_wait(self, process: Process, owner: Task, waiter: Task) -> bool:
         return born_after_sleep(self.system, owner, waiter)
 
@@ -77,21 +87,31 @@ class KernelWorld(World):
         named = mapping.inode and mapping.path.startswith("/") and mapping.path != "/dev/zero"
         return mapping.path if named and not mapping.path.endswith(" (deleted)") else None
 
-    def _find_sharers(self, mapping: Mapping) -> Iterator[tuple[Process, Mapping]]:
+    def _find_sharers(
+        self, mapping: Mapping, unread: set[int]
+    ) -> Iterator[tuple[Process, Mapping]]:
         if not mapping.inode or not mapping.device:
             return
         inode = self.files.by_key.get((device_of(mapping.device), mapping.inode))
-        if inode is None:
-            return
+        spaces: set[int] = set()
         try:
-            spaces = mapped_by(self.files, inode.mapping)
+            if inode is not None:
+                spaces = mapped_by(self.files, inode.mapping)
+                spaces |= mapped_by(self.files, inode.mapping, strict=True)
         except FaultkitError:
-            return
-        for pid in sorted({self._pid_of(mm) for mm in spaces} - {0}):
+            inode = None
+        pids = {self._pid_of(mm) for mm in spaces}
+        if inode is None or 0 in pids:  # whoever is missing can be any of them
+            unread.update(processes(self.system))
+        for pid in sorted(pids - {0}):
             process = self.process(pid)
-            for other in process.mappings() if process is not None else ():
+            if process is None:
+                continue
+            if not process.knows_mappings():
+                unread.add(pid)
+            for other in process.mappings():
                 same = (other.inode, other.device) == (mapping.inode, mapping.device)
-                if process is not None and same and other.shared:
+                if same and other.shared:
                     yield process, other
 
     def _pid_of(self, mm: int) -> int:

@@ -3,19 +3,35 @@
 from typing import Any, Optional
 
 from faultkit.model import INFERRED, Lock, Task, Wait
-from faultkit.target import Mapping, Process
-from faultkit.world import ELSEWHERE, GONE, HERE, UNLISTED, UNREAD, Blocked
+from faultkit.target import Mapping, Process, ReadError
+from faultkit.world import ELSEWHERE, GONE, HERE, SEVERAL, UNLISTED, UNREAD, Blocked
+
+ELF = b"\x7fELF"
 
 
 def held_by(blocked: Blocked, lock: Lock, tid: int, private: bool, **fields: Any) -> Wait:
-    """The wait for `lock`, whose owner field names thread `tid` (in the waiter's namespace).
+    """The wait for `lock`, whose owner field names thread `tid` (in the owner's own pid
+    namespace).
 
     A lock that only one process can use (`private`) and whose owner is no thread of it can
     never be released: the finding is then "orphaned-lock".
     """
     evidence = tuple(fields.pop("evidence", ()))
     wait = Wait(blocked.task, lock, evidence=evidence, **fields)
-    owner = blocked.world.owner(blocked.process, tid)
+    shared = None if private else _shared(blocked, lock)
+    owner = blocked.world.owner(blocked.process, tid, shared)
+    if owner.where == SEVERAL:
+        pids = ", ".join(str(task.pid) for task in owner.among[:8])
+        return wait.but(
+            missing=f"the lock's owner has tid {tid} in its own pid namespace, as have threads of "
+            f"several processes that share the lock: see which of {pids} holds it"
+        )
+    if owner.task is not None and not owner.sure:
+        return _unless_exited(blocked, wait, owner.task, tid)
+    if owner.where == HERE and owner.task is not None and _lies_in_file(blocked, lock, private):
+        return _perhaps(
+            wait, owner.task, "a core does not tell whether other pid namespaces share the lock"
+        )
     if owner.where == HERE and owner.task is not None:
         if owner.task != blocked.task and blocked.world.started_after_wait(
             blocked.process, owner.task, blocked.task
@@ -81,6 +97,59 @@ def _why_elsewhere(blocked: Blocked, owner: Task) -> str:
     )
 
 
+def _shared(blocked: Blocked, lock: Lock) -> Optional[Mapping]:
+    """The mapping that the lock lies in, if other processes can share it."""
+    if lock.address is None or lock.key is None or lock.key[0] != "shared":
+        return None
+    return blocked.process.mapping(lock.address)
+
+
+def _lies_in_file(blocked: Blocked, lock: Lock, private: bool) -> bool:
+    """Whether a core's lock, which others may use, lies in memory that they may share: in a
+    mapping of a file (also "/dev/zero", "/SYSV..."), and not in a variable of the program or of
+    a library, of which each process has its own."""
+    process = blocked.process
+    if private or lock.address is None or process.live or blocked.world.whole:
+        return False
+    mapping = process.mapping(lock.address)
+    if mapping is None or not mapping.path:
+        return False
+    first = next(other for other in process.mappings() if other.path == mapping.path)
+    try:
+        return process.read(first.start, len(ELF)) != ELF
+    except ReadError:
+        return True
+
+
+def _unless_exited(blocked: Blocked, wait: Wait, owner: Task, tid: int) -> Wait:
+    """A shared lock that may be held by this thread, the only one with that id among those that
+    share it, in its own of several pid namespaces."""
+    if blocked.world.started_after_wait(blocked.process, owner, blocked.task):
+        return wait.but(
+            missing=f"the lock's owner has, or had, tid {tid} in its own pid namespace; thread "
+            f"{owner.tid}, which has it now, was born after this wait began: see who else shared "
+            "the lock"
+        )
+    return _perhaps(
+        wait,
+        owner,
+        f"of those that share the lock, in several pid namespaces, thread {owner.tid} has that "
+        "id in its own",
+    )
+
+
+def _perhaps(wait: Wait, owner: Task, why: str) -> Wait:
+    """Held by this thread, or else by one that had the same id in another pid namespace.  Who
+    waits for a lock is the last to hold it, so of itself this is not said."""
+    if owner == wait.task:
+        return wait.but(
+            missing=f"the lock's owner has the same tid in its own pid namespace as thread "
+            f"{owner.tid}, which waits for it: it is this thread, or one of another pid "
+            "namespace; look at all processes that share the lock"
+        )
+    return wait.but(holders=(owner,), confidence=INFERRED, evidence=(*wait.evidence, why))
+
+
 def _held_elsewhere(blocked: Blocked, wait: Wait, owner: Task) -> Wait:
     """A shared lock held by a thread of another process, if that maps the lock at all."""
     other = blocked.world.process(owner.pid)
@@ -114,6 +183,10 @@ def _maps(process: Process, mapping: Mapping) -> Optional[bool]:
     return False if mapping.inode and process.knows_mappings() else None
 
 
-def task_of(blocked: Blocked, tid: int) -> Optional[Task]:
-    """The thread `tid` of the waiter's own process, or None."""
+def task_of(blocked: Blocked, tid: int, lock: Optional[Lock] = None) -> Optional[Task]:
+    """The thread `tid` of the waiter's own process, or None; of a `lock` that others share, only
+    if the id is surely this process's."""
+    shared = _shared(blocked, lock) if lock is not None else None
+    if shared is not None and not blocked.world.owner(blocked.process, tid, shared).sure:
+        return None
     return blocked.world.threads(blocked.process).get(tid)

@@ -1,6 +1,7 @@
 /* Processes that wait for each other's locks in shared memory, and semaphores of either kind. */
 #include "ipc.h"
 
+#include <sched.h>
 #include <semaphore.h>
 #include <sys/ipc.h>
 #include <sys/sem.h>
@@ -287,6 +288,118 @@ static void hold_first_mutex(void)
 IPC_SCENE(sleeping_owner, in_file();
           IPC_PLAY({ ipc_nothing, wait_for_first_mutex }, { hold_first_mutex, ipc_sleep }))
 
+/* In several pid namespaces: a lock's owner field has the id that the owner has in its own. */
+
+/* The id that this process has outside: the /proc that we see is the outer one. */
+static pid_t outer_pid(void)
+{
+    char text[16] = "";
+    ssize_t size = readlink("/proc/self", text, sizeof text - 1);
+    scene_require(size > 0, "/proc/self");
+    return (pid_t) atoi(text);
+}
+
+static void announce_outside(void)
+{
+    char line[64];
+    stage->pids[me] = outer_pid();
+    snprintf(line, sizeof line, "tid p%d %d %d\n", me, outer_pid(), outer_pid());
+    scene_say(line);
+}
+
+static void move_into_namespace(void)
+{
+    if (unshare(CLONE_NEWPID) < 0)
+        scene_skip("no pid namespaces (needs CAP_SYS_ADMIN)");
+    pid_t child = scene_fork();
+    if (child > 0) {
+        waitpid(child, NULL, 0);
+        _exit(0);
+    }
+    announce_outside();
+}
+
+/* There, but as the process that has the id `wanted` inside. */
+static void move_into_namespace_as(pid_t wanted)
+{
+    char text[16];
+    move_into_namespace();
+    int fd = open("/proc/sys/kernel/ns_last_pid", O_WRONLY);
+    int size = snprintf(text, sizeof text, "%d", (int) wanted - 1);
+    if (fd < 0 || write(fd, text, size) != size)
+        scene_skip("cannot choose process ids (needs CAP_CHECKPOINT_RESTORE)");
+    close(fd);
+    pid_t child = scene_fork();
+    if (child > 0) {
+        waitpid(child, NULL, 0);
+        _exit(0);
+    }
+    scene_require(getpid() == wanted, "the process id that was asked for");
+    announce_outside();
+}
+
+static void hold_own_mutex_in_namespace(void)
+{
+    move_into_namespace();
+    hold_own_mutex();
+}
+
+static void hold_first_mutex_in_namespace(void)
+{
+    move_into_namespace();
+    hold_first_mutex();
+}
+
+static void be_target_in_namespace(void)
+{
+    move_into_namespace();
+    scene_note("target", (unsigned long) outer_pid());
+}
+
+/* p2's id inside is the one that p1 has outside, or p3, who has nothing to do with it. */
+static void hold_first_mutex_as_p1(void)
+{
+    move_into_namespace_as(stage->pids[1]);
+    hold_first_mutex();
+}
+
+static void hold_first_mutex_as_p3(void)
+{
+    move_into_namespace_as(stage->pids[3]);
+    hold_first_mutex();
+}
+
+static void share_nothing(void)
+{
+    scene_require(munmap(locks, 4096) == 0, "munmap");
+}
+
+/* p2's namespace goes on; its child there dies with the lock. */
+static void lose_owner_in_namespace(void)
+{
+    move_into_namespace();
+    pid_t child = scene_fork();
+    if (child == 0) {
+        pthread_mutex_lock(&locks->mutex[0]);
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+}
+
+IPC_SCENE(namespaces, in_file();
+          IPC_PLAY({ hold_own_mutex, wait_for_other_mutex },
+                   { hold_own_mutex_in_namespace, wait_for_other_mutex }))
+IPC_SCENE(namespaces_alike, in_file();
+          IPC_PLAY({ ipc_nothing, ipc_sleep }, { hold_first_mutex_in_namespace, ipc_sleep },
+                   { be_target_in_namespace, wait_for_first_mutex }))
+IPC_SCENE(namespaces_own_id, in_file();
+          IPC_PLAY({ ipc_nothing, wait_for_first_mutex }, { hold_first_mutex_as_p1, ipc_sleep }))
+IPC_SCENE(namespaces_other_id, in_file();
+          IPC_PLAY({ ipc_nothing, wait_for_first_mutex }, { hold_first_mutex_as_p3, ipc_sleep },
+                   { share_nothing, ipc_sleep }))
+IPC_SCENE(namespaces_dead_owner, in_file();
+          IPC_PLAY({ ipc_nothing, wait_for_first_mutex }, { lose_owner_in_namespace, ipc_sleep }))
+
 int main(int argc, char **argv)
 {
     static const scene_entry scenes[] = {
@@ -304,6 +417,11 @@ int main(int argc, char **argv)
         { "mutex-dead-owner", dead_owner },
         { "mutex-zombie-owner", zombie_owner },
         { "mutex-sleeper", sleeping_owner },
+        { "namespaces", namespaces },
+        { "namespaces-alike", namespaces_alike },
+        { "namespaces-own-id", namespaces_own_id },
+        { "namespaces-other-id", namespaces_other_id },
+        { "namespaces-dead-owner", namespaces_dead_owner },
         { NULL, NULL },
     };
     return ipc_main(scenes, argc, argv);

@@ -143,6 +143,32 @@ _SHARED = (
         notes="the owner still has a directory in /proc, in state Z",
     ),
     _idle(SHARED, "mutex-sleeper"),
+    _both(SHARED, "namespaces", "pthread_mutex", notes="p2 is in a pid namespace of its own"),
+    _idle(
+        SHARED,
+        "namespaces-alike",
+        "inconclusive",
+        notes="the waiter and the holder, who sleeps, are pid 1, each in its own namespace",
+    ),
+    Scenario(
+        "ipc-namespaces-own-id",
+        SHARED,
+        ("namespaces-own-id",),
+        "inconclusive",
+        variants=VARIANTS,
+        notes="the holder, who sleeps, has the waiter's pid in its own namespace",
+    ),
+    _idle(
+        SHARED,
+        "namespaces-other-id",
+        notes="the holder, who sleeps, has the pid of one that does not map the lock",
+    ),
+    _scenario(
+        SHARED,
+        "namespaces-dead-owner",
+        "found",
+        (Expect("orphaned-lock", ("p1",), ("pthread_mutex",)),),
+    ),
 )
 
 _COULD_ANSWER = "another thread of the server may still answer: nothing is proven"

@@ -85,13 +85,14 @@ def _plain(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Optional[W
         if not owner_alive and not _is_mutex(blocked, call.uaddr, mutex):
             return None
         evidence = (f"{mutex.flavour} mutex, its owner field is {mutex.owner}",)
-        if mutex.owner == blocked.task.tid and mutex.kind & 3 == 1:
+        held = held_by(
+            blocked, wait.lock, mutex.owner, call.private, timed=call.timed, evidence=evidence
+        )
+        if held.holders == (blocked.task,) and mutex.kind & 3 == 1:
             return _corrupt(
                 wait.but(evidence=evidence), mutex, "a recursive mutex never makes its owner wait"
             )
-        return held_by(
-            blocked, wait.lock, mutex.owner, call.private, timed=call.timed, evidence=evidence
-        )
+        return held
     if word <= 2 and shaped and mutex.owner == 0:
         return _without_owner(blocked, wait, mutex, word)
     if word <= 2 and owner_alive and 0 < mutex.nusers < MANY:

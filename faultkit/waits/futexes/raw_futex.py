@@ -31,7 +31,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
         )
     tid = call.now & FUTEX_TID_MASK
     if call.value == call.now and (tid >= SMALL or call.now & FUTEX_WAITERS):
-        owner = task_of(blocked, tid)
+        owner = task_of(blocked, tid, lock)
         if owner is not None and owner != blocked.task:
             return wait.but(
                 needs=HELD,
