@@ -40,6 +40,11 @@ class Function:
         """Whether the address is one of this function's."""
         return address is not None and self.start <= address < self.end
 
+    @property
+    def calls_system(self) -> bool:
+        """Whether its own code makes system calls."""
+        return any(instruction.kind == "syscall" for instruction in self.body)
+
 
 class Inlined(NamedTuple):
     """What an inlined function does, to which lock, and what it is called."""
@@ -260,13 +265,13 @@ class Code:
     def sleeps_itself(self, start: int) -> bool:
         """Whether the function makes the system call FUTEX_WAIT_BITSET itself, as glibc's rwlocks
         did until 2.33: its sixth argument is FUTEX_BITSET_MATCH_ANY, which no wake-up has."""
-        body = self.function(start).body
-        return any(instruction.kind == "syscall" for instruction in body) and any(
+        function = self.function(start)
+        return function.calls_system and any(
             instruction.kind == "mov"
             and instruction.destination == "r9"
             and isinstance(instruction.source, int)
             and instruction.source & 0xFFFFFFFF == 0xFFFFFFFF
-            for instruction in body
+            for instruction in function.body
         )
 
     def reaches(self, start: int, goals: frozenset[int], depth: int = MAX_DEPTH) -> bool:

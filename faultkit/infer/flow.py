@@ -43,6 +43,7 @@ from faultkit.infer.values import (
 LOCKED, CHANGED = "lock cmpxchg", "locked change"  # in place of a function's name
 # __g1_orig_size, whose low bits are the lock (nptl/pthread_cond_common.c), before and since 2.41
 CONDVAR_LOCKS = (32, 24)
+CONDVAR_USERS = (36, 28)  # __wrefs, which waits count up as they do __wseq, the first word
 LOCK_UN = 8  # include/uapi/asm-generic/fcntl.h
 F_SETLKS = frozenset((6, 7, 37, 38))  # F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW
 
@@ -376,16 +377,26 @@ class Tracer:
         return self._primitives[target]
 
     def _signal(self, target: int) -> Optional[Role]:
-        """Whether a nameless library function signals the condition variable in its first
-        argument: it takes its internal lock, which destroying one does not."""
-        if self.code.exhausted or target in self.waiting:
+        """Whether a nameless library function waits on the condition variable in its first
+        argument, or signals it: then it takes its internal lock, which destroying one does not."""
+        if self.code.exhausted:
             return None
         if target not in self._primitives:
-            probe = Tracer(self.code, self.family, named=True)
-            walk = probe.walk(self.code.function(target), depth=MAX_DEPTH)
-            locks = {Value(Unknown("entry", "rdi"), offset) for offset in CONDVAR_LOCKS}
-            self._primitives[target] = Role(EVENT) if locks & {*walk.atomics} else None
+            self._primitives[target] = self._condition_role(target)
         return self._primitives[target]
+
+    def _condition_role(self, target: int) -> Optional[Role]:
+        """A wait's own code is not looked into any further: a wait that is cancelled takes the
+        lock, too (nptl/pthread_cond_wait.c, __condvar_cancel_waiting), to hand on what it got."""
+        function = self.code.function(target)
+        probe = Tracer(self.code, self.family, named=True)
+        atomics = {*probe.walk(function, depth=MAX_DEPTH).atomics}
+        variable = Value(Unknown("entry", "rdi"))
+        joins = variable in atomics and any(variable.plus(o) in atomics for o in CONDVAR_USERS)
+        if joins and (function.calls_system or self.code.reaches(target, self.waiting, depth=2)):
+            return Role(WAIT)
+        signals = any(variable.plus(offset) in atomics for offset in CONDVAR_LOCKS)
+        return Role(EVENT) if signals and target not in self.waiting else None
 
     def _summary(self, target: Optional[int], name: Optional[str], depth: int) -> Summary:
         if target is None or depth >= MAX_DEPTH or self.code.exhausted:

@@ -15,7 +15,8 @@ ACQUIRE = "acquire"  # holds the lock when it returns
 TRY = "try"  # holds the lock when it returned 0 (or, if the role says so, anything else)
 RELEASE = "release"
 EVENT = "event"  # ends somebody's wait: post, signal, arrive
-WAIT = "wait"  # gives the mutex in `argument` back while it waits, and holds it afterwards
+WAIT = "wait"  # gives the mutex in `argument` back while it waits, and holds it afterwards; or
+# waits on the condition variable in `argument`: nothing that it does inside is an event
 
 # Families of locks
 RWLOCK, SEMAPHORE, MUTEX = "rwlock", "semaphore", "mutex"
@@ -36,6 +37,10 @@ class Role(NamedTuple):
 def _roles(what: str, names: str, argument: str = "rdi") -> dict[str, Role]:
     return {name: Role(what, argument) for name in names.split()}
 
+
+_CONDITION_WAITS = (
+    "pthread_cond_wait pthread_cond_timedwait pthread_cond_clockwait cnd_wait cnd_timedwait"
+)
 
 _TABLE: dict[str, dict[str, Role]] = {
     RWLOCK: {
@@ -65,19 +70,17 @@ _TABLE: dict[str, dict[str, Role]] = {
             "mtx_timedlock",
         ),
         **_roles(RELEASE, "pthread_mutex_unlock mtx_unlock"),
-        **_roles(
-            WAIT,
-            "pthread_cond_wait pthread_cond_timedwait pthread_cond_clockwait cnd_wait "
-            "cnd_timedwait",
-            "rsi",
-        ),
+        **_roles(WAIT, _CONDITION_WAITS, "rsi"),
     },
     BARRIER: _roles(EVENT, "pthread_barrier_wait"),
-    CONDITION: _roles(
-        EVENT,
-        "pthread_cond_signal pthread_cond_broadcast cnd_signal cnd_broadcast "
-        "ZNSt18condition_variable10notify_oneEv ZNSt18condition_variable10notify_allEv",
-    ),
+    CONDITION: {
+        **_roles(
+            EVENT,
+            "pthread_cond_signal pthread_cond_broadcast cnd_signal cnd_broadcast "
+            "ZNSt18condition_variable10notify_oneEv ZNSt18condition_variable10notify_allEv",
+        ),
+        **_roles(WAIT, _CONDITION_WAITS),
+    },
     ONCE: _roles(ACQUIRE, "pthread_once call_once"),
     GUARD: {
         "cxa_guard_acquire": Role(TRY, nonzero=True),

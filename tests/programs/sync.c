@@ -240,6 +240,45 @@ static void pipeline(int argc, char **argv)
     scene_start(STAGES + 1);
 }
 
+/* an empty queue: b and c, behind a, would only wait as a does; main makes who fills it later */
+
+static void *next_consumer(void *name)
+{
+    struct timespec when = scene_in_an_hour(CLOCK_REALTIME);
+    scene_name(name);
+    scene_hold();
+    pthread_mutex_lock(&accounts);
+    pthread_mutex_lock(&audit);
+    if (*(char *) name == 'b')
+        pthread_cond_wait(&filled, &audit);
+    else
+        pthread_cond_timedwait(&filled, &audit, &when);
+    pthread_mutex_unlock(&audit);
+    pthread_mutex_unlock(&accounts);
+    return NULL;
+}
+
+static void *filler(void *unused)
+{
+    pthread_mutex_lock(&audit);
+    full = 1;
+    pthread_cond_signal(&filled);
+    pthread_mutex_unlock(&audit);
+    return unused;
+}
+
+static void empty_queue(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    scene_thread(consumer, NULL);
+    scene_wait(&scene_held, 1);
+    scene_thread(next_consumer, "b");
+    scene_thread(next_consumer, "c");
+    scene_start(3);
+    pause();
+    scene_thread(filler, NULL);
+}
+
 /* stdio */
 
 static FILE *journal, *ledger;
@@ -345,6 +384,7 @@ int main(int argc, char **argv)
         { "semaphores", semaphores },
         { "nested-monitor", nested_monitor },
         { "pipeline", pipeline },
+        { "empty-queue", empty_queue },
         { "stdio", stdio_files },
         { "by-hand", by_hand },
         { "malloc-in-handler", malloc_in_handler },

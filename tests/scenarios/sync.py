@@ -80,6 +80,12 @@ SCENARIOS = (
         notes="who would signal is told by the code, one event after the other",
     ),
     _scene(
+        "empty-queue",
+        Expect("chain", ("b", "c"), root="a"),
+        variants=("static-stripped", "static", "stripped", "dbg"),
+        notes="to wait as a does ends no wait, whatever a wait does to a condition variable inside",
+    ),
+    _scene(
         "stdio",
         Expect("cycle", ("a", "b"), ("stdio", "stdio"), 0, confidence="proven"),
         notes="_IO_lock_t records its owner's thread control block",
