@@ -97,6 +97,16 @@ def test_what_a_callee_writes_to_a_local_variable_is_not_known(variant, scene):
         assert "a" in holders and "b" not in holders["a"], answers["a"]
 
 
+@pytest.mark.parametrize("variant", C)
+@pytest.mark.parametrize("scene", ["table", "asked"])
+def test_weak_signs_do_not_add_up(variant, scene):
+    """b's code takes the lock on some ways, or gave it back by a pointer to a function; that the
+    lock's address lies on its stack comes of the same code."""
+    with played("infer_locks.c", variant, scene) as (world, process):
+        holders, answers = resolved(world, process)
+        assert "writer" in holders and "b" not in holders["writer"], answers
+
+
 @pytest.mark.parametrize("variant", RUST)
 @pytest.mark.parametrize("kind", ["mutex", "rwlock"])
 def test_rust_locks(kind, variant):

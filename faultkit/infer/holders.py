@@ -1,8 +1,8 @@
 """Who holds a lock that records no holder: signs, their strength, and when they suffice.
 
 A strong sign is one that would convince an engineer who reads the code; a weak one only makes
-curious.  A task is named as holder on a strong sign, or on two different weak ones that agree
-with the lock's own count and fit nobody else; never on one weak sign.
+curious.  A task is named as holder on a strong sign, never on weak ones: these do not add up, as
+whoever works with a lock without holding it gives all of them.
 """
 
 import re
@@ -172,7 +172,6 @@ def weigh(
     wait: Wait, cases: list[Case], unseen: int, blind: int, doubtful: tuple[Task, ...]
 ) -> Findings:
     """The cases against all that were looked at, put together."""
-    _agree(cases, wait.holder_count)
     suspects = [
         Suspect(case.task, case.strength, case.evidence) for case in cases if case.strength
     ]
@@ -355,15 +354,3 @@ def on_stack(process: Process, trace: Trace, target: Target) -> Optional[str]:
     """The lock's exact address in the task's live stack or callee-saved registers."""
     where = trace.find_word(process, target.addresses)
     return f"its address is {where}" if where is not None else None
-
-
-def _agree(cases: list[Case], count: Optional[int]) -> None:
-    """Weak signs of two kinds against one task, none against another, and one holder by the
-    lock's own count: together they are as good as a strong one."""
-    if count != 1 or any(case.strong for case in cases):
-        return
-    marked = [case for case in cases if case.weak or case.on_stack]
-    if len(marked) == 1 and marked[0].weak and marked[0].on_stack:
-        marked[0].strong.append("nobody else has a trace of it, and the lock counts one holder")
-
-

@@ -263,6 +263,46 @@ static void *went_round(void *argument)
     return argument;
 }
 
+/* Where the lock is given back, nobody who reads the code can tell */
+static int (*volatile lock_by)(pthread_rwlock_t *) = pthread_rwlock_rdlock;
+static int (*volatile unlock_by)(pthread_rwlock_t *) = pthread_rwlock_unlock;
+
+static void __attribute__((noipa)) read_by_table(void) { lock_by(&many[3].lock); }
+
+static void *reads_by_table(void *argument)
+{
+    read_by_table();
+    pause();
+    return argument;
+}
+
+static void *gave_back_by_table(void *unused)
+{
+    (void) unused;
+    pthread_rwlock_rdlock(&many[3].lock);
+    use(&many[3]);
+    unlock_by(&many[3].lock);
+    pthread_mutex_lock(&mutex);
+    return NULL;
+}
+
+static void __attribute__((noinline)) read_if_asked(pthread_rwlock_t *lock)
+{
+    int asked = sink < 0;
+    if (asked)
+        pthread_rwlock_rdlock(lock);
+    pthread_mutex_lock(&mutex);
+    if (asked)
+        pthread_rwlock_unlock(lock);
+}
+
+static void *not_asked_to_read(void *argument)
+{
+    struct conf *conf = argument;
+    read_if_asked(&conf->lock);
+    return NULL;
+}
+
 /* --- semaphores, barriers ----------------------------------------------------------------- */
 
 static void *semaphores(void *argument)
@@ -373,6 +413,11 @@ int main(int argc, char **argv)
         start(sleeping_reader, &first, "b");
         start(tried_in_vain, &first, "tried");
         start(writer_of, &first, "writer");
+    } else if (!strcmp(scene, "table") || !strcmp(scene, "asked")) {
+        pthread_mutex_lock(&mutex);
+        start(reads_by_table, NULL, "a");
+        start(*scene == 't' ? gave_back_by_table : not_asked_to_read, &many[3], "b");
+        start(writer_of, &many[3], "writer");
     } else if (!strcmp(scene, "semaphore")) {
         start(posted, NULL, "posted");
         start(semaphores, NULL, "a");
