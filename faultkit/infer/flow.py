@@ -10,7 +10,7 @@ from typing import Optional
 
 from faultkit.code.encoding import REGISTERS, Memory
 from faultkit.code.x86 import Instruction
-from faultkit.infer.blocks import Block, Changes, Graph
+from faultkit.infer.blocks import Graph
 from faultkit.infer.code import MAX_DEPTH, Code, Function
 from faultkit.infer.conditions import compared, is_taken
 from faultkit.infer.functions import (
@@ -39,6 +39,7 @@ from faultkit.infer.values import (
     substitute,
     unknown,
 )
+from faultkit.infer.walk import Walk, arrive, forget, jump, leave, summarise
 
 LOCKED, CHANGED = "lock cmpxchg", "locked change"  # in place of a function's name
 # __g1_orig_size, whose low bits are the lock (nptl/pthread_cond_common.c), before and since 2.41
@@ -46,26 +47,6 @@ CONDVAR_LOCKS = (32, 24)
 CONDVAR_USERS = (36, 28)  # __wrefs, which waits count up as they do __wseq, the first word
 LOCK_UN = 8  # include/uapi/asm-generic/fcntl.h
 F_SETLKS = frozenset((6, 7, 37, 38))  # F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW
-
-
-class Walk:
-    """What following one function gave; `narrow` says that only the ways which known registers
-    allow were followed."""
-
-    def __init__(self, graph: Graph, narrow: bool = False) -> None:
-        self.graph = graph
-        self.narrow = narrow
-        self.at_stop: Optional[Path] = None
-        self.site = 0  # of the instruction where it is stopped
-        self.live: Optional[Instruction] = None  # the call or system call that it is stopped in
-        self.at_return: Optional[Path] = None
-        self.events: list[Event] = []
-        self.takes: list[tuple[int, Value]] = []  # (site, lock) of acquisitions
-        self.atomics: list[Value] = []
-        self.took = False  # locks, itself or in functions that it calls
-        self.names: set[str] = set()  # of the functions called
-        self.opaque: list[int] = []  # sites of calls to nobody knows what
-        self.unreached: set[int] = set()  # blocks that a known condition keeps from being reached
 
 
 class Tracer:
@@ -120,7 +101,7 @@ class Tracer:
                 if block.position:
                     path.registers = {name: unknown(block.start, name) for name in REGISTERS}
             if block.loop is not None:
-                _forget(path, block.loop, block.start)
+                forget(path, block.loop, block.start)
             for instruction in block.body:
                 live = instruction.end == stop and instruction.kind in ("call", "syscall")
                 if live or (instruction.address == stop and walk.at_stop is None):
@@ -134,7 +115,7 @@ class Tracer:
                 if path.ended:
                     break
                 if target.start == last.end or (last.kind == "jmp" and last.target is None):
-                    _arrive(arriving, target, path, block)
+                    arrive(arriving, target, path, block)
         return walk
 
     def _step(
@@ -160,19 +141,19 @@ class Tracer:
                 if certain is False:
                     walk.unreached.add(instruction.target or 0)
                 else:
-                    _jump(arriving, graph, instruction, taken)
+                    jump(arriving, graph, instruction, taken)
                     path.ended = certain is True
                     if path.ended:
                         walk.unreached.add(instruction.end)
         elif kind == "jmp":
             if inside:
                 if instruction.target != instruction.end:
-                    _jump(arriving, graph, instruction, path)
+                    jump(arriving, graph, instruction, path)
             elif instruction.target is not None or self.code.callee(instruction)[1]:
                 self._call(instruction, path, walk, depth)  # a tail call
-                _return(walk, path)
+                leave(walk, path)
         elif kind == "ret":
-            _return(walk, path)
+            leave(walk, path)
         else:
             if instruction.lock or kind == "xchg":
                 self._atomic(instruction, path, walk)
@@ -408,7 +389,7 @@ class Tracer:
             return known
         self._summaries[target, depth] = OPAQUE  # while it is looked at: it may call itself
         walk = self.walk(self.code.function(target), depth=depth + 1)
-        summary = _summarise(walk)
+        summary = summarise(walk)
         del self._summaries[target, depth]
         if not self.code.exhausted:  # else it knows less than there is to know
             self._summaries[target, depth if walk.opaque else None] = summary
@@ -435,61 +416,3 @@ def _file_role(role: Role, name: str, path: Path) -> Optional[Role]:
     if operation.offset not in F_SETLKS:
         return None
     return Role(RELEASE if path.registers["rdi"] in path.held else ACQUIRE)
-
-
-def _summarise(walk: Walk) -> Summary:
-    path = walk.at_return
-    events = tuple(walk.events[:16])
-    if path is None:
-        return Summary(events=events, took=walk.took)
-    stores = tuple(
-        (address, value, width)
-        for address, (value, width) in path.memory.items()
-        if not in_frame(address)
-    )
-    return Summary(
-        tuple(path.held.items()),
-        path.released,
-        events,
-        stores[:16],
-        path.registers["rax"],
-        took=walk.took,
-    )
-
-
-def _jump(
-    arriving: dict[int, Path], graph: Graph, instruction: Instruction, path: Path
-) -> None:
-    target = graph.by_start.get(instruction.target or 0)
-    source = graph.block_of(instruction.address)
-    if target is not None and source is not None:
-        _arrive(arriving, target, path, source)
-
-
-def _arrive(arriving: dict[int, Path], target: Block, path: Path, source: Block) -> None:
-    if target.position <= source.position:
-        return  # the way back of a loop
-    waiting = arriving.get(target.start)
-    if waiting is None:
-        arriving[target.start] = path.copy()
-    else:
-        waiting.merge(path, target.start)
-
-
-def _return(walk: Walk, path: Path) -> None:
-    if walk.at_return is None:
-        walk.at_return = path.copy()
-    else:
-        walk.at_return.merge(path, -1)
-
-
-def _forget(path: Path, changes: Changes, address: int) -> None:
-    """At a loop's start: what it changes is not known, it may have gone round before."""
-    for memory in changes.stores:
-        where = path.address(memory)
-        if where is not None:
-            path.store(where, unknown(address, "memory"), 8)
-            path.memory.pop(where, None)
-    for index, name in enumerate(REGISTERS):
-        if changes.writes >> index & 1 and name != "rsp":
-            path.registers[name] = unknown(("loop", address), name)

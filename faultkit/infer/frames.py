@@ -9,7 +9,7 @@ from typing import Callable, NamedTuple, Optional
 
 from faultkit.code.x86 import Instruction
 from faultkit.infer.code import Code
-from faultkit.infer.flow import Tracer, Walk
+from faultkit.infer.flow import Tracer
 from faultkit.infer.path import Event, Held, Path
 from faultkit.infer.values import (
     ARGUMENTS,
@@ -23,6 +23,7 @@ from faultkit.infer.values import (
     Value,
     in_frame,
 )
+from faultkit.infer.walk import Walk
 from faultkit.model import Frame
 from faultkit.target import Process, ReadError
 
