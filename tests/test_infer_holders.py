@@ -114,6 +114,15 @@ def test_rust_locks(kind, variant):
         crossed(world, process, (f"rust_{kind}",))
 
 
+@pytest.mark.parametrize("variant", RUST)
+@pytest.mark.parametrize("scene", ["take"])
+def test_a_guard_that_others_dropped(scene, variant):
+    """b had the lock, and a function that it lent its guard to gave it back."""
+    with played("infer_rust.rs", variant, scene) as (world, process):
+        holders, answers = resolved(world, process)
+        assert "b" not in holders["w"], answers
+
+
 @pytest.mark.parametrize("variant", ["musl", "musl-dynamic"])
 def test_normal_mutexes_of_musl(variant):
     with played("infer_musl.c", variant) as (world, process):

@@ -29,7 +29,7 @@ from faultkit.infer.functions import (
     Role,
     plain_name,
 )
-from faultkit.infer.path import OPAQUE, Event, Path, Summary
+from faultkit.infer.path import CUT, OPAQUE, Event, Path, Summary
 from faultkit.infer.values import (
     Load,
     Unknown,
@@ -301,6 +301,7 @@ class Tracer:
             returns = substitute(summary.returns, path)
         label = name or (f"the function at {target:#x}" if target else "a function")
         walk.took = walk.took or summary.took
+        walk.cut = walk.cut or summary.cut
         for value in summary.released:
             there = substitute(value, path)
             if there is None and (summary.took and self.code.pairs_locks):
@@ -380,19 +381,22 @@ class Tracer:
         return Role(EVENT) if signals and target not in self.waiting else None
 
     def _summary(self, target: Optional[int], name: Optional[str], depth: int) -> Summary:
-        if target is None or depth >= MAX_DEPTH or self.code.exhausted:
+        if target is None:
             return OPAQUE
+        if depth >= MAX_DEPTH or self.code.exhausted:
+            return CUT
         if self.code.passes_over(target, self.family) and (name is not None or self.named):
             return Summary()
-        known = self._summaries.get((target, None)) or self._summaries.get((target, depth))
-        if known is not None:
-            return known
-        self._summaries[target, depth] = OPAQUE  # while it is looked at: it may call itself
-        walk = self.walk(self.code.function(target), depth=depth + 1)
-        summary = summarise(walk)
+        # from less far down, it saw at least as much
+        for seen_from in (None, *range(depth + 1)):
+            known = self._summaries.get((target, seen_from))
+            if known is not None:
+                return known
+        self._summaries[target, depth] = CUT  # while it is looked at: it may call itself
+        summary = summarise(self.walk(self.code.function(target), depth=depth + 1))
         del self._summaries[target, depth]
         if not self.code.exhausted:  # else it knows less than there is to know
-            self._summaries[target, depth if walk.opaque else None] = summary
+            self._summaries[target, depth if summary.cut else None] = summary
         return summary
 
 

@@ -37,9 +37,11 @@ class Summary(NamedTuple):
     returns: Optional[Value] = None
     opaque: bool = False
     took: bool = False  # it took locks, so that what it gave back may well be its own
+    cut: bool = False  # calls further down were not looked into: called from less far down, more is
 
 
 OPAQUE = Summary(opaque=True)
+CUT = Summary(opaque=True, cut=True)
 
 
 class Path(State):

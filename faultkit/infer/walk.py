@@ -26,6 +26,7 @@ class Walk:
         self.took = False  # locks, itself or in functions that it calls
         self.names: set[str] = set()  # of the functions called
         self.opaque: list[int] = []  # sites of calls to nobody knows what
+        self.cut = False  # calls far down were not looked into
         self.unreached: set[int] = set()  # blocks that a known condition keeps from being reached
 
 
@@ -34,7 +35,7 @@ def summarise(walk: Walk) -> Summary:
     path = walk.at_return
     events = tuple(walk.events[:16])
     if path is None:
-        return Summary(events=events, took=walk.took)
+        return Summary(events=events, took=walk.took, cut=walk.cut)
     stores = tuple(
         (address, value, width)
         for address, (value, width) in path.memory.items()
@@ -47,6 +48,7 @@ def summarise(walk: Walk) -> Summary:
         stores[:16],
         path.registers["rax"],
         took=walk.took,
+        cut=walk.cut,
     )
 
 

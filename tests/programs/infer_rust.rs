@@ -1,5 +1,5 @@
 // Rust's locks record no holder: threads "a" and "b" hold one each and want the other's.
-use std::sync::{Arc, Barrier, Condvar, Mutex, RwLock};
+use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -51,12 +51,50 @@ fn waits_for_condition(lock: &Mutex<u64>) -> u64 {
     *guard
 }
 
+/// Holds B, taken and leaked by a function that has returned.
+#[inline(never)]
+fn leak() {
+    std::mem::forget(B.lock().unwrap());
+}
+
+#[inline(never)]
+fn end(guard: &mut Option<MutexGuard<u64>>) {
+    if let Some(guard) = guard.take() {
+        drop(guard)
+    }
+}
+
+/// Gives B back without a trace in the variable that had its guard.
+#[inline(never)]
+fn gave_back_by_take() -> u64 {
+    let mut guard = Some(B.lock().unwrap());
+    **guard.as_mut().unwrap() += 1;
+    end(&mut guard);
+    thread::sleep(Duration::from_secs(1000));
+    guard.map_or(0, |guard| *guard)
+}
+
+fn one_holder(gave_back: Box<dyn FnOnce() -> u64 + Send>) {
+    spawn("b", gave_back);
+    spawn("a", || {
+        leak();
+        thread::sleep(Duration::from_secs(1000));
+        0
+    });
+    spawn("w", || *B.lock().unwrap());
+    println!("ready");
+    thread::sleep(Duration::from_secs(1000));
+}
+
 fn spawn<F: FnOnce() -> u64 + Send + 'static>(name: &str, body: F) {
     thread::Builder::new().name(name.into()).spawn(body).unwrap();
     thread::sleep(Duration::from_millis(50));
 }
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("take") {
+        return one_holder(Box::new(|| gave_back_by_take()));
+    }
     let mutex = std::env::args().nth(1).as_deref() == Some("mutex");
     let both = Arc::new(Barrier::new(2));
     let p = Arc::new(RwLock::new(1u64));
