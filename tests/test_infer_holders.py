@@ -98,10 +98,10 @@ def test_what_a_callee_writes_to_a_local_variable_is_not_known(variant, scene):
 
 
 @pytest.mark.parametrize("variant", C)
-@pytest.mark.parametrize("scene", ["table", "asked"])
+@pytest.mark.parametrize("scene", ["table", "wrapped-table", "asked"])
 def test_weak_signs_do_not_add_up(variant, scene):
-    """b's code takes the lock on some ways, or gave it back by a pointer to a function; that the
-    lock's address lies on its stack comes of the same code."""
+    """b's code takes the lock on some ways, or gave it back by a pointer to a function, maybe in a
+    callee; that the lock's address lies on its stack comes of the same code."""
     with played("infer_locks.c", variant, scene) as (world, process):
         holders, answers = resolved(world, process)
         assert "writer" in holders and "b" not in holders["writer"], answers
@@ -115,7 +115,7 @@ def test_rust_locks(kind, variant):
 
 
 @pytest.mark.parametrize("variant", RUST)
-@pytest.mark.parametrize("scene", ["take"])
+@pytest.mark.parametrize("scene", ["take", "closure"])
 def test_a_guard_that_others_dropped(scene, variant):
     """b had the lock, and a function that it lent its guard to gave it back."""
     with played("infer_rust.rs", variant, scene) as (world, process):

@@ -285,7 +285,9 @@ class Tracer:
         summary = self._summary(target, name, depth)
         if summary.opaque:
             walk.opaque.append(site)
-            path.doubt_arguments()
+            path.pass_arguments()
+        given = [substitute(value, path) for value in summary.passed]
+        path.pass_on([value for value in given if value is not None])
         held, stores, returns = [], [], None
         for value, detail in summary.held:
             there = substitute(value, path)
@@ -308,6 +310,8 @@ class Tracer:
                 continue
             if there is not None or self.family != RUST or _passes_held(path):
                 path.release(there)
+            else:
+                path.pass_arguments()
         for event in summary.events:
             there = substitute(event.lock, path)
             if there is not None:

@@ -10,7 +10,7 @@ from typing import Callable, NamedTuple, Optional
 from faultkit.code.x86 import Instruction
 from faultkit.infer.code import Code
 from faultkit.infer.flow import Tracer
-from faultkit.infer.path import Event, Held, Path
+from faultkit.infer.path import PASSED_BYTES, PASSED_DEPTH, Event, Held, Path
 from faultkit.infer.values import (
     ARGUMENTS,
     CFA,
@@ -133,7 +133,26 @@ class LiveFrame:
             if address is not None and any(there == address for _, there in released):
                 continue
             doubtful = any(there is None or _from_slot(value) for value, there in released)
+            doubtful = doubtful or self.leads(held.passed, address)
             yield address, held._replace(sure=held.sure and not doubtful)
+
+    def leads(self, values: tuple[Value, ...], address: Optional[int]) -> bool:
+        """Whether any of the values is `address`, or an object in this frame that leads there."""
+        level = [self.resolve(value) for value in values] if address is not None else []
+        for _ in range(PASSED_DEPTH + 1):
+            if address in level:
+                return True
+            level = [
+                self._read(place + offset, 8)
+                for place in level
+                if place is not None and self._is_here(place)
+                for offset in range(0, PASSED_BYTES, 8)
+            ]
+        return False
+
+    def _is_here(self, address: int) -> bool:
+        low, high = self.frame.sp, self.cfa
+        return low is not None and high is not None and low <= address < high
 
     def narrowed(self, tracer: Tracer) -> "LiveFrame":
         """The same frame by those ways through its code only that its arguments allow; itself

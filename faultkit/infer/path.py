@@ -4,19 +4,25 @@ from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 from faultkit.infer.conditions import Compared
-from faultkit.infer.values import State, Value
+from faultkit.infer.values import ARGUMENTS, State, Value, in_frame
+
+MOST_PASSED = 32
+PASSED_DEPTH = 2  # a closure that refers to a variable that has a guard
+PASSED_BYTES = 16  # of an object in the frame: a guard is its lock's address and a flag, say
 
 
 class Held(NamedTuple):
     """A lock that a path took by calling `function` at `site`.  `sure` if every way here took
     it; `released` are later releases of what may or may not be the same lock; `insisted` if an
-    attempt was followed by a call that waits, as in a fast path with its slow path."""
+    attempt was followed by a call that waits, as in a fast path with its slow path; `passed` is
+    what functions got since then that may have given it back unseen."""
 
     sure: bool
     site: int
     function: str
     released: tuple[Value, ...] = ()
     insisted: bool = False
+    passed: tuple[Value, ...] = ()
 
 
 class Event(NamedTuple):
@@ -36,6 +42,7 @@ class Summary(NamedTuple):
     stores: tuple[tuple[Value, Value, int], ...] = ()
     returns: Optional[Value] = None
     opaque: bool = False
+    passed: tuple[Value, ...] = ()  # to functions that nobody can look into
     took: bool = False  # it took locks, so that what it gave back may well be its own
     cut: bool = False  # calls further down were not looked into: called from less far down, more is
 
@@ -52,6 +59,7 @@ class Path(State):
         self.held: dict[Value, Held] = {}
         self.released: tuple[Value, ...] = ()
         self.given_back: frozenset[Value] = frozenset()  # taken here, and released here
+        self.passed: tuple[Value, ...] = ()  # to functions that nobody can look into
         self.tried: Optional[Value] = None  # by the last call, whose result is to be tested
         self.tried_nonzero = False  # that result is not zero if it succeeded
         self.failed: frozenset[Value] = frozenset()  # locks that an attempt here did not get
@@ -64,6 +72,7 @@ class Path(State):
         other.copy_values(self)
         other.held = dict(self.held)
         other.released = self.released
+        other.passed = self.passed
         other.tried = self.tried
         other.tried_nonzero = self.tried_nonzero
         other.failed = self.failed
@@ -86,9 +95,13 @@ class Path(State):
                 or (theirs.sure and theirs.insisted)
             )
             released = (mine.released if mine else ()) + (theirs.released if theirs else ())
-            merged[lock] = either._replace(sure=sure, released=tuple(dict.fromkeys(released)))
+            passed = (mine.passed if mine else ()) + (theirs.passed if theirs else ())
+            merged[lock] = either._replace(
+                sure=sure, released=_distinct(*released), passed=_distinct(*passed)[:MOST_PASSED]
+            )
         self.held = merged
-        self.released = tuple(dict.fromkeys(self.released + other.released))
+        self.released = _distinct(*self.released, *other.released)
+        self.passed = _distinct(*self.passed, *other.passed)[:MOST_PASSED]
         self.tried = None
         self.failed |= other.failed
         self.given_back |= other.given_back
@@ -98,12 +111,39 @@ class Path(State):
         """Nothing that was taken is sure any more."""
         self.held = {lock: held._replace(sure=False) for lock, held in self.held.items()}
 
-    def doubt_arguments(self) -> None:
+    def pass_arguments(self) -> None:
         """A function that nobody can look into gets what is in the argument registers."""
-        for name in ("rdi", "rsi", "rdx", "rcx", "r8", "r9"):
-            held = self.held.get(self.registers[name])
-            if held is not None:
-                self.held[self.registers[name]] = held._replace(sure=False)
+        self.pass_on([self.registers[name] for name in ARGUMENTS])
+
+    def pass_on(self, values: Sequence[Value]) -> None:
+        """A function that nobody can look into gets `values`, and may give back any lock that it
+        gets to by them."""
+        reached = self._reached(values)
+        for lock, held in self.held.items():
+            if lock in reached:
+                self.held[lock] = held._replace(sure=False)
+            else:
+                passed = _distinct(*held.passed, *reached)[:MOST_PASSED]
+                self.held[lock] = held._replace(passed=passed)
+        self.passed = _distinct(*self.passed, *reached)[:MOST_PASSED]
+
+    def _reached(self, values: Sequence[Value]) -> tuple[Value, ...]:
+        """`values`, and what the objects in the frame hold that they point to."""
+        found = dict.fromkeys(value for value in values if value.base is not None or value.offset)
+        level = list(found)
+        for _ in range(PASSED_DEPTH):
+            level = [
+                value
+                for place in level
+                if in_frame(place)
+                for where, (value, width) in self.memory.items()
+                if width == 8
+                and where.base == place.base
+                and 0 <= where.offset - place.offset < PASSED_BYTES
+                and value not in found
+            ]
+            found.update(dict.fromkeys(level))
+        return tuple(found)
 
     def acquire(self, lock: Value, site: int, function: str, sure: bool = True) -> None:
         """A call took `lock`."""
@@ -117,7 +157,7 @@ class Path(State):
         """What may or may not be `lock`, which was taken by the last call, was given back there."""
         held = self.held.get(lock)
         if held is not None and others:
-            released = tuple(dict.fromkeys((*held.released, *others)))[:32]
+            released = _distinct(*held.released, *others)[:32]
             self.held[lock] = held._replace(released=released)
 
     def release(self, lock: Optional[Value]) -> None:
@@ -127,7 +167,7 @@ class Path(State):
             return
         taken = self.held.pop(lock, None)
         if taken is None:
-            self.released = tuple(dict.fromkeys((*self.released, lock)))
+            self.released = _distinct(*self.released, lock)
         else:
             self.given_back |= {lock}
             if taken.sure:
@@ -135,3 +175,7 @@ class Path(State):
         for other, held in self.held.items():
             if len(held.released) < 32:
                 self.held[other] = held._replace(released=(*held.released, lock))
+
+
+def _distinct(*values: Value) -> tuple[Value, ...]:
+    return tuple(dict.fromkeys(values))

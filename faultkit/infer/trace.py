@@ -41,7 +41,13 @@ class Holding(NamedTuple):
     """A sign that the task took the lock; `sure` if every way to where it is takes it."""
 
     sure: bool
-    text: str
+    how: str
+
+    @property
+    def text(self) -> str:
+        """The sign in words."""
+        sure = "no release between" if self.sure else "though maybe not on every path"
+        return f"{self.how}, {sure}"
 
 
 class Tracing:
@@ -155,17 +161,18 @@ class Trace:
             if back:
                 gave_back = bool(taken) or gave_back
                 taken = []
+            if taken and self._may_have_passed(live, target):
+                taken = [holding._replace(sure=False) for holding in taken]
             if any(live.resolve(lock) in target.addresses for lock in live.at.given_back):
                 gave_back = True
             for held in self._held(live, target):
                 verb = "does a" if held.function == LOCKED else "calls"
-                sure = "no release between" if held.sure else "though maybe not on every path"
                 taken.append(
                     Holding(
                         held.sure,
                         f"{_describe(live.frame)} {verb} {held.function} on it at "
                         f"{self._place(live, held.site)}, before "
-                        f"{_position(live)}, {sure}",
+                        f"{_position(live)}",
                     )
                 )
                 gave_back = False
@@ -174,6 +181,13 @@ class Trace:
             if self._enters_lock_function(live):
                 break  # what lies inside is the lock's own code
         return taken, gave_back
+
+    def _may_have_passed(self, live: LiveFrame, target: Target) -> bool:
+        """Whether the frame's code gave an outer frame's lock to a function that nobody can look
+        into.  In Rust, who gets a mutex can't give it back: that takes its guard."""
+        return self.tracer.family != RUST and any(
+            live.leads(live.at.passed, address) for address in target.addresses
+        )
 
     def _held(self, live: LiveFrame, target: Target) -> list[Held]:
         """How the frame's code took the lock; where that depends on its arguments, and these are

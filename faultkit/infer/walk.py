@@ -47,6 +47,7 @@ def summarise(walk: Walk) -> Summary:
         events,
         stores[:16],
         path.registers["rax"],
+        passed=path.passed,
         took=walk.took,
         cut=walk.cut,
     )

@@ -286,6 +286,21 @@ static void *gave_back_by_table(void *unused)
     return NULL;
 }
 
+static void __attribute__((noinline)) unlock_by_table(struct conf *conf, pthread_rwlock_t *lock)
+{
+    unlock_by(lock);
+    use(conf);
+}
+
+static void *gave_back_by_wrapped_table(void *argument)
+{
+    pthread_rwlock_rdlock(&many[3].lock);
+    use(&many[3]);
+    unlock_by_table(argument, &many[3].lock);
+    pthread_mutex_lock(&mutex);
+    return NULL;
+}
+
 static void __attribute__((noinline)) read_if_asked(pthread_rwlock_t *lock)
 {
     int asked = sink < 0;
@@ -413,10 +428,13 @@ int main(int argc, char **argv)
         start(sleeping_reader, &first, "b");
         start(tried_in_vain, &first, "tried");
         start(writer_of, &first, "writer");
-    } else if (!strcmp(scene, "table") || !strcmp(scene, "asked")) {
+    } else if (strstr(scene, "table") || !strcmp(scene, "asked")) {
         pthread_mutex_lock(&mutex);
         start(reads_by_table, NULL, "a");
-        start(*scene == 't' ? gave_back_by_table : not_asked_to_read, &many[3], "b");
+        start(*scene == 't'   ? gave_back_by_table
+              : *scene == 'w' ? gave_back_by_wrapped_table
+                              : not_asked_to_read,
+              &many[3], "b");
         start(writer_of, &many[3], "writer");
     } else if (!strcmp(scene, "semaphore")) {
         start(posted, NULL, "posted");

@@ -64,12 +64,26 @@ fn end(guard: &mut Option<MutexGuard<u64>>) {
     }
 }
 
-/// Gives B back without a trace in the variable that had its guard.
+#[inline(never)]
+fn run(action: &mut dyn FnMut()) {
+    action()
+}
+
+/// Each gives B back without a trace in the variable that had its guard.
 #[inline(never)]
 fn gave_back_by_take() -> u64 {
     let mut guard = Some(B.lock().unwrap());
     **guard.as_mut().unwrap() += 1;
     end(&mut guard);
+    thread::sleep(Duration::from_secs(1000));
+    guard.map_or(0, |guard| *guard)
+}
+
+#[inline(never)]
+fn gave_back_by_closure() -> u64 {
+    let mut guard = Some(B.lock().unwrap());
+    **guard.as_mut().unwrap() += 1;
+    run(&mut || drop(guard.take()));
     thread::sleep(Duration::from_secs(1000));
     guard.map_or(0, |guard| *guard)
 }
@@ -92,8 +106,10 @@ fn spawn<F: FnOnce() -> u64 + Send + 'static>(name: &str, body: F) {
 }
 
 fn main() {
-    if std::env::args().nth(1).as_deref() == Some("take") {
-        return one_holder(Box::new(|| gave_back_by_take()));
+    match std::env::args().nth(1).as_deref() {
+        Some("take") => return one_holder(Box::new(|| gave_back_by_take())),
+        Some("closure") => return one_holder(Box::new(|| gave_back_by_closure())),
+        _ => {}
     }
     let mutex = std::env::args().nth(1).as_deref() == Some("mutex");
     let both = Arc::new(Barrier::new(2));
