@@ -96,6 +96,13 @@ class Graph:
         return False
 
 
+def graph_of(function: Function) -> Graph:
+    """The function's blocks; made once."""
+    if function.graph is None:
+        function.graph = Graph(function)
+    return function.graph
+
+
 def _split(function: Function) -> dict[int, Block]:
     leaders = {function.start}
     for instruction in function.body:

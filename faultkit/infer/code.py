@@ -3,7 +3,7 @@
 import math
 import os.path
 import time
-from typing import NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from faultkit.code.cfi import Fde, find_fde
 from faultkit.code.images import Images
@@ -16,6 +16,9 @@ from faultkit.infer.values import State, Value
 from faultkit.model import Frame
 from faultkit.target import FaultkitError, Process, ReadError
 from faultkit.world import World
+
+if TYPE_CHECKING:
+    from faultkit.infer.blocks import Graph
 
 MAX_FUNCTION = 1 << 15  # bytes of one function that are looked at
 MAX_INSTRUCTIONS = 150_000  # in one inference, so that it takes a second or two at most
@@ -35,6 +38,7 @@ class Function:
         self.start = start
         self.body = body
         self.end = body[-1].end if body else start
+        self.graph: Optional[Graph] = None  # of its blocks, once it was followed
 
     def contains(self, address: Optional[int]) -> bool:
         """Whether the address is one of this function's."""

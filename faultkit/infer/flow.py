@@ -10,7 +10,7 @@ from typing import Optional
 
 from faultkit.code.encoding import REGISTERS, Memory
 from faultkit.code.x86 import Instruction
-from faultkit.infer.blocks import Graph
+from faultkit.infer.blocks import graph_of
 from faultkit.infer.code import MAX_DEPTH, Code, Function
 from faultkit.infer.conditions import compared, is_taken
 from faultkit.infer.functions import (
@@ -87,7 +87,7 @@ class Tracer:
     ) -> Walk:
         """Follow `function`; `stop` is a pc in it, or the return address of the live call.  With
         `entry`, the registers that are known on entry, only the ways that these allow."""
-        walk = Walk(Graph(function), entry is not None)
+        walk = Walk(graph_of(function), entry is not None)
         arriving: dict[int, Path] = {}
         for block in walk.graph.ordered:
             path = arriving.pop(block.start, None)
