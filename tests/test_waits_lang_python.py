@@ -1,13 +1,17 @@
 """CPython's locks.  FAULTKIT_PYTHONS may name more interpreters, separated by colons."""
 
 import os
+import struct
 import sys
 from pathlib import Path
 
 import pytest
 from lang_waits import play
 
+from faultkit.layouts.cpython import PythonMemory
+from faultkit.layouts.pydict import attribute_is
 from faultkit.model import EVENT, HELD, INFERRED, PROVEN
+from faultkit.target import ReadError
 
 PYTHONS = sorted(
     {
@@ -194,3 +198,56 @@ def test_gil(tmp_path, python):
         wait = scene.wait_of("WAITER", "gil")
         assert scene.holders(wait) == ["HOLDER"]
         assert (wait.needs, wait.confidence, wait.timed) == (HELD, PROVEN, False)
+
+
+class Memory:
+    """A page of words, and what PythonMemory asks of a process."""
+
+    def __init__(self, start=0x10000):
+        self.start, self.data = start, bytearray(1 << 14)
+
+    def put(self, address, *words):
+        struct.pack_into(f"<{len(words)}Q", self.data, address - self.start, *words)
+        return address
+
+    def read(self, address, size):
+        if not 0 <= address - self.start <= len(self.data) - size:
+            raise ReadError(address, size)
+        return bytes(self.data[address - self.start :][:size])
+
+    def words(self, address, count):
+        return struct.unpack(f"<{count}Q", self.read(address, 8 * count))
+
+    def u64(self, address):
+        return self.words(address, 1)[0]
+
+    def kind(self, address, name, dictoffset=0):
+        """A type of that name."""
+        place = address - self.start
+        self.data[place + 512 : place + 513 + len(name)] = name.encode() + b"\0"
+        self.put(address + 24, address + 512)
+        self.put(address + 288, dictoffset)
+        return address
+
+    def dictionary(self, address, kind, key, value):
+        """A dictionary of to 3.10 with one entry."""
+        self.put(address + 64, 1, 8, 0, 5, 1, 0, 0, key, value)
+        return self.put(address, 1, kind, 1, 0, address + 64, 0)
+
+
+def test_attributes_of_the_object_before_another_are_not_its_own():
+    memory = Memory()
+    names = {
+        name: memory.kind(0x10000 + 1024 * at, name) for at, name in enumerate(("str", "dict"))
+    }
+    plain = memory.kind(0x11000, "Account", 16)
+    key = memory.put(0x12000, 1, names["str"], 4, 0, 0)
+    memory.data[0x2000 + 40 : 0x2000 + 45] = b"lock\0"
+    mine = memory.dictionary(0x12100, names["dict"], key, 0x11111000)
+    others = memory.dictionary(0x12200, names["dict"], key, 0x22222000)
+    instance = memory.put(0x12320, 1, plain, mine)
+    for before in (-32, -24):
+        memory.put(instance + before, others)
+    python = PythonMemory(memory)
+    assert attribute_is(python, instance, "lock", 0x11111000)
+    assert not attribute_is(python, instance, "lock", 0x22222000)

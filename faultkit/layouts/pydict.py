@@ -14,7 +14,9 @@ MOST_NAMES = 64  # attributes of one instance
 KEYS_AT, VALUES_AT = 32, 40  # PyDictObject.ma_keys, ma_values
 TYPE_WORDS = 130  # of a PyHeapTypeObject, ht_cached_keys being one
 SPLIT = 2  # DICT_KEYS_SPLIT, dk_kind since 3.11
-DICT_AT = (16, -24, -32)  # an instance's dictionary, in a plain class: to 3.10, since 3.12, 3.11
+TP_FLAGS, TP_DICTOFFSET = 168, 288
+MANAGED_DICT, INLINE_VALUES = 1 << 4, 1 << 2  # Py_TPFLAGS_...: since 3.11, 3.13
+MOST_OFFSET = 1 << 16
 
 
 def dict_has(memory: PythonMemory, dictionary: int, name: str, value: int) -> bool:
@@ -32,23 +34,67 @@ def dict_has(memory: PythonMemory, dictionary: int, name: str, value: int) -> bo
 
 def attribute_is(memory: PythonMemory, instance: int, name: str, value: int) -> bool:
     """Whether the attribute `name` of the instance itself is the object at `value`."""
-    process = memory.process
-    try:
-        before = process.words(instance - 32, 8)
-        kind = process.u64(instance + TYPE_AT)
-    except ReadError:
+    dictionary, array = _own_places(memory, instance)
+    if dictionary:
+        return dict_has(memory, dictionary, name, value)
+    if not array:
         return False
-    for offset in DICT_AT:
-        if dict_has(memory, before[(offset + 32) // 8], name, value):
-            return True
-    # values without a dictionary: pointed to (3.11), tagged (3.12), within the object (3.13)
-    arrays = (before[0], before[1] + 1, instance + 24)
-    return any(
-        _shared_has(memory, keys, array, name, value)
-        for keys in _shared_keys(memory, kind)
-        for array in arrays
-        if is_pointer(array)
-    )
+    kind = memory.process.u64(instance + TYPE_AT)
+    return any(_shared_has(memory, keys, array, name, value) for keys in _shared_keys(memory, kind))
+
+
+def _own_places(memory: PythonMemory, instance: int) -> tuple[int, int]:
+    """(the instance's dictionary, its values without one), each 0 if it has none.  Only where the
+    type has them: what lies before an object may be another's."""
+    try:
+        kind = memory.process.u64(instance + TYPE_AT)
+        offset = memory.process.u64(kind + TP_DICTOFFSET)
+        if 0 < offset < MOST_OFFSET:
+            found = memory.process.u64(instance + offset)
+            return (found if memory.type_name(found) == "dict" else 0), 0
+        flags = memory.process.u64(kind + TP_FLAGS)
+        if not flags & MANAGED_DICT:
+            return 0, 0
+        values, dictionary = memory.process.words(instance - 32, 2)
+    except ReadError:
+        return 0, 0
+    if memory.type_name(dictionary) == "dict":
+        return dictionary, 0
+    # pointed to (3.11), the same word tagged (3.12), within the object (3.13)
+    if flags & INLINE_VALUES:
+        return 0, instance + 24
+    array = dictionary + 1 if dictionary & 1 else values
+    return 0, array if is_pointer(array) else 0
+
+
+def dict_entries(memory: PythonMemory, dictionary: int) -> dict[str, int]:
+    """The values by those keys of the dictionary that are names; {} if it is none."""
+    if memory.type_name(dictionary) != "dict":
+        return {}
+    try:
+        keys, values = memory.process.words(dictionary + KEYS_AT, 2)
+        if is_pointer(values):
+            return _shared_entries(memory, keys, _values_at(memory, values))
+    except ReadError:
+        return {}
+    found: dict[str, int] = {}
+    for key, value in _table_entries(memory, keys):
+        if is_pointer(value) and (name := memory.text(key)) is not None:
+            found[name] = value
+    return found
+
+
+def own_attributes(memory: PythonMemory, instance: int) -> dict[str, int]:
+    """The attributes of the instance itself, by name."""
+    dictionary, array = _own_places(memory, instance)
+    if dictionary:
+        return dict_entries(memory, dictionary)
+    kind = memory.process.u64(instance + TYPE_AT) if array else 0
+    for keys in _shared_keys(memory, kind) if array else ():
+        found = _shared_entries(memory, keys, array)
+        if found and all(memory.type_name(value) for value in found.values()):
+            return found
+    return {}
 
 
 def _table_has(memory: PythonMemory, keys: int, name: str, value: int) -> bool:
@@ -57,6 +103,26 @@ def _table_has(memory: PythonMemory, keys: int, name: str, value: int) -> bool:
             if words[index] == value and memory.text(words[index - 1]) == name:
                 return True
     return False
+
+
+def _table_entries(memory: PythonMemory, keys: int) -> Iterator[tuple[int, int]]:
+    """The (key, value) pairs of a keys object that isn't shared, behind its table of indexes."""
+    try:
+        head = memory.process.words(keys, 5)
+        if 8 <= head[1] <= MOST_ENTRIES and head[1] & head[1] - 1 == 0:  # dk_size: to 3.10
+            wide = 1 if head[1] < 1 << 8 else 2
+            start, width, count = keys + 40 + wide * head[1], 3, head[4]
+        elif head[1] >> 8 & 0xFF < 20:  # dk_log2_index_bytes, and dk_kind: GENERAL has hashes
+            width = 2 if head[1] >> 16 & 0xFF else 3
+            start, count = keys + 32 + (1 << (head[1] >> 8 & 0xFF)), head[3]
+        else:
+            return
+        if not 0 < count <= MOST_ENTRIES // width:
+            return
+        words = memory.process.words(start, width * count)
+    except ReadError:
+        return
+    yield from zip(words[width - 2 :: width], words[width - 1 :: width])
 
 
 def _chunks(memory: PythonMemory, address: int) -> Iterator[tuple[int, ...]]:
@@ -90,6 +156,15 @@ def _shared_has(memory: PythonMemory, keys: int, values: int, name: str, value: 
         if key == name:
             return index < len(held) and held[index] == value
     return False
+
+
+def _shared_entries(memory: PythonMemory, keys: int, values: int) -> dict[str, int]:
+    names = _names(memory, keys)
+    try:
+        held = memory.process.words(values, len(names))
+    except ReadError:
+        return {}
+    return {name: value for name, value in zip(names, held) if is_pointer(value)}
 
 
 def _names(memory: PythonMemory, keys: int) -> list[str]:
