@@ -88,16 +88,23 @@ def _innermost(memory: PythonMemory, state: int) -> int:
     for word in words:
         if not is_pointer(word):
             continue
-        if _read_frame(memory, word) is not None:
+        if _is_frame(memory, word):
             return word
         try:
             inner = memory.process.words(word, 2)
         except ReadError:
             continue
-        for candidate in inner:
-            if _read_frame(memory, candidate) is not None:
+        # the second first: 3.11 has a byte in the other, and whatever was there in the rest of it
+        for candidate in reversed(inner):
+            if _is_frame(memory, candidate):
                 return candidate
     return 0
+
+
+def _is_frame(memory: PythonMemory, address: int) -> bool:
+    """Whether there is a frame of the kind that goes with its code object."""
+    frame = _read_frame(memory, address)
+    return frame is not None and _code_layout(memory, frame) is not None
 
 
 class _Code(NamedTuple):
