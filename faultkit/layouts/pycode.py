@@ -19,7 +19,7 @@ MOST_CALLS = 32
 CELL_AT = 16  # PyCellObject.ob_ref
 
 
-class _Dialect(NamedTuple):
+class Dialect(NamedTuple):
     """Opcodes, and how many units of cache follow them (Lib/opcode.py, Include/opcode.h)."""
 
     fast: frozenset[int]
@@ -36,6 +36,16 @@ class _Dialect(NamedTuple):
     last: int  # the same with a few arguments
     jumps: frozenset[int]  # forward
     absolute: frozenset[int]
+    backward: frozenset[int]
+    named: frozenset[int]  # a name of a module's or class's body
+    closure: frozenset[int]  # the cell of a variable, for a function that is being made
+    parent: frozenset[int]  # an attribute of super(), its name two bits up
+    enter: frozenset[int]  # `with`
+    store: frozenset[int]  # of an attribute
+    constant: int
+    copy: int
+    extended: int
+    caches: dict[int, frozenset[int]]  # opcodes by how many units of cache follow
 
 
 def _set(*parts: object) -> frozenset[int]:
@@ -43,26 +53,59 @@ def _set(*parts: object) -> frozenset[int]:
 
 
 _NONE: frozenset[int] = frozenset()
-_CLASSIC = _Dialect(
+_CACHES = {
+    184: {  # 3.11
+        1: _set(range(3, 9), 13, 14, 16, 60, range(64, 68), 72, 73, range(76, 82), 92, 113, 121,
+            122, 127, 141, 143, 166, range(168, 171), range(177, 181)),
+        2: _set(range(26, 30), 107),
+        4: _set(range(17, 26), range(39, 44), 95, 106, 153, 154, 158, 159, 171),
+        5: _set(47, 48, 55, 116),
+        10: _set(range(56, 60), 62, 63, 160),
+    },
+    192: {  # 3.12
+        1: _set(range(6, 9), 10, 13, 14, 16, range(18, 23), 25, range(57, 61), range(62, 68),
+            92, 93, 107, 122, 123, 141, range(159, 162), range(166, 169)),
+        3: _set(23, 24, 28, 29, 34, range(38, 49), 56, 171),
+        4: _set(95, range(111, 114), 116, 148, 153),
+        9: _set(70, 72, 73, range(76, 83), 106),
+    },
+    200: {  # 3.13
+        1: _set(3, 5, 39, 45, 58, 59, 72, 77, 93, range(97, 101), 104, 117, range(150, 162),
+            range(182, 191), 205, 206, 208, 212, 213, range(220, 223)),
+        3: _set(40, 53, range(162, 182), range(214, 220)),
+        4: _set(91, 108, 203, 204, range(209, 212)),
+        9: _set(82, range(191, 203)),
+    },
+}  # fmt: skip
+_CLASSIC = Dialect(
     _set(124), _NONE, _set(136), _set(116), _set(106), _set(160), 0, 0, 0, 0, 1, 3,
-    _set(93, 110), _set(111, 112, 114, 115, 121),
+    _set(93, 110), _set(111, 112, 114, 115, 121), _set(113), _set(101), _set(135), _NONE,
+    _set(143), _set(95), 100, 4, 144, {},
 )  # fmt: skip
 # by tp_basicsize of the code type, which is where the instructions begin
 _DIALECTS = {
-    184: _Dialect(  # 3.11
-        _set(124), _NONE, _set(137), _set(116, 47, 48, 55), _set(106, range(39, 44)),
+    184: Dialect(  # 3.11
+        _set(124, 45, 46), _NONE, _set(137), _set(116, 47, 48, 55), _set(106, range(39, 44)),
         _set(160, range(56, 60), 62, 63), 0, 1, 5, 4, 11, 17,
-        _set(93, 110, 111, 112, 114, 115, 128, 129), _NONE,
+        _set(93, 110, 111, 112, 114, 115, 128, 129), _NONE, _set(38, 134, 140, range(173, 177)),
+        _set(101), _set(136), _NONE, _set(53), _set(95, 153, 154, 158, 159), 100, 120, 144,
+        _CACHES[184],
     ),
-    192: _Dialect(  # 3.12
-        _set(124, 127), _NONE, _set(137), _set(116, 111, 112),
+    192: Dialect(  # 3.12
+        _set(124, 127, 86, 88), _NONE, _set(137), _set(116, 111, 112),
         _set(106, 70, 72, 73, range(76, 83)), _set(106, 70, 72, 73, range(76, 83)),
         1, 1, 4, 9, 10, 14, _set(93, range(62, 66), 110, 114, 115, 128, 129), _NONE,
+        _set(134, 140), _set(101), _set(136), _set(66, 67, 141), _set(53),
+        _set(95, 113, 148, 153), 100, 120, 144,
+        _CACHES[192],
     ),
-    200: _Dialect(  # 3.13
+    200: Dialect(  # 3.13
         _set(85, 87), _set(88, 111), _set(84), _set(91, 203, 204),
         _set(82, range(191, 203)), _set(82, range(191, 203)),
         1, 1, 4, 9, 10, 14, _set(72, range(187, 191), 79, range(97, 101)), _NONE,
+        _set(77, 78), _set(92), _NONE, _set(93, 205, 206), _set(2),
+        _set(108, 209, 210, 211), 83, 61, 71,
+        _CACHES[200],
     ),
 }  # fmt: skip
 
@@ -70,12 +113,13 @@ _DIALECTS = {
 class Call(NamedTuple):
     """A call of a method of the object: `certain` if every way to where the frame is comes by
     and it has no arguments; `pending` if the frame may be in it just now; `ahead` if it is still
-    to come."""
+    to come; `at` is where it is, in units of 2 bytes."""
 
     method: str
     certain: bool
     pending: bool
     ahead: bool
+    at: int
 
 
 class FrameCalls:
@@ -94,15 +138,17 @@ class FrameCalls:
     def _read(
         self, memory: PythonMemory, frame: PyFrame, methods: tuple[str, ...], innermost: bool
     ) -> None:
-        names = _names(memory, frame)
+        classic = frame.shape == OBJECT
+        names = code_names(memory, frame.code, classic)
         wanted = {index: name for index, name in enumerate(names) if name in methods}
-        dialect, code = _code(memory, frame) if wanted else (None, b"")
+        dialect, code = code_units(memory, frame.code, classic) if wanted else (None, b"")
         current = instruction_index(memory, frame)
         if dialect is None or current < 0:
             return
         self._dialect, self._code = dialect, code
         self._scope = _Scope(memory, frame, names)
-        for at in range(len(code) // 2):
+        starts = instructions(dialect, code)
+        for at in starts:
             op, argument = code[2 * at], code[2 * at + 1]
             if op not in dialect.method or (dialect.method_shift and not argument & 1):
                 continue
@@ -111,9 +157,9 @@ class FrameCalls:
                 continue
             call = at + dialect.call
             plain = 2 * call + 1 < len(code) and code[2 * call + 1] == 0
-            skipped = any(at < target <= current for target in _jumps(dialect, code, at))
+            skipped = any(at < target <= current for target in _jumps(dialect, code, at, starts))
             pending = innermost and at <= current <= at + dialect.last
-            self._sites.append((at, Call(method, plain and not skipped, pending, at > current)))
+            self._sites.append((at, Call(method, plain and not skipped, pending, at > current, at)))
 
     def on(self, target: int) -> list[Call]:
         """The calls on the object at `target`, in the order of the code."""
@@ -127,18 +173,29 @@ class FrameCalls:
             return []
 
 
-def _code(memory: PythonMemory, frame: PyFrame) -> tuple[Optional[_Dialect], bytes]:
+def instructions(dialect: Dialect, code: bytes) -> list[int]:
+    """The units that begin an instruction; the others are its cache, and may have any value."""
+    sizes = {op: count for count, ops in dialect.caches.items() for op in ops}
+    found, at = [], 0
+    while 2 * at < len(code):
+        found.append(at)
+        at += 1 + sizes.get(code[2 * at], 0)
+    return found
+
+
+def code_units(memory: PythonMemory, code: int, classic: bool) -> tuple[Optional[Dialect], bytes]:
+    """The instructions of a code object, which to 3.10 (`classic`) are in a bytes object."""
     process = memory.process
-    if frame.shape == OBJECT:
-        return _CLASSIC, memory.bytes_of(process.u64(frame.code + 48))[: 2 * MOST_UNITS]
-    start = process.u64(process.u64(frame.code + TYPE_AT) + TP_BASICSIZE)
-    units = min(process.u64(frame.code + 16), MOST_UNITS)
-    return _DIALECTS.get(start), process.read(frame.code + start, 2 * units)
+    if classic:
+        return _CLASSIC, memory.bytes_of(process.u64(code + 48))[: 2 * MOST_UNITS]
+    start = process.u64(process.u64(code + TYPE_AT) + TP_BASICSIZE)
+    units = min(process.u64(code + 16), MOST_UNITS)
+    return _DIALECTS.get(start), process.read(code + start, 2 * units)
 
 
-def _names(memory: PythonMemory, frame: PyFrame) -> list[Optional[str]]:
+def code_names(memory: PythonMemory, code: int, classic: bool) -> list[Optional[str]]:
     """co_names."""
-    names = memory.process.u64(frame.code + (64 if frame.shape == OBJECT else 32))
+    names = memory.process.u64(code + (64 if classic else 32))
     if memory.type_name(names) != "tuple":
         return []
     count = min(memory.process.u64(names + 16), 256)
@@ -148,9 +205,7 @@ def _names(memory: PythonMemory, frame: PyFrame) -> list[Optional[str]]:
 class _Scope:
     """What the frame's names mean."""
 
-    def __init__(
-        self, memory: PythonMemory, frame: PyFrame, names: list[Optional[str]]
-    ) -> None:
+    def __init__(self, memory: PythonMemory, frame: PyFrame, names: list[Optional[str]]) -> None:
         self.memory = memory
         self.names = names
         values, self.cells_at = local_values(memory, frame)
@@ -174,7 +229,7 @@ class _Scope:
         return name is not None and dict_has(self.memory, self.globals, name, value)
 
 
-def _loads(scope: _Scope, dialect: _Dialect, code: bytes, at: int, target: int) -> bool:
+def _loads(scope: _Scope, dialect: Dialect, code: bytes, at: int, target: int) -> bool:
     """Whether what is loaded just before unit `at` is the target."""
     if _variable(scope, dialect, code, at) == target:
         return True
@@ -193,7 +248,7 @@ def _loads(scope: _Scope, dialect: _Dialect, code: bytes, at: int, target: int) 
     return False
 
 
-def _variable(scope: _Scope, dialect: _Dialect, code: bytes, at: int) -> int:
+def _variable(scope: _Scope, dialect: Dialect, code: bytes, at: int) -> int:
     """The object in the variable that the unit before `at` loads; 0 if it loads none."""
     if at < 1:
         return 0
@@ -207,10 +262,11 @@ def _variable(scope: _Scope, dialect: _Dialect, code: bytes, at: int) -> int:
     return 0
 
 
-def _jumps(dialect: _Dialect, code: bytes, end: int) -> Iterator[int]:
-    """Where the jumps before unit `end` may go to, in units; caches that look like jumps only
-    make a call less certain."""
-    for at in range(end):
+def _jumps(dialect: Dialect, code: bytes, end: int, starts: list[int]) -> Iterator[int]:
+    """Where the jumps before unit `end` may go to, in units."""
+    for at in starts:
+        if at >= end:
+            break
         op, argument = code[2 * at], code[2 * at + 1]
         if at and code[2 * at - 2] in (71, 144):  # EXTENDED_ARG
             argument |= code[2 * at - 1] << 8

@@ -1,6 +1,7 @@
 """What the Python providers share: a process's thread states, and who is inside which `with`."""
 
-from typing import NamedTuple, Optional
+from collections.abc import Sequence
+from typing import Callable, NamedTuple, Optional
 
 from faultkit.layouts.cpython import (
     STATE_WORDS,
@@ -11,8 +12,10 @@ from faultkit.layouts.cpython import (
 )
 from faultkit.layouts.pycode import FrameCalls
 from faultkit.layouts.pyframes import PyFrame, exits, place, python_frames, uses_name
+from faultkit.layouts.pyreach import Reach
 from faultkit.model import Task
 from faultkit.target import ReadError
+from faultkit.waits._python_doubt import may_be_given_back, may_be_let_go
 from faultkit.waits._stack import live_stack, words
 from faultkit.world import Blocked
 
@@ -23,17 +26,29 @@ STACK = 16 << 10  # how far up a waiter's stack its thread state and its lock ob
 
 
 class Inside(NamedTuple):
-    """A thread inside a `with` block: `manager` is the object after `with`."""
+    """A thread inside a `with` block: `manager` is the object after `with`; `frames` those from
+    the innermost to the block's."""
 
     task: Task
     kind: str
     manager: int
     where: str
+    frames: Sequence[PyFrame]
+
+
+class Speaking(NamedTuple):
+    """A frame whose code speaks of acquire or release; `frames` as of Inside."""
+
+    task: Task
+    code: FrameCalls
+    where: str
+    frames: Sequence[PyFrame]
 
 
 class Taken(NamedTuple):
-    """A thread whose code took a lock by hand; `certain` as in Call; `returns` if the same code
-    gives it back later on: then it is a lock, and no gate that another thread opens."""
+    """A thread whose code took a lock by hand; `certain` as in Call, and nothing that it called
+    since may have given it back; `returns` if the same code gives it back later on: then it is a
+    lock, and no gate that another thread opens."""
 
     task: Task
     certain: bool
@@ -47,11 +62,14 @@ class Python:
     def __init__(self, blocked: Blocked) -> None:
         self.process = blocked.process
         self.memory = PythonMemory(blocked.process)
+        self.reach = Reach(self.memory)
         self.tasks = blocked.world.threads(blocked.process)
         self.states: dict[int, int] = {}
         self._tids = {task: tid for tid, task in self.tasks.items()}
         self._inside: Optional[list[Inside]] = None
-        self._speaking: Optional[list[tuple[Task, FrameCalls, str]]] = None
+        self._inside_on: dict[int, tuple[list[Inside], bool]] = {}
+        self._taken: dict[int, tuple[list[Taken], set[Task]]] = {}
+        self._speaking: Optional[list[Speaking]] = None
         self._released_on_exit: Optional[dict[int, Task]] = None
 
     def pointers_on_stack(self, blocked: Blocked) -> list[int]:
@@ -107,7 +125,8 @@ class Python:
 
     def _inside_of(self, task: Task, state: int) -> list[Inside]:
         found = []
-        for frame in self.frames(state):
+        frames = self.frames(state)
+        for number, frame in enumerate(frames):
             where = place(self.memory, frame)
             if where is None:
                 continue
@@ -116,40 +135,71 @@ class Python:
             if uses_name(self.memory, frame, "release"):
                 continue
             for kind, manager in exits(self.memory, frame):
-                found.append(Inside(task, kind, manager, str(where)))
+                found.append(Inside(task, kind, manager, str(where), frames[: number + 1]))
         return found
 
     def taken_by_hand(self, lock: int) -> tuple[list[Taken], set[Task]]:
         """The threads in whose frames `lock.acquire()` was called and `lock.release()` was not
         since, the call that a thread is in aside; and those whose frames only release it, as
         others take it."""
+        if lock not in self._taken:
+            self._taken[lock] = self._find_taken(lock)
+        return self._taken[lock]
+
+    def _find_taken(self, lock: int) -> tuple[list[Taken], set[Task]]:
         found: list[Taken] = []
         releasers: set[Task] = set()
-        for task, code, where in self._by_hand():
-            calls = code.on(lock)
+        for one in self._by_hand():
+            calls = one.code.on(lock)
             if {call.method for call in calls} == {"release"}:
-                releasers.add(task)
+                releasers.add(one.task)
             past = [call for call in calls if not call.pending and not call.ahead]
             if past and past[-1].method == "acquire":
                 returns = any(call.method == "release" and call.ahead for call in calls)
-                found.append(Taken(task, past[-1].certain, returns, where))
+                certain = past[-1].certain and not may_be_given_back(
+                    self.reach, one.frames, past[-1].at, lock, self._wrapper(lock), returns
+                )
+                found.append(Taken(one.task, certain, returns, one.where))
         return found, releasers
 
-    def _by_hand(self) -> list[tuple[Task, FrameCalls, str]]:
+    def _by_hand(self) -> list[Speaking]:
         """The frames whose code speaks of acquire or release, but of threads that are in
         threading's wait()."""
         if self._speaking is None:
             self._speaking = []
             for tid, state in self.states.items():
-                for number, frame in enumerate(self.frames(state)):
+                frames = self.frames(state)
+                for number, frame in enumerate(frames):
                     where = place(self.memory, frame)
                     if where is None or (where.is_threading and where.function in WAITS):
                         break
                     speaks = any(uses_name(self.memory, frame, name) for name in BY_HAND)
                     if speaks and len(self._speaking) < MOST_FRAMES:
                         code = FrameCalls(self.memory, frame, BY_HAND, number == 0)
-                        self._speaking.append((self.tasks[tid], code, str(where)))
+                        self._speaking.append(
+                            Speaking(self.tasks[tid], code, str(where), frames[: number + 1])
+                        )
         return self._speaking
+
+    def inside_on(self, lock: int) -> tuple[list[Inside], bool]:
+        """Those that are inside `with` on the lock, or on a Condition that is made of it; and
+        whether one of them may have let go of it for a while, within its block."""
+        if lock not in self._inside_on:
+            found = [
+                one
+                for one in self.inside()
+                if one.manager == lock
+                or (one.kind == "Condition" and self.locks_with(one.manager, lock))
+            ]
+            doubted = any(
+                may_be_let_go(self.reach, one.frames, one.manager, lock, self._wrapper(lock))
+                for one in found
+            )
+            self._inside_on[lock] = found, doubted
+        return self._inside_on[lock]
+
+    def _wrapper(self, lock: int) -> Callable[[int], bool]:
+        return lambda condition: self.locks_with(condition, lock)
 
     def locks_with(self, condition: int, lock: int) -> bool:
         """Whether the threading.Condition at `condition` is made of `lock`: its first attribute

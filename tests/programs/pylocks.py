@@ -182,6 +182,88 @@ def play_given_back():
     idle()
 
 
+def play_handed_over():
+    """Not a deadlock: a took by hand what it then had given back by another function, and c has
+    it; b, who wants it, has what a wants."""
+    one, other = Account(), threading.Lock()
+
+    def give_back(lock):
+        lock.release()
+
+    def hands_over():
+        one.lock.acquire()
+        give_back(one.lock)
+        hold()
+        with other:
+            pass
+
+    def sleeper():
+        take(one.lock)
+        hold()
+        while True:
+            time.sleep(3600)
+
+    def wants():
+        with other:
+            hold()
+            with one.lock:
+                pass
+
+    thread("a", hands_over)
+    doze_until(lambda: held)
+    thread("b", wants)
+    thread("c", sleeper)
+    start(3)
+    idle()
+
+
+class Unlocked:
+    """Lets go of a lock for a while."""
+
+    def __init__(self, lock):
+        self.lock = lock
+
+    def __enter__(self):
+        self.lock.release()
+
+    def __exit__(self, *error):
+        self.lock.acquire()
+
+
+def play_unlocked():
+    """Not a deadlock: a is inside `with` on b's lock, but lets go of it meanwhile; c has it."""
+    one, other = threading.Lock(), threading.Lock()
+
+    def waits_unlocked():
+        with Unlocked(one):
+            hold()
+            with other:
+                pass
+
+    def lets_go():
+        with one:
+            waits_unlocked()
+
+    def sleeper():
+        take(one)
+        hold()
+        while True:
+            time.sleep(3600)
+
+    def wants():
+        with other:
+            hold()
+            with one:
+                pass
+
+    thread("a", lets_go)
+    doze_until(lambda: held)
+    thread("b", wants)
+    thread("c", sleeper)
+    start(3)
+    idle()
+
+
 def play_gate():
     """Not a deadlock: locks that stand for events, released by whoever brings them about."""
     one, other = threading.Lock(), threading.Lock()

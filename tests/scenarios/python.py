@@ -29,6 +29,8 @@ SCENARIOS = (
     _inferred("by_hand_twice", LOCK, members=("a",), type="self-deadlock"),
     _scenario("given_back", "not-found|inconclusive", notes="nobody who waits holds anything"),
     _scenario("never_taken", "not-found|inconclusive", notes="not every way takes the lock"),
+    _scenario("handed_over", "not-found|inconclusive", notes="another function gave it back"),
+    _scenario("unlocked", "not-found|inconclusive", notes="let go of, within its `with` block"),
     _inferred("timed", LOCK, LOCK),
     _scenario(
         "rlock",

@@ -36,6 +36,12 @@ NO_OWNER = (
     "py-spy dump or faulthandler shows all Python stacks, an RLock would name its owner"
 )
 
+DOUBTED = (
+    "threading.Lock records no owner; thread {} took it, in {}, but that code, or what it calls, "
+    "may have released it since; "
+    "py-spy dump or faulthandler shows all Python stacks, an RLock would name its owner"
+)
+
 
 def recognise(blocked: Blocked) -> Optional[Wait]:
     """A wait in PyThread_acquire_lock_timed (Python/thread_pthread.h) or for a PyMutex."""
@@ -188,26 +194,24 @@ def _idles(where: Place) -> bool:
 def _plain(blocked: Blocked, wait: Wait, python: Python, lock: int) -> Wait:
     """A plain Lock: whoever is inside `with lock:` holds it."""
     wait = wait.but(confidence=INFERRED)
-    inside = [
-        one
-        for one in python.inside()
-        if one.manager == lock or (one.kind == "Condition" and python.locks_with(one.manager, lock))
-    ]
+    inside, let_go = python.inside_on(lock)
     holders = tuple(dict.fromkeys(one.task for one in inside))
-    if len(holders) == 1:
+    if len(holders) == 1 and not let_go:
         found = f"thread {holders[0].tid} is inside `with` on this lock, in {inside[0].where}"
         return wait.but(holders=holders, evidence=(*wait.evidence, found))
+    missing = DOUBTED.format(holders[0].tid, inside[0].where) if holders else NO_OWNER
     if not holders:
         taken, releasers = python.taken_by_hand(lock)
-        by_hand = tuple(dict.fromkeys(one.task for one in taken))
+        holders = tuple(dict.fromkeys(one.task for one in taken))
         # a thread that takes it twice, or others that only release it: a gate, not a lock
-        is_gate = bool(releasers) or blocked.task in by_hand
+        is_gate = bool(releasers.difference(holders)) or blocked.task in holders
         is_lock = not is_gate or any(one.returns for one in taken)
-        if len(by_hand) == 1 and is_lock and all(one.certain for one in taken):
-            found = (
-                f"thread {by_hand[0].tid} called acquire() on this lock and has not called "
-                f"release() since, in {taken[0].where}"
-            )
-            return wait.but(holders=by_hand, evidence=(*wait.evidence, found))
-        holders = by_hand
-    return wait.but(candidates=holders or blocked.world.members(blocked.process), missing=NO_OWNER)
+        if len(holders) == 1 and is_lock:
+            if all(one.certain for one in taken):
+                found = (
+                    f"thread {holders[0].tid} called acquire() on this lock and has not called "
+                    f"release() since, in {taken[0].where}"
+                )
+                return wait.but(holders=holders, evidence=(*wait.evidence, found))
+            missing = DOUBTED.format(holders[0].tid, taken[0].where)
+    return wait.but(candidates=holders or blocked.world.members(blocked.process), missing=missing)
