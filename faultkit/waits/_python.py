@@ -11,7 +11,14 @@ from faultkit.layouts.cpython import (
     read_thread_state,
 )
 from faultkit.layouts.pycode import FrameCalls
-from faultkit.layouts.pyframes import PyFrame, exits, place, python_frames, uses_name
+from faultkit.layouts.pyframes import (
+    PyFrame,
+    exits,
+    local_values,
+    place,
+    python_frames,
+    uses_name,
+)
 from faultkit.layouts.pyreach import Reach
 from faultkit.model import Task
 from faultkit.target import ReadError
@@ -37,12 +44,14 @@ class Inside(NamedTuple):
 
 
 class Speaking(NamedTuple):
-    """A frame whose code speaks of acquire or release; `frames` as of Inside."""
+    """A frame whose code speaks of acquire or release; `frames` as of Inside; `let_go`:
+    what a wait() that it called lets go of meanwhile."""
 
     task: Task
     code: FrameCalls
     where: str
     frames: Sequence[PyFrame]
+    let_go: frozenset[int]
 
 
 class Taken(NamedTuple):
@@ -114,8 +123,8 @@ class Python:
     def inside(self) -> list[Inside]:
         """Every `with` block that a thread is inside of.
 
-        Left out: blocks of functions that also release by hand, and those that called
-        threading's wait(), which lets go of the lock meanwhile.
+        Left out: blocks of functions that also release by hand, and those on what threading's
+        wait() lets go of meanwhile.
         """
         if self._inside is None:
             self._inside = []
@@ -126,17 +135,40 @@ class Python:
     def _inside_of(self, task: Task, state: int) -> list[Inside]:
         found = []
         frames = self.frames(state)
+        let_go: set[int] = set()
         for number, frame in enumerate(frames):
             where = place(self.memory, frame)
             if where is None:
                 continue
             if where.is_threading and where.function in WAITS:
-                break
+                lets_go = self._lets_go(frame)
+                if not lets_go:
+                    break
+                let_go |= lets_go
+                continue
             if uses_name(self.memory, frame, "release"):
                 continue
             for kind, manager in exits(self.memory, frame):
+                made_of = self.reach.objects.attribute(manager, "_lock")
+                if let_go and (manager in let_go or (kind == "Condition" and made_of in let_go)):
+                    continue
                 found.append(Inside(task, kind, manager, str(where), frames[: number + 1]))
         return found
+
+    def _lets_go(self, frame: PyFrame) -> set[int]:
+        """What a frame of threading's wait() lets go of: its `self`, and the lock that this is
+        made of if it is a Condition (an Event's or a Barrier's is another frame's); none if it
+        can't be told."""
+        try:
+            condition = self.reach.objects.cell(local_values(self.memory, frame)[0][0])
+        except (ReadError, IndexError):
+            return set()
+        if not self.memory.type_name(condition):
+            return set()
+        lock = self.reach.objects.attribute(condition, "_lock")
+        if self.memory.type_name(condition) == "Condition" and not lock:
+            return set()
+        return {condition, lock} if lock else {condition}
 
     def taken_by_hand(self, lock: int) -> tuple[list[Taken], set[Task]]:
         """The threads in whose frames `lock.acquire()` was called and `lock.release()` was not
@@ -150,6 +182,8 @@ class Python:
         found: list[Taken] = []
         releasers: set[Task] = set()
         for one in self._by_hand():
+            if lock in one.let_go:
+                continue
             calls = one.code.on(lock)
             if {call.method for call in calls} == {"release"}:
                 releasers.add(one.task)
@@ -163,21 +197,33 @@ class Python:
         return found, releasers
 
     def _by_hand(self) -> list[Speaking]:
-        """The frames whose code speaks of acquire or release, but of threads that are in
-        threading's wait()."""
+        """The frames whose code speaks of acquire or release."""
         if self._speaking is None:
             self._speaking = []
             for tid, state in self.states.items():
                 frames = self.frames(state)
+                let_go: set[int] = set()
                 for number, frame in enumerate(frames):
                     where = place(self.memory, frame)
-                    if where is None or (where.is_threading and where.function in WAITS):
+                    if where is None:
                         break
+                    if where.is_threading and where.function in WAITS:
+                        lets_go = self._lets_go(frame)
+                        if not lets_go:
+                            break
+                        let_go |= lets_go
+                        continue
                     speaks = any(uses_name(self.memory, frame, name) for name in BY_HAND)
                     if speaks and len(self._speaking) < MOST_FRAMES:
                         code = FrameCalls(self.memory, frame, BY_HAND, number == 0)
                         self._speaking.append(
-                            Speaking(self.tasks[tid], code, str(where), frames[: number + 1])
+                            Speaking(
+                                self.tasks[tid],
+                                code,
+                                str(where),
+                                frames[: number + 1],
+                                frozenset(let_go),
+                            )
                         )
         return self._speaking
 

@@ -457,6 +457,52 @@ def play_queue():
     idle()
 
 
+def play_queue_in_lock():
+    """a waits for something in a queue while it holds b's lock; b would put it there."""
+    work, lock = queue.Queue(), threading.Lock()
+
+    def gets():
+        with lock:
+            hold()
+            work.get()
+
+    def puts():
+        hold()
+        with lock:
+            work.put(1)
+
+    thread("a", gets)
+    doze_until(lambda: held)
+    thread("b", puts)
+    start(2)
+    idle()
+
+
+def play_waits_in_lock():
+    """a waits for a condition's news, whose own lock it lets go of, while it holds b's lock by
+    hand; b would have news."""
+    news, lock = threading.Condition(threading.Lock()), threading.Lock()
+
+    def waits():
+        lock.acquire()
+        with news:
+            hold()
+            news.wait()
+        lock.release()
+
+    def tells():
+        hold()
+        with lock:
+            with news:
+                news.notify()
+
+    thread("a", waits)
+    doze_until(lambda: held)
+    thread("b", tells)
+    start(2)
+    idle()
+
+
 def play_busy():
     """Not a deadlock: threads that fight for the GIL and get on."""
 
