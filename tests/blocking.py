@@ -11,6 +11,7 @@ from faultkit.procfs.process import ProcProcess
 from faultkit.world import Blocked, World
 
 PREFACE = "import ctypes, fcntl, os, select, signal, socket, struct, sys, threading, time\n"
+PREFACE += "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"  # else its handler might answer others
 READY = "print('ready', flush=True)\n"
 
 

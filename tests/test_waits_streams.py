@@ -83,7 +83,6 @@ def test_any_of_several_writers_may_end_it(run, pipe):
 
 
 SELF = """
-signal.signal(signal.SIGINT, signal.SIG_DFL)
 r, w = os.pipe()
 READY
 os.read(r, 1)
@@ -96,8 +95,19 @@ def test_own_pipe_that_nobody_else_has_is_a_self_wait(run):
 
 
 def test_own_pipe_may_be_written_by_a_signal_handler(run):
-    wait = wait_of(run.start(SELF.replace("SIG_DFL", "default_int_handler")), READ)
-    assert wait.confidence == INFERRED
+    handling = "signal.signal(signal.SIGHUP, print)\nREADY"
+    wait = wait_of(run.start(SELF.replace("READY", handling)), READ)
+    assert (wait.needs, wait.holders) == (OUTSIDE, ())
+
+
+def test_a_signal_handler_of_the_writer_may_answer(run, pipe):
+    reader = run.start("READY\nos.read(int(sys.argv[1]), 1)", pipe[0], pass_fds=pipe[:1])
+    writer = run.start("signal.signal(signal.SIGHUP, print)\n" + PAUSE, pass_fds=pipe[1:])
+    os.close(pipe[0])
+    os.close(pipe[1])
+    wait = wait_of(reader, READ)
+    assert (wait.confidence, pids(wait.holders)) == (INFERRED, {writer.pid})
+    assert any("signal handler" in line for line in wait.evidence)
 
 
 def test_own_pipe_among_threads_is_for_the_other_threads(run):
@@ -355,7 +365,7 @@ def test_poll_with_a_timeout_ends_by_itself(run, pipe, call):
 
 
 def test_poll_with_a_self_pipe_may_be_woken_by_a_signal(run):
-    code = "fds = os.pipe()[:1]\n" + POLLS["poll"][0]
+    code = "signal.signal(signal.SIGHUP, print)\nfds = os.pipe()[:1]\n" + POLLS["poll"][0]
     assert wait_of(run.start(code), POLL, PPOLL).needs == OUTSIDE
 
 

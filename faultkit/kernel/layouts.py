@@ -120,7 +120,7 @@ NEEDED: tuple[Group, ...] = (
     *_members("rb_root_cached", "rb_root"),
     (("mm_struct", "mm_mt"), ("mm_struct", "mmap")),
     (("maple_tree", "ma_root"), ("vm_area_struct", "vm_next")),
-    *_members("mm_struct", "start_brk", "start_stack"),
+    *_members("mm_struct", "start_brk", "start_stack", "map_count"),
     # kinship.py: processes among each other
     *_members("task_struct", "children", "nsproxy", "real_parent", "sibling", "sighand"),
     *_members("task_struct", "pid_links", "thread_pid"),
