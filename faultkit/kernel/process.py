@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
+from faultkit.coded import CodedProcess
 from faultkit.kernel.files import Files
 from faultkit.kernel.mm import are_all, mappings
 from faultkit.kernel.objects import need
 from faultkit.kernel.system import PT_REGS, System, UserRegisters
-from faultkit.model import Frame, SourceLine, Task
-from faultkit.target import RUNNING, FaultkitError, Mapping, Process, ReadError, Syscall
+from faultkit.model import Task
+from faultkit.target import RUNNING, FaultkitError, Mapping, ReadError, Syscall
 
 if TYPE_CHECKING:
     from faultkit.code.process import Code
@@ -20,7 +21,7 @@ NO_RESULT = (1 << 64) - 38  # -ENOSYS, which entry_SYSCALL_64 sets
 SAVED = ("r15", "r14", "r13", "r12", "rbp", "rbx", "rip", "rsp")
 
 
-class DumpProcess(Process):
+class DumpProcess(CodedProcess):
     """The user's side of the tasks that share one address space."""
 
     kind = "vmcore"
@@ -28,6 +29,7 @@ class DumpProcess(Process):
     here = False
 
     def __init__(self, files: Files, pid: int, tasks: Sequence[Task]) -> None:
+        super().__init__()
         self._files = files
         self.system: System = files.system
         self.pid = pid
@@ -37,9 +39,6 @@ class DumpProcess(Process):
         self._pages: dict[int, Optional[bytes]] = {}
         self._mappings: Optional[list[Mapping]] = None
         self._of_files: Optional[list[Mapping]] = None
-        self._code: Optional[Code] = None
-        self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
-        self._bare_frames: dict[int, tuple[Frame, ...]] = {}
 
     @property
     def name(self) -> str:
@@ -123,43 +122,16 @@ class DumpProcess(Process):
             self._of_files = [mapping for mapping in found if mapping.path.startswith("/")]
         return self._of_files
 
-    @property
-    def code(self) -> "Code":
-        """Its code, as far as its pages are in the dump; symbols of files of this machine that
-        have the same build-id."""
-        if self._code is None:
-            from faultkit.code.process import Code
+    def _load_code(self) -> "Code":
+        """As far as its pages are in the dump; symbols of files of this machine that have the
+        same build-id."""
+        from faultkit.code.process import Code
 
-            self._code = Code(self.read, self.mappings(), here=False)
-        return self._code
-
-    def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
-        found = self.code.symbol(address)
-        return (found.name, found.offset, found.size) if found is not None else None
-
-    def line(self, address: int) -> Optional[SourceLine]:
-        lines = self.code.lines(address)
-        return lines[-1] if lines else None
-
-    def frames(self, task: Task, limit: int = 64) -> tuple[Frame, ...]:
-        """The back trace in user space, from where the task entered the kernel."""
-        known = self._frames.get((task.tid, limit))
-        if known is None:
-            registers = self.registers(task)
-            known = self.code.frames(registers, limit) if registers else ()
-            self._frames[task.tid, limit] = known
-        return known
-
-    def bare_frames(self, task: Task) -> tuple[Frame, ...]:
-        known = self._bare_frames.get(task.tid)
-        if known is None:
-            registers = self.registers(task)
-            known = self.code.frames(registers, lines=False) if registers else ()
-            self._bare_frames[task.tid] = known
-        return known
+        return Code(self.read, self.mappings(), here=False)
 
     def registers(self, task: Task) -> dict[str, int]:
-        """Those that a task in the kernel will come back with, but for what a call changes."""
+        """Those that a task in the kernel will come back with, but for what a call changes: its
+        back trace is from where it entered the kernel."""
         if self.system.on_cpu(task):
             return {}
         words = self.system.user_words(self.system.stack_base(task))

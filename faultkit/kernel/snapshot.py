@@ -94,9 +94,9 @@ class KernelSnapshot:
         """Put right what can only be told with all tasks in view: a lock that names no holder at
         this moment is being handed on, or let go of, by a task that runs; in a dump in which
         none does, its waiters sleep for ever."""
-        kernel = self.system.kernel
-        # who would wake them may be in what a dump lacks
-        moving = kernel.live or any(task.tid for task in self.running) or bool(kernel.limits())
+        system = self.system
+        moving = system.kernel.live or any(task.tid for task in self.running)
+        moving = moving or bool(system.host_limits)  # who would wake them may be lacking
         if self.programs is not None:
             self.programs.settle_in(self.waits, self.running, self.unseen)
         for task, wait in self.waits.items():
@@ -114,7 +114,7 @@ class KernelSnapshot:
     def limits(self, findings: Sequence[Finding]) -> list[str]:
         """What could not be seen, and so keeps us from saying that there is no deadlock."""
         system = self.system
-        for limit in system.kernel.limits():
+        for limit in system.host_limits:
             system.limit(limit)
         if self.unseen:
             system.limit(

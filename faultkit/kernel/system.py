@@ -1,7 +1,7 @@
 """A kernel's tasks, indexed, with what providers ask about them again and again."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Optional
 
@@ -88,6 +88,11 @@ class System:
         """Note, once, something that could not be seen."""
         if text not in self.limits:
             self.limits.append(text)
+
+    @cached_property
+    def host_limits(self) -> Sequence[str]:
+        """What the host can't show in this dump; it is asked once."""
+        return self.kernel.limits()
 
     def note(self, text: str) -> None:
         """Note, once, something worth knowing."""

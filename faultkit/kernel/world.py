@@ -9,6 +9,7 @@ from faultkit.kernel.files import Files, device_of, processes
 from faultkit.kernel.kinship import Kinship
 from faultkit.kernel.machine import DumpMachine
 from faultkit.kernel.mm import mapped_by
+from faultkit.kernel.objects import UnknownLayout
 from faultkit.kernel.process import DumpProcess
 from faultkit.kernel.system import System
 from faultkit.model import Task
@@ -93,15 +94,9 @@ class KernelWorld(World):
         if not mapping.inode or not mapping.device:
             return
         inode = self.files.by_key.get((device_of(mapping.device), mapping.inode))
-        spaces: set[int] = set()
-        try:
-            if inode is not None:
-                spaces = mapped_by(self.files, inode.mapping)
-                spaces |= mapped_by(self.files, inode.mapping, strict=True)
-        except FaultkitError:
-            inode = None
+        spaces, whole = self._mapping_spaces(inode.mapping) if inode is not None else (set(), False)
         pids = {self._pid_of(mm) for mm in spaces}
-        if inode is None or 0 in pids:  # whoever is missing can be any of them
+        if not whole or 0 in pids:  # whoever is missing can be any of them
             unread.update(processes(self.system))
         for pid in sorted(pids - {0}):
             process = self.process(pid)
@@ -113,6 +108,15 @@ class KernelWorld(World):
                 same = (other.inode, other.device) == (mapping.inode, mapping.device)
                 if same and other.shared:
                     yield process, other
+
+    def _mapping_spaces(self, mapping: int) -> tuple[set[int], bool]:
+        """The mm_structs that map the file of a struct address_space, and whether these are all."""
+        try:
+            return mapped_by(self.files, mapping, strict=True), True
+        except UnknownLayout:
+            return set(), False
+        except FaultkitError:
+            return mapped_by(self.files, mapping), False
 
     def _pid_of(self, mm: int) -> int:
         """The process that has the mm_struct, 0 if none has."""

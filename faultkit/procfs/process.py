@@ -5,12 +5,12 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Optional
 
-from faultkit.model import Frame, SourceLine, Task
+from faultkit.coded import CodedProcess
+from faultkit.model import Task
 from faultkit.target import (
     RUNNING,
     FaultkitError,
     Mapping,
-    Process,
     ReadError,
     SignalMasks,
     Syscall,
@@ -102,7 +102,7 @@ def parse_stat(text: bytes) -> tuple[str, str, int]:
     return name, fields[0].decode(), int(fields[19])
 
 
-class ProcProcess(Process):
+class ProcProcess(CodedProcess):
     """`Process` over /proc/PID.  Raises FaultkitError if there is no such process, if it is a
     kernel thread or not ours to read, or if it is not a 64-bit x86 process."""
 
@@ -110,15 +110,13 @@ class ProcProcess(Process):
     live = True
 
     def __init__(self, pid: int) -> None:
+        super().__init__()
         self.pid = pid
         self._memory: Optional[int] = None
         self._maps: Optional[list[str]] = None  # the lines
         self._mappings: Optional[list[Mapping]] = None
         self._code_mappings: Optional[list[Mapping]] = None
         self._starts: Optional[list[int]] = None  # of the lines of its maps
-        self._code: Optional[Code] = None
-        self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
-        self._bare_frames: dict[int, tuple[Frame, ...]] = {}
         if not os.path.isdir(f"/proc/{pid}/task"):
             raise FaultkitError(f"no process {pid}", "it has ended, or its pid is in a container")
         _check_program(pid)
@@ -227,22 +225,10 @@ class ProcProcess(Process):
             self._maps = [line for line in text.split("\n") if line]
         return self._maps
 
-    @property
-    def code(self) -> "Code":
-        """Its symbols, frames and instructions; loaded when first asked for."""
-        if self._code is None:
-            from faultkit.code.process import Code
+    def _load_code(self) -> "Code":
+        from faultkit.code.process import Code
 
-            self._code = Code(self.read, self.code_mappings(), self.pid)
-        return self._code
-
-    def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
-        found = self.code.symbol(address)
-        return (found.name, found.offset, found.size) if found is not None else None
-
-    def line(self, address: int) -> Optional[SourceLine]:
-        lines = self.code.lines(address)
-        return lines[-1] if lines else None
+        return Code(self.read, self.code_mappings(), self.pid)
 
     def masks(self, task: Task) -> Optional[SignalMasks]:
         from faultkit.procfs.signals import masks_of
@@ -260,22 +246,6 @@ class ProcProcess(Process):
         if call is None or call.nr < 0:
             return {}
         return {"rip": call.pc, "rsp": call.sp}
-
-    def frames(self, task: Task, limit: int = 64) -> tuple[Frame, ...]:
-        known = self._frames.get((task.tid, limit))
-        if known is None:
-            registers = self.registers(task)
-            known = self.code.frames(registers, limit) if registers else ()
-            self._frames[task.tid, limit] = known
-        return known
-
-    def bare_frames(self, task: Task) -> tuple[Frame, ...]:
-        known = self._bare_frames.get(task.tid)
-        if known is None:
-            registers = self.registers(task)
-            known = self.code.frames(registers, lines=False) if registers else ()
-            self._bare_frames[task.tid] = known
-        return known
 
 
 def _check_program(pid: int) -> None:

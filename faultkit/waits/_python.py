@@ -1,6 +1,6 @@
 """What the Python providers share: a process's thread states, and who is inside which `with`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Callable, NamedTuple, Optional
 
 from faultkit.layouts.cpython import (
@@ -12,6 +12,7 @@ from faultkit.layouts.cpython import (
 )
 from faultkit.layouts.pycode import FrameCalls
 from faultkit.layouts.pyframes import (
+    Place,
     PyFrame,
     exits,
     local_values,
@@ -135,18 +136,8 @@ class Python:
     def _inside_of(self, task: Task, state: int) -> list[Inside]:
         found = []
         frames = self.frames(state)
-        let_go: set[int] = set()
-        for number, frame in enumerate(frames):
-            where = place(self.memory, frame)
-            if where is None:
-                continue
-            if where.is_threading and where.function in WAITS:
-                lets_go = self._lets_go(frame)
-                if not lets_go:
-                    break
-                let_go |= lets_go
-                continue
-            if uses_name(self.memory, frame, "release"):
+        for number, frame, where, let_go in self._outside_of_waits(state):
+            if where is None or uses_name(self.memory, frame, "release"):
                 continue
             for kind, manager in exits(self.memory, frame):
                 made_of = self.reach.objects.attribute(manager, "_lock")
@@ -154,6 +145,23 @@ class Python:
                     continue
                 found.append(Inside(task, kind, manager, str(where), frames[: number + 1]))
         return found
+
+    def _outside_of_waits(
+        self, state: int
+    ) -> Iterator[tuple[int, PyFrame, Optional[Place], frozenset[int]]]:
+        """(number, frame, where it is or None if that can't be told, what threading's wait() has
+        let go of further in) of a thread's frames, innermost first, but for those of wait(); up to
+        one of which it can't be told what it lets go of."""
+        let_go: frozenset[int] = frozenset()
+        for number, frame in enumerate(self.frames(state)):
+            where = place(self.memory, frame)
+            if where is not None and where.is_threading and where.function in WAITS:
+                lets_go = self._lets_go(frame)
+                if not lets_go:
+                    return
+                let_go |= lets_go
+            else:
+                yield number, frame, where, let_go
 
     def _lets_go(self, frame: PyFrame) -> set[int]:
         """What a frame of threading's wait() lets go of: its `self`, and the lock that this is
@@ -202,17 +210,9 @@ class Python:
             self._speaking = []
             for tid, state in self.states.items():
                 frames = self.frames(state)
-                let_go: set[int] = set()
-                for number, frame in enumerate(frames):
-                    where = place(self.memory, frame)
+                for number, frame, where, let_go in self._outside_of_waits(state):
                     if where is None:
                         break
-                    if where.is_threading and where.function in WAITS:
-                        lets_go = self._lets_go(frame)
-                        if not lets_go:
-                            break
-                        let_go |= lets_go
-                        continue
                     speaks = any(uses_name(self.memory, frame, name) for name in BY_HAND)
                     if speaks and len(self._speaking) < MOST_FRAMES:
                         code = FrameCalls(self.memory, frame, BY_HAND, number == 0)
@@ -222,7 +222,7 @@ class Python:
                                 code,
                                 str(where),
                                 frames[: number + 1],
-                                frozenset(let_go),
+                                let_go,
                             )
                         )
         return self._speaking
