@@ -156,8 +156,13 @@ class Machine(ABC):
         """Whether two processes share their memory; None if it can't be told."""
 
     @abstractmethod
+    def handled_signals(self, pid: int) -> Optional[frozenset[int]]:
+        """The signals that the process has a handler of its own for, other than for faults; None
+        if that can't be told."""
+
     def handles_signals(self, pid: int) -> bool:
-        """Whether the process has a signal handler of its own, other than for faults."""
+        """Whether the process has such a handler, or may have."""
+        return self.handled_signals(pid) != frozenset()
 
     @abstractmethod
     def namespace(self, pid: int, kind: str) -> Optional[str]:

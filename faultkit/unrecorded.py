@@ -17,8 +17,21 @@ HINTING = 16  # candidates for such an event, where there are too many to name o
 
 
 def fill_holders(snapshot: Snapshot) -> None:
-    """Look for the holders that the locks do not record, once for each lock, where that can
-    close a cycle at all."""
+    """Look for the holders that the locks do not record, and for locks that have none."""
+    _infer_holders(snapshot)
+    left = [wait for wait in snapshot.waits.values() if _is_open(wait)]
+    if left:
+        from faultkit.abandoned import tell_abandoned
+
+        tell_abandoned(snapshot, left)
+
+
+def _is_open(wait: Wait) -> bool:
+    return wait.needs == HELD and not wait.holders and not wait.fault and not wait.changing
+
+
+def _infer_holders(snapshot: Snapshot) -> None:
+    """Once for each lock, where that can close a cycle at all."""
     unknown: dict[tuple[object, ...], list[Wait]] = {}
     for wait in snapshot.waits.values():
         if not snapshot.concerns(wait):

@@ -230,8 +230,9 @@ class Kinship:
         except FaultkitError:
             return None
 
-    def handles_signals(self, pid: int) -> bool:
-        """Whether the process has signal handlers of its own; True where that can't be read."""
+    def handled_signals(self, pid: int) -> Optional[frozenset[int]]:
+        """The signals that the process has handlers of its own for, other than for faults; None
+        where that can't be read."""
         tasks = processes(self.system).get(pid, ())
         try:
             sighand = pointer(self.kernel, tasks[0].address or 0, "task_struct", "sighand")
@@ -239,12 +240,11 @@ class Kinship:
             first = sighand + need(self.kernel, "sighand_struct", "action")
             data = self.kernel.read(first, SIGNALS * size)
         except (FaultkitError, IndexError):
-            return True
-        for number in range(1, SIGNALS + 1):
-            handler = int.from_bytes(data[(number - 1) * size : (number - 1) * size + 8], "little")
-            if handler > 1 and number not in FAULT_SIGNALS:  # neither SIG_DFL nor SIG_IGN
-                return True
-        return False
+            return None
+        handlers = (int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), size))
+        # neither SIG_DFL nor SIG_IGN
+        handled = frozenset(number for number, handler in enumerate(handlers, 1) if handler > 1)
+        return handled.difference(FAULT_SIGNALS)
 
     def namespace(self, pid: int, kind: str) -> Optional[str]:
         """The identity of a namespace of the process, by its address; None if it has none."""

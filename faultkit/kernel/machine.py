@@ -324,8 +324,8 @@ class DumpMachine(Machine):
     def same_memory(self, pid: int, other_pid: int) -> Optional[bool]:
         return self.kinship.same_memory(pid, other_pid)
 
-    def handles_signals(self, pid: int) -> bool:
-        return self.kinship.handles_signals(pid)
+    def handled_signals(self, pid: int) -> Optional[frozenset[int]]:
+        return self.kinship.handled_signals(pid)
 
     def namespace(self, pid: int, kind: str) -> Optional[str]:
         return self.kinship.namespace(pid, kind)

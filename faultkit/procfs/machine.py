@@ -124,8 +124,8 @@ class ProcMachine(Machine):
     def same_memory(self, pid: int, other_pid: int) -> Optional[bool]:
         return fds.same_memory(pid, other_pid)
 
-    def handles_signals(self, pid: int) -> bool:
-        return status.handles_signals(pid)
+    def handled_signals(self, pid: int) -> Optional[frozenset[int]]:
+        return status.handled_signals(pid)
 
     def namespace(self, pid: int, kind: str) -> Optional[str]:
         return status.namespace(pid, kind)

@@ -81,15 +81,14 @@ def _is_being_killed(tid: int) -> bool:
     return any(signals & 1 << (SIGKILL - 1) for signals in pending)
 
 
-def handles_signals(pid: int) -> bool:
-    """Whether the process has a signal handler of its own (SigCgt), other than for faults."""
+def handled_signals(pid: int) -> Optional[frozenset[int]]:
+    """The signals that the process has a handler of its own for (SigCgt), other than for faults;
+    None if that can't be told."""
     try:
         caught = int(status(pid).get("SigCgt", "0"), 16)
     except ValueError:
-        return True
-    for number in FAULT_SIGNALS:
-        caught &= ~(1 << (number - 1))
-    return caught != 0
+        return None
+    return frozenset(n for n in range(1, 65) if caught >> (n - 1) & 1).difference(FAULT_SIGNALS)
 
 
 def process_group(pid: int) -> Optional[int]:

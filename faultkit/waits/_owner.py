@@ -13,8 +13,8 @@ def held_by(blocked: Blocked, lock: Lock, tid: int, private: bool, **fields: Any
     """The wait for `lock`, whose owner field names thread `tid` (in the owner's own pid
     namespace).
 
-    A lock that only one process can use (`private`) and whose owner is no thread of it can
-    never be released: the finding is then "orphaned-lock".
+    A lock that only one process can use (`private`) and whose owner is no thread of it, nor of
+    one that shares its memory, can never be released: the finding is then "orphaned-lock".
     """
     evidence = tuple(fields.pop("evidence", ()))
     wait = Wait(blocked.task, lock, evidence=evidence, **fields)
@@ -43,9 +43,19 @@ def held_by(blocked: Blocked, lock: Lock, tid: int, private: bool, **fields: Any
             )
         return wait.but(holders=(owner.task,))
     if owner.where == ELSEWHERE and owner.task is not None:
-        if private:
-            return _orphaned(wait, _why_elsewhere(blocked, owner.task))
-        return _held_elsewhere(blocked, wait, owner.task)
+        if not private:
+            return _held_elsewhere(blocked, wait, owner.task)
+        shares = blocked.world.machine.same_memory(blocked.process.pid, owner.task.pid)
+        if shares is None:
+            return wait.but(
+                missing=f"the lock's owner, tid {tid}, is in process {owner.task.pid}; whether "
+                "that shares the waiter's memory, as after vfork(), can't be told: kcmp(2) is not "
+                "permitted here, run it as root outside of the container"
+            )
+        if shares:
+            why = "its process shares the waiter's memory: vfork() or clone(CLONE_VM)"
+            return wait.but(holders=(owner.task,), evidence=(*wait.evidence, why))
+        return _orphaned(wait, _why_elsewhere(blocked, owner.task))
     if owner.where == UNLISTED:
         return wait.but(
             missing=f"the lock's owner, tid {tid}, is not among the tasks that the debugger lists: "

@@ -61,6 +61,31 @@ static void join_and_two_mutexes(int argc, char **argv)
     pthread_join(w1, NULL);
 }
 
+/* main -> join -> a -> vfork -> child -> accounts -> main: the child has its parent's memory */
+
+static void *spawner(void *unused)
+{
+    scene_name("a");
+    scene_hold();
+    if (vfork() == 0) {
+        scene_mortal();
+        scene_name("child");
+        scene_note("target", getpid()); /* no debugger can stop who waits in vfork() */
+        pthread_mutex_lock(&accounts);
+        _exit(0);
+    }
+    return unused;
+}
+
+static void vfork_child(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    pthread_mutex_lock(&accounts);
+    pthread_t a = scene_thread(spawner, NULL);
+    scene_start(1);
+    pthread_join(a, NULL);
+}
+
 /* a -> rwlock -> b -> semaphore -> c -> mutex -> a */
 
 static void *three_a(void *unused)
@@ -210,6 +235,7 @@ int main(int argc, char **argv)
     static const scene_entry scenes[] = {
         { "mutexes", mutexes },
         { "join-and-two-mutexes", join_and_two_mutexes },
+        { "vfork-child", vfork_child },
         { "three-kinds", three_kinds },
         { "two-cycles-and-chain", two_cycles_and_chain },
         { "victims-of-victims", victims_of_victims },

@@ -200,6 +200,25 @@ static void pool(int argc, char **argv)
     start(4);
 }
 
+/* The child of fork() has only one thread, and a lock that another has, who is not told. */
+BODY(keeper, "keeper", pthread_mutex_lock(&first), for (;;) pause())
+
+static void forked(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    make(&first, PTHREAD_MUTEX_NORMAL, 0, PTHREAD_PRIO_NONE);
+    scene_thread(keeper, NULL);
+    scene_wait(&held, 1);
+    if (scene_fork() == 0) {
+        scene_name("child");
+        scene_note("target", (unsigned long) getpid());
+        scene_ready();
+        pthread_mutex_lock(&first);
+    }
+    scene_arrive(&go);
+    scene_idle();
+}
+
 /* Not a deadlock: the holder sleeps. */
 BODY(sleeper, "a", pthread_mutex_lock(&first), for (;;) sleep(3600))
 BODY(waiter, "b", (void) 0, pthread_mutex_lock(&first))
@@ -231,6 +250,7 @@ int main(int argc, char **argv)
         { "join", join },
         { "once", once },
         { "barrier", barrier },
+        { "forked", forked },
         { "pool", pool },
         { "sleeper", sleeping },
         { NULL, NULL },

@@ -588,4 +588,5 @@ def main():
     play()
 
 
-main()
+if __name__ == "__main__":
+    main()

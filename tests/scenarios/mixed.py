@@ -23,6 +23,24 @@ SCENARIOS = (
         ),
     ),
     Scenario(
+        "mixed-vfork-child",
+        "mixed.c",
+        ("vfork-child",),
+        "found",
+        (
+            Expect(
+                "cycle",
+                ("main", "a", "child"),
+                ("join", "vfork", MUTEX),
+                0,
+                confidence="proven",
+                names=(None, None, "accounts"),
+            ),
+        ),
+        core=False,
+        notes="a child of vfork() runs in its parent's memory, where main has the mutex",
+    ),
+    Scenario(
         "mixed-three-kinds",
         "mixed.c",
         ("three-kinds",),

@@ -50,6 +50,12 @@ SCENARIOS = (
         Expect("cycle", PAIR, otherwise=Expect("chain", ("b",), root="a")),
         notes="a barrier does not tell who is still to come",
     ),
+    _scenario(
+        "forked",
+        "found",
+        Expect("orphaned-lock", ("child",), (MUTEX,), confidence="inferred"),
+        core_verdict="found|inconclusive",
+    ),
     _scenario("pool", "not-found|inconclusive"),
     _scenario("sleeper", "not-found"),
 )

@@ -20,6 +20,20 @@ def _inferred(scene, *kinds, members=("a", "b"), type="cycle", **more):
     return _scenario(scene, "found", finding, **more)
 
 
+def _alone(scene, *findings):
+    """Whether a signal handler would let go of it, a core does not tell."""
+    return Scenario(
+        f"python-{scene}",
+        "pyforks.py",
+        (scene,),
+        "found" if findings else "not-found|inconclusive",
+        findings,
+        VARIANTS,
+        core_verdict="inconclusive",
+        core_findings=(),
+    )
+
+
 SCENARIOS = (
     _inferred("with", LOCK, LOCK),
     _inferred("acquire", LOCK, LOCK),
@@ -54,6 +68,9 @@ SCENARIOS = (
         core=False,
         notes="multiprocessing.Lock: a POSIX semaphore in shared memory",
     ),
+    _alone("forked", Expect("orphaned-lock", ("child",), (LOCK,), confidence="inferred")),
+    _alone("inside", Expect("orphaned-lock|self-deadlock", confidence="inferred")),
+    _alone("signalled"),
     _scenario(
         "pool",
         "not-found|inconclusive",
