@@ -26,6 +26,11 @@ class CodedProcess(Process):
             self._code = self._load_code()
         return self._code
 
+    def prepare(self) -> None:
+        import faultkit.infer.taken  # noqa: F401
+
+        self.code.prepare()
+
     @abstractmethod
     def _load_code(self) -> "Code":
         """The code of what is mapped."""

@@ -1,11 +1,12 @@
 """A second look at what moves: nothing is claimed of tasks that get on meanwhile."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Optional
 
 from faultkit.model import Finding, Task, Wait
 from faultkit.snapshot import Snapshot
+from faultkit.target import Process
 
 # Seconds between two samples of what is not stopped; again, and longer, where a task has run in
 # between without getting on (TCP, for one, wakes its writers for nothing).
@@ -21,7 +22,7 @@ def still_standing(snapshot: Snapshot, findings: list[Finding]) -> list[Finding]
         marks: dict[Task, Optional[int]] = {}
         if any(process.live and not process.stopped for process in involved):
             marks = snapshot.marks(waits)
-            time.sleep(pause)
+            _let_pass(pause, involved)
             snapshot.forget()
         progressed = {wait.task for wait in waits if snapshot.progressed(wait)}
         after = snapshot.marks(wait for wait in waits if wait.task in marks)
@@ -30,6 +31,14 @@ def still_standing(snapshot: Snapshot, findings: list[Finding]) -> list[Finding]
         if not any(_any_of(finding, snapshot, moved) for finding in findings):
             return findings
     return [finding for finding in findings if not _any_of(finding, snapshot, moved)]
+
+
+def _let_pass(seconds: float, processes: Iterable[Process]) -> None:
+    """Wait, and load meanwhile what the processes' back traces will be told with."""
+    end = time.monotonic() + seconds
+    for process in processes:
+        process.prepare()
+    time.sleep(max(0.0, end - time.monotonic()))
 
 
 def progressing(snapshot: Snapshot, waits: Sequence[Wait]) -> set[Task]:

@@ -149,6 +149,9 @@ class Process(ABC):
         with suppress(ReadError):
             self._held = (start, self.read(start, end - start))
 
+    def prepare(self) -> None:  # noqa: B027 - most have it all
+        """Load what symbols, lines and back traces are told with, ahead of the first one."""
+
     def let_go(self) -> None:
         """Read memory as it is, from here on."""
         self._held = (0, b"")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping as Registers
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Optional
 
 from faultkit.code import FormatError, cfi
@@ -37,6 +38,12 @@ class Code:
         self.read = read
         self.images = Images(read, mappings, pid, here)
         self._functions: dict[int, tuple[Instruction, ...]] = {}
+
+    def prepare(self) -> None:
+        """Import what debug information is read with, which takes longer than most of it."""
+        with suppress(ImportError):
+            import elftools.dwarf.lineprogram
+            import elftools.elf.elffile  # noqa: F401
 
     def symbol(self, address: int) -> Optional[Symbol]:
         """The function or object that covers `address`."""
