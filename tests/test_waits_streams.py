@@ -18,7 +18,7 @@ from faultkit.procfs.status import state
 from faultkit.world import World
 
 READ, WRITE, POLL, RECVFROM, SENDTO, CONNECT, ACCEPT = 0, 1, 7, 45, 44, 42, 288
-SELECT, PSELECT, EPOLL_WAIT, EPOLL_PWAIT, PPOLL = 23, 270, 232, 281, 271
+SELECT, PSELECT, EPOLL_WAIT, EPOLL_PWAIT, PPOLL, RESTART = 23, 270, 232, 281, 271, 219
 
 GDB = Path(__file__).parents[1] / "gdb_ext" / "faultkit.py"
 PAUSE = "READY\nsignal.pause()"
@@ -340,6 +340,23 @@ def test_poll_of_one_pipe_is_a_wait_for_that_pipe(run, pipe, call):
     os.close(pipe[1])
     wait = wait_of(poller, *numbers)
     assert (wait.lock.kind, pids(wait.holders)) == ("pipe", {writer.pid})
+
+
+@pytest.mark.parametrize("count", (1, 6, 9, 128))  # as futex operations, some lock and wait
+def test_poll_that_was_stopped_and_goes_on_is_still_one(run, pipe, count):
+    """It then is restart_syscall, as calls with a timeout are."""
+    fds = [pipe[0], *(os.dup(pipe[0]) for _ in range(count - 1))]
+    poller = run.start(FDS + POLLS["poll"][0], *fds, pass_fds=fds)
+    writer = run.start(PAUSE, pass_fds=pipe[1:])
+    for fd in (*fds, pipe[1]):
+        os.close(fd)
+    seen = blocked(poller, POLL, PPOLL)
+    poller.send_signal(signal.SIGSTOP)
+    while state(poller.pid) != "T":
+        time.sleep(0.01)
+    poller.send_signal(signal.SIGCONT)
+    wait = wait_of(poller, RESTART if seen.call.nr == POLL else PPOLL)
+    assert (wait.needs, wait.timed, pids(wait.holders)) == (EVENT, False, {writer.pid})
 
 
 @pytest.mark.parametrize("call", POLLS)

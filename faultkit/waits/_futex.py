@@ -3,15 +3,16 @@
 from typing import Any, NamedTuple, Optional
 
 from faultkit.target import ReadError
+from faultkit.waits._restart import RESTART_SYSCALL, polls
 from faultkit.world import Blocked
 
 FUTEX = 202
 FUTEX_WAITV = 449
-RESTART_SYSCALL = 219  # a timed wait after a stop: the arguments are intact
 
 # include/uapi/linux/futex.h
 WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2 = 0, 6, 9, 11, 13
 WAITING = frozenset((WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2))
+RESTARTED = frozenset((WAIT, WAIT_BITSET))  # kernel/futex/waitwake.c: if they have a timeout
 PRIVATE, CLOCK_REALTIME = 128, 256
 
 LARGEST = 64  # bytes of an object to either side of its futex, that providers look at
@@ -59,6 +60,8 @@ def _parse(blocked: Blocked) -> Optional[FutexCall]:
     operation &= 0xFFFFFFFF
     command = operation & ~(PRIVATE | CLOCK_REALTIME)
     if command not in WAITING or uaddr == 0 or uaddr & 3 or operation > 0x1FF:
+        return None
+    if call.nr == RESTART_SYSCALL and (command not in RESTARTED or not timeout or polls(blocked)):
         return None
     blocked.process.hold(uaddr, LARGEST)
     try:

@@ -15,12 +15,15 @@ from faultkit.waits._ipc import (
     outside,
     signed,
 )
+from faultkit.waits._restart import RESTART_SYSCALL, polls
 from faultkit.waits.calls import _pidfd, pipe, socket
 from faultkit.world import Blocked
 
 POLL, SELECT, EPOLL_WAIT, PSELECT6 = 7, 23, 232, 270
 PPOLL, EPOLL_PWAIT, EPOLL_PWAIT2 = 271, 281, 441
-SYSCALLS = frozenset({POLL, SELECT, EPOLL_WAIT, PSELECT6, PPOLL, EPOLL_PWAIT, EPOLL_PWAIT2})
+SYSCALLS = frozenset(
+    {POLL, SELECT, EPOLL_WAIT, PSELECT6, PPOLL, EPOLL_PWAIT, EPOLL_PWAIT2, RESTART_SYSCALL}
+)
 PRIORITY = 60
 
 POLLIN, POLLOUT = 0x001 | 0x040, 0x004 | 0x100  # with RDNORM and WRNORM
@@ -39,6 +42,10 @@ class Interest(NamedTuple):
 def recognise(blocked: Blocked) -> Optional[Wait]:
     """The wait of a task that polls: EVENT when somebody we know is at the other end of every
     descriptor, OUTSIDE when one of them may move by itself or the call times out."""
+    if blocked.call.nr == RESTART_SYSCALL:
+        if not polls(blocked):
+            return None
+        blocked = blocked._replace(call=blocked.call._replace(nr=POLL))
     timed = _has_timeout(blocked)
     interests = _interests(blocked)
     if timed or interests is None:
