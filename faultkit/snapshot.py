@@ -226,22 +226,31 @@ class Snapshot:
 
     def _closing_cycle(self, wait: Wait) -> Wait:
         """A wait that the kernel refused with EDEADLK: the owner of what it wanted waits, in
-        the end, for this task; where only one task waits for it, that is the one.  The kernel
-        follows priority-inheriting locks alone (kernel/locking/rtmutex.c,
+        the end, for this task; where only one task does, directly or not, that is the one.  The
+        kernel follows priority-inheriting locks alone (kernel/locking/rtmutex.c,
         rt_mutex_adjust_prio_chain)."""
-        behind = [
-            other.task
-            for other in self.waits.values()
-            if wait.task in other.holders and other.inherits
-        ]
+        behind = self._waits_behind(wait.task)
         if len(behind) != 1:
             return wait
+        owner = next(iter(behind))
         return wait.but(
-            holders=(behind[0],),
+            holders=(owner,),
             confidence=INFERRED,
             missing=None,
-            evidence=(*wait.evidence, f"only thread {behind[0].tid} waits for this one"),
+            evidence=(*wait.evidence, f"only thread {owner.tid} waits for this one"),
         )
+
+    def _waits_behind(self, task: Task) -> set[Task]:
+        """Those whose waits for priority-inheriting locks lead to the task."""
+        behind: set[Task] = set()
+        pending = [task]
+        while pending:
+            ahead = pending.pop()
+            for wait in self.waits.values():
+                if wait.inherits and ahead in wait.holders and wait.task not in behind:
+                    behind.add(wait.task)
+                    pending.append(wait.task)
+        return behind
 
     def _drop_astray(self) -> None:
         """A wait that the kernel refused with EDEADLK closes a cycle of priority-inheriting

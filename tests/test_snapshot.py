@@ -49,6 +49,14 @@ def test_an_untold_mutex_is_told_by_who_waits_with_inheritance(inherits):
     assert found.confidence == (INFERRED if inherits else PROVEN)
 
 
+@pytest.mark.parametrize("inherits", [True, False])
+def test_an_untold_mutex_may_be_that_of_any_thread_of_the_chain(inherits):
+    """Of three that close a cycle, the one that waits for the refused thread is the last."""
+    chain = wait(OTHER, KEEPER, address=0x3000, inherits=inherits)
+    found = settled(refused(None), wait(KEEPER, PARKED, inherits=True), chain)
+    assert found.holders == (() if inherits else (KEEPER,))
+
+
 def test_an_untold_mutex_whose_owner_may_have_exited_is_left_open():
     parked = refused(None).but(refused=False, missing="which mutex could not be told")
     assert settled(parked, wait(KEEPER, PARKED, inherits=True)) == parked

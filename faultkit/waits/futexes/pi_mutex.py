@@ -99,6 +99,8 @@ def _untold(blocked: Blocked, closes_cycle: bool) -> Wait:
     """Parked over a mutex that could not be told.  If no owner at hand has exited, it may be told
     by who waits for this thread, since the kernel refuses a living owner's only if that closes a
     cycle."""
+    moves = blocked.process.live and not blocked.process.stopped  # then nobody knows its registers
+    attach = f"ask attached (gdb -p {blocked.task.pid}), as registers may tell, or " * moves
     return Wait(
         blocked.task,
         Lock("pthread_mutex", key=(_futex.REFUSED, blocked.task.pid, blocked.task.tid)),
@@ -107,7 +109,7 @@ def _untold(blocked: Blocked, closes_cycle: bool) -> Wait:
         refused=closes_cycle,
         missing="the kernel refused a thread a priority-inheriting mutex, because that closes a "
         "cycle (EDEADLK) or because the owner has exited (ESRCH); which mutex could not be told: "
-        f"see what thread {blocked.task.tid} locks, by its back trace",
+        f"{attach}see what thread {blocked.task.tid} locks, by its back trace",
     )
 
 
