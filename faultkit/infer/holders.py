@@ -48,6 +48,7 @@ class Suspect(NamedTuple):
     task: Task
     strength: int
     evidence: tuple[str, ...]
+    took_it: bool = False  # a semaphore, as one takes a lock
 
 
 class Case:
@@ -173,7 +174,9 @@ def weigh(
 ) -> Findings:
     """The cases against all that were looked at, put together."""
     suspects = [
-        Suspect(case.task, case.strength, case.evidence) for case in cases if case.strength
+        Suspect(case.task, case.strength, case.evidence, case.taken is not None)
+        for case in cases
+        if case.strength
     ]
     suspects.sort(key=lambda suspect: (-suspect.strength, suspect.task.pid, suspect.task.tid))
     takers = [] if unseen else _takers(cases)
@@ -200,7 +203,8 @@ def conclude(
     refusal = _refusal(family, wait, found, named) if named else None
     if refusal is None and named:
         named, refusal = _within_count(family, wait, named)
-    needs = HELD if family == ONCE else wait.needs
+    as_lock = family in COUNTS and all(suspect.took_it for suspect in named)
+    needs = HELD if family == ONCE or as_lock else wait.needs
     others = found.doubtful if family in EVENTS else ()
     if not named and family in COUNTS and found.takers:
         named, needs = found.takers, HELD

@@ -149,6 +149,23 @@ static void semaphores(int argc, char **argv)
     sem_cross(argc, argv);
 }
 
+static int within_an_hour(sem_t *semaphore)
+{
+    struct timespec when = scene_in_an_hour(CLOCK_REALTIME);
+    return sem_timedwait(semaphore, &when);
+}
+
+SCENE_CROSS(timed_sem_cross, sem_wait(&left),
+            (void) (within_an_hour(&right), sem_post(&right), sem_post(&left)), sem_wait(&right),
+            (void) (within_an_hour(&left), sem_post(&left), sem_post(&right)))
+
+static void timed_semaphores(int argc, char **argv)
+{
+    sem_init(&left, 0, 1);
+    sem_init(&right, 0, 1);
+    timed_sem_cross(argc, argv);
+}
+
 /* nested monitor: a keeps the outer lock while it waits; b needs it in order to signal */
 
 static pthread_cond_t filled = PTHREAD_COND_INITIALIZER;
@@ -382,6 +399,7 @@ int main(int argc, char **argv)
         { "once", once },
         { "once-self", once_self },
         { "semaphores", semaphores },
+        { "timed-semaphores", timed_semaphores },
         { "nested-monitor", nested_monitor },
         { "pipeline", pipeline },
         { "empty-queue", empty_queue },

@@ -71,6 +71,11 @@ SCENARIOS = (
         notes="a semaphore records no holder",
     ),
     _scene(
+        "timed-semaphores",
+        Expect("cycle", ("a", "b"), ("semaphore",) * 2, 0, confidence="inferred"),
+        notes="both would post what they took: locks, that count as held while they are waited for",
+    ),
+    _scene(
         "nested-monitor",
         _or_chain(Expect("cycle", ("a", "b"), ("condvar", "pthread_mutex"), 0)),
     ),
