@@ -176,6 +176,12 @@ class Snapshot:
         if process is None:
             return False
         if process.stopped and not process.surely_blocked(before.task):
+            if process.cut_short(before.task):
+                what = before.lock.name or before.lock.kind
+                self.world.limit(
+                    f"thread {before.task.tid} was in the middle of a write to {what}, which "
+                    f"attaching ended: detach, and ask again with `deadlock {before.task.pid}`"
+                )
             return True
         try:
             now = self.look_at(process, before.task)

@@ -136,6 +136,11 @@ class Process(ABC):
         call.  Dearer than `syscall` where the two differ: for what is about to be claimed."""
         return True
 
+    def cut_short(self, task: Task) -> bool:
+        """Whether the stop, and nothing else, ended the task's call: a write of which only a part
+        was done.  If the rest is not written, the task gets on."""
+        return False
+
     @abstractmethod
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at `address`, all of them, or ReadError."""

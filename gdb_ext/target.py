@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # (include/linux/errno.h ERESTART*); calls that never restart say EINTR.
 INTERRUPTED = frozenset((-512, -513, -514, -516))
 EINTR = -4
+# write, sendto, pwrite64: a signal ends them once a part is written (fs/pipe.c, pipe_write)
+PARTIAL = frozenset((1, 44, 18))
 ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
 PRESERVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")  # callee-saved: unwinding recovers them
 X86_64 = "i386:x86-64"
@@ -150,6 +152,18 @@ class GdbProcess(Process):
             return True  # a thread that gdb did not stop and that /proc shows as blocked is so
         call = self._syscall_by_registers(task)
         return call is not None and call is not RUNNING
+
+    def cut_short(self, task: Task) -> bool:
+        frame = self._newest_frame(task)
+        if frame is None or not self.stopped:
+            return False
+        try:
+            read = frame.read_register
+            if _signed(read("orig_rax")) not in PARTIAL:
+                return False
+            return 0 < _signed(read("rax")) < _unsigned(read("rdx"))
+        except (gdb.error, ValueError):
+            return False
 
     def _syscall_by_registers(self, task: Task) -> Optional[Syscall]:
         frame = self._newest_frame(task)

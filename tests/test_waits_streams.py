@@ -434,3 +434,15 @@ def test_gdb_stops_one_of_two_that_answer_each_other(run):
         answer = subprocess.run([*command, "deadlock"], capture_output=True, text=True).stdout
         assert "VERDICT" in answer
         assert "DEADLOCK:" not in answer
+
+
+def test_gdb_cuts_a_write_short(run):
+    """Two that fill each other's pipe are stuck until gdb stops one: its write then ends."""
+    one, two = start_pair(run, "w = int(sys.argv[2])\nREADY\nos.write(w, bytes(1 << 20))")
+    wait_of(one, WRITE)
+    wait_of(two, WRITE)
+    assert found(one) == (FOUND, [{one.pid, two.pid}])
+    command = ["gdb", "-nx", "-batch", "-p", str(one.pid), "-ex", f"source {GDB}", "-ex"]
+    answer = subprocess.run([*command, "deadlock"], capture_output=True, text=True).stdout
+    assert "VERDICT: INCONCLUSIVE" in answer
+    assert f"thread {one.pid} was in the middle of a write to pipe" in answer
