@@ -84,5 +84,4 @@ def _may_be_released(snapshot: Snapshot, wait: Wait, process: Process) -> bool:
         return False
     if not process.live and not snapshot.world.whole:
         return True
-    handled = snapshot.world.machine.handled_signals(process.pid)
-    return handled is None or not handled <= {SIGINT}
+    return snapshot.world.machine.handles_signals(process.pid, but=(SIGINT,))

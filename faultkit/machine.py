@@ -2,7 +2,7 @@
 sockets, IPC, kinship.  Of this machine by /proc, or of a kernel dump by its structures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Optional, Protocol
 
 from faultkit.model import Task
@@ -160,9 +160,10 @@ class Machine(ABC):
         """The signals that the process has a handler of its own for, other than for faults; None
         if that can't be told."""
 
-    def handles_signals(self, pid: int) -> bool:
-        """Whether the process has such a handler, or may have."""
-        return self.handled_signals(pid) != frozenset()
+    def handles_signals(self, pid: int, but: Collection[int] = ()) -> bool:
+        """Whether the process has such a handler, of other signals than `but`, or may have."""
+        handled = self.handled_signals(pid)
+        return handled is None or bool(handled.difference(but))
 
     @abstractmethod
     def namespace(self, pid: int, kind: str) -> Optional[str]:

@@ -14,6 +14,9 @@ FD_IN_A_CORE = "what a descriptor is, is not in a core; run `deadlock PID` while
 
 CROWDED = "thousands of tasks wait for any of thousands; not all could be followed"
 
+CHILD_WAITS = frozenset((61, 247))  # wait4, waitid
+COMMON_SIGNALS = (2, 17)  # INT, CHLD
+
 MOST_EDGES = 1 << 17  # some seconds of the graph
 
 T = TypeVar("T")
@@ -139,6 +142,14 @@ class Channel(NamedTuple):
         ):
             missing = f"whether {self.lock.name} is ready can't be told; {machine.remedy}"
             return self._replace(outside=True, missing=missing)
+        supervisor = None if writing else _supervisor(blocked, self.holders)
+        if supervisor is not None:
+            missing = (
+                f"process {supervisor} waits for its children, and they for a word from it, which "
+                "a signal handler may give, as supervisors do to end them: see what it does on "
+                "SIGTERM, say"
+            )
+            return self._replace(outside=True, missing=missing)
         return self._replace(timed=timed)
 
     def wait(self, task: Task, mode: str) -> Wait:
@@ -161,6 +172,21 @@ class Channel(NamedTuple):
             missing=self.missing,
             timed=self.timed,
         )
+
+
+def _supervisor(blocked: Blocked, holders: Iterable[Task]) -> Optional[int]:
+    """The waiter's parent, where that alone could answer, waits for its children, and handles
+    signals other than those that every shell and Python does."""
+    world = blocked.world
+    pids = {task.pid for task in holders}
+    pid = pids.pop() if len(pids) == 1 else blocked.task.pid
+    process = world.process(pid)
+    if process is None or blocked.task.pid not in world.machine.children(pid):
+        return None
+    if not world.machine.handles_signals(pid, COMMON_SIGNALS):
+        return None
+    calls = (process.syscall(task) for task in tasks_of(world, pid))
+    return pid if any(call is not None and call.nr in CHILD_WAITS for call in calls) else None
 
 
 def outside(blocked: Blocked, kind: str, name: Optional[str] = None, **more: Any) -> Wait:

@@ -288,6 +288,16 @@ static void read_from_parent(void)
 IPC_SCENE(waiting_parent, make_pipes(2);
           IPC_PLAY({ keep_own_ends, wait_for_child }, { keep_own_ends, read_from_parent }))
 
+/* The same, and a signal ends both: a supervisor. */
+static void supervise(void)
+{
+    signal(SIGTERM, on_signal);
+    wait_for_child();
+}
+
+IPC_SCENE(supervisor, make_pipes(2);
+          IPC_PLAY({ keep_own_ends, supervise }, { keep_own_ends, read_from_parent }))
+
 /* Not deadlocks: somebody may still speak. */
 static void accept_another(void)
 {
@@ -408,6 +418,7 @@ int main(int argc, char **argv)
         { "tcp6", tcp6 },
         { "tcp-full", tcp_full },
         { "child", waiting_parent },
+        { "supervisor", supervisor },
         { "idle-accept", idle_accept },
         { "idle-epoll", idle_epoll },
         { "idle-poll", idle_poll },

@@ -92,6 +92,7 @@ _STREAMS = (
     _both(STREAMS, "tcp6", "tcp_socket"),
     _both(STREAMS, "tcp-full", "tcp_socket"),
     _cycle(STREAMS, "child", "child", "pipe"),
+    _idle(STREAMS, "supervisor", "inconclusive", notes="its signal handler writes to the child"),
     _idle(STREAMS, "idle-accept"),
     _idle(STREAMS, "idle-epoll"),
     _idle(STREAMS, "idle-poll", notes="the client waits, the server watches others too"),
