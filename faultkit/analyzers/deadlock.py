@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from faultkit.kernel.target import Kernel
 
 DYING = 0.05  # seconds; threads of a process that is being killed seem to get on until then
+DOUBTFUL = (
+    ("barrier", "at barriers that lack somebody"),
+    ("futex", "on futexes of an unknown kind"),
+)
 MOST_STACKS = 200  # back traces shown by --stacks all
 
 
@@ -117,20 +121,19 @@ def _limits(snapshot: Snapshot, findings: list[Finding]) -> list[str]:
 
 
 def _doubt_silence(snapshot: Snapshot, graph: WaitGraph) -> None:
-    """A process none of whose threads can ever run on by itself, with some on futexes of which
-    nothing is known, may well be dead: say so rather than that nothing was found."""
+    """A process none of whose threads can ever run on by itself, with some at barriers, at which
+    nobody idles, or on futexes of which nothing is known, may well be dead: say so rather than
+    that nothing was found."""
     for process in snapshot.world.primary:
         members = [task for task, owner in snapshot.tasks.items() if owner is process]
-        unknown = [
-            task
-            for task in members
-            if task in snapshot.waits and snapshot.waits[task].lock.kind == "futex"
+        kinds = [snapshot.waits[task].lock.kind for task in members if task in snapshot.waits]
+        doubtful = [
+            f"{kinds.count(kind)} of them {where}" for kind, where in DOUBTFUL if kind in kinds
         ]
-        if unknown and all(task in graph.stuck for task in members):
+        if doubtful and all(task in graph.stuck for task in members):
             snapshot.world.limit(
                 f"all {len(members)} threads sleep until one of them wakes another, "
-                f"{len(unknown)} of them on futexes of an unknown kind; compare their stacks "
-                "(--stacks all)"
+                f"{', '.join(doubtful)}; compare their stacks (--stacks all)"
             )
 
 

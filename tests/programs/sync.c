@@ -73,6 +73,24 @@ static void barrier_mutex(int argc, char **argv)
     barrier_cross(argc, argv);
 }
 
+/* A barrier for one more than there are, with everybody else behind those who wait at it. */
+static void *at_barrier(void *unused)
+{
+    scene_name("a");
+    scene_hold();
+    pthread_barrier_wait(&barrier);
+    return unused;
+}
+
+static void barrier_short(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    pthread_barrier_init(&barrier, NULL, 2);
+    pthread_t thread = scene_thread(at_barrier, NULL);
+    scene_start(1);
+    pthread_join(thread, NULL);
+}
+
 /* once */
 
 static pthread_once_t config = PTHREAD_ONCE_INIT, locale = PTHREAD_ONCE_INIT;
@@ -396,6 +414,7 @@ int main(int argc, char **argv)
         { "join-mutex", join_mutex },
         { "join-state", join_state },
         { "barrier", barrier_mutex },
+        { "barrier-short", barrier_short },
         { "once", once },
         { "once-self", once_self },
         { "semaphores", semaphores },

@@ -43,6 +43,13 @@ SCENARIOS = (
         notes="glibc after 2.42 waits for another word of the struct pthread than its tid",
     ),
     _scene("barrier", _or_chain(Expect("cycle", ("a", "b"), ("barrier", "pthread_mutex"), 0))),
+    Scenario(
+        "sync-barrier-short",
+        "sync.c",
+        ("barrier-short",),
+        "inconclusive",
+        notes="nobody is left to arrive; main joins one who waits",
+    ),
     _scene(
         "once",
         Expect(
