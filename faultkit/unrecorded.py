@@ -1,6 +1,7 @@
 """Waits whose holders no lock records: inference fills them in where that can close a cycle."""
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Optional
 
 from faultkit.graph import WaitGraph
@@ -65,12 +66,15 @@ def _infer_holders(snapshot: Snapshot) -> None:
             candidates = [task for task in candidates if task not in waiters]
         elif len(candidates) > MOST_CANDIDATES:  # who queues is the last to have it
             candidates = sorted(_unlike_first(snapshot, candidates), key=waiters.__contains__)
-        if not candidates or (kind == "futex" and not _may_be_stuck(snapshot, candidates)):
+        twice = sorted(waiters, key=attrgetter("pid", "tid")) if kind == "semaphore" else ()
+        if not (candidates or twice) or (
+            kind == "futex" and not _may_be_stuck(snapshot, candidates)
+        ):
             continue
         try:
             few = crowded and len(candidates) > MOST_CANDIDATES
             most = HINTING if few else MOST_CANDIDATES
-            resolved = resolve(snapshot.world, first, candidates, most)
+            resolved = resolve(snapshot.world, first, candidates, most, twice)
             if kind == "futex" and first.needs == HELD and not resolved.holders:
                 # not a lock, then: perhaps a count, a std::latch's, say, that somebody changes
                 watched = first.but(needs=EVENT, any_of=True, missing=None)

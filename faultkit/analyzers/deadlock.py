@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from faultkit.details import with_details
-from faultkit.findings import counts_of, find, summarise, verdict_of
+from faultkit.findings import counts_of, find, lock_name, summarise, verdict_of
 from faultkit.graph import WaitGraph
-from faultkit.model import Finding, Report
+from faultkit.model import HELD, Finding, Report
 from faultkit.procfs.status import any_alive
 from faultkit.recheck import progressing, still_standing
 from faultkit.snapshot import Snapshot
@@ -122,8 +122,8 @@ def _limits(snapshot: Snapshot, findings: list[Finding]) -> list[str]:
 
 def _doubt_silence(snapshot: Snapshot, graph: WaitGraph) -> None:
     """A process none of whose threads can ever run on by itself, with some at barriers, at which
-    nobody idles, or on futexes of which nothing is known, may well be dead: say so rather than
-    that nothing was found."""
+    nobody idles, or on futexes of which nothing is known, may well be dead, as may a thread that
+    wants a semaphore again: say so rather than that nothing was found."""
     for process in snapshot.world.primary:
         members = [task for task, owner in snapshot.tasks.items() if owner is process]
         kinds = [snapshot.waits[task].lock.kind for task in members if task in snapshot.waits]
@@ -134,6 +134,13 @@ def _doubt_silence(snapshot: Snapshot, graph: WaitGraph) -> None:
             snapshot.world.limit(
                 f"all {len(members)} threads sleep until one of them wakes another, "
                 f"{', '.join(doubtful)}; compare their stacks (--stacks all)"
+            )
+    for task, wait in snapshot.waits.items():
+        if task in wait.holders and wait.needs == HELD and task not in graph.stuck:
+            snapshot.world.limit(
+                f"thread {task.tid} waits for {lock_name(wait.lock)}, which it took before; "
+                "whether others took it too, and would post it, is not recorded: see their stacks "
+                "(--stacks all)"
             )
 
 

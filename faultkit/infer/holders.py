@@ -6,7 +6,8 @@ whoever works with a lock without holding it gives all of them.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple, Optional
 
 from faultkit.code.symbols import demangle
@@ -96,12 +97,16 @@ def infer_holders(world: World, wait: Wait, candidates: Iterable[Task]) -> list[
 
 
 def investigate(
-    world: World, wait: Wait, candidates: Sequence[Task], most: int = MOST_CANDIDATES
+    world: World,
+    wait: Wait,
+    candidates: Sequence[Task],
+    most: int = MOST_CANDIDATES,
+    waiters: Collection[Task] = (),
 ) -> Findings:
     """As `infer_holders`, and how many candidates could not be judged; looks at the first `most`
-    of them."""
+    of them.  Of an event's `waiters`, who are no candidates, see `_took_twice`."""
     family = family_of(wait.lock.kind, wait.needs)
-    if family is None or not candidates:
+    if family is None or not (candidates or waiters):
         return Findings([], 0, 0, [], ())
     tracing = Tracing(world, wait, family)
     unseen = max(0, len(candidates) - most)
@@ -129,11 +134,35 @@ def investigate(
         if (trace is None or trace.opaque) and not case.taken and not _awaits_signal(process, task):
             doubtful.append(task)
         cases.append(case)
+    if family in COUNTS and not any(case.strong or case.taken for case in cases):
+        twice = _took_twice(world, wait, waiters, tracing, family)
+        if twice:  # whoever else took it may have done so in code that is long left
+            doubtful = [task for task in candidates if not _waits_for_signal(world, task)]
+        cases += twice
     if not any(case.strong for case in cases):  # then it may be one of the queue, and took it twice
         for task, process, target in queue:
             trace = tracing.trace(process, task)
             cases.append(_examine(task, process, trace, target, family, True))
     return weigh(wait, cases, unseen, blind, tuple(doubtful))
+
+
+def _took_twice(
+    world: World, wait: Wait, waiters: Collection[Task], tracing: Tracing, family: str
+) -> list[Case]:
+    """Those of a semaphore's waiters that have taken it before, and would post it: as a lock that
+    is taken twice, or by more than it has room for.  (Who waits for events posts them not.)"""
+    cases = []
+    for task in islice(waiters, MOST_CANDIDATES):
+        process = world.process(task.pid)
+        target = locate(world, wait, process) if process is not None else None
+        trace = tracing.trace(process, task) if process is not None else None
+        if trace is None or target is None:
+            continue
+        case = Case(task)
+        judge_by_code(case, trace, target, family)
+        if case.taken and case.strong:
+            cases.append(case)
+    return cases
 
 
 def _doors(world: World, wait: Wait, tracing: Tracing) -> Doors:
@@ -184,14 +213,18 @@ def weigh(
 
 
 def resolve(
-    world: World, wait: Wait, candidates: Iterable[Task], most: int = MOST_CANDIDATES
+    world: World,
+    wait: Wait,
+    candidates: Iterable[Task],
+    most: int = MOST_CANDIDATES,
+    waiters: Collection[Task] = (),
 ) -> Wait:
     """`wait` with the holders that the signs suffice for, its confidence inferred; else as it
     was, `missing` naming whom only weak signs point to.  The first `most` candidates are looked
-    at."""
+    at; of an event's `waiters`, only whether one of them has taken it before."""
     if wait.holders or wait.fault or wait.holder_count == 0:
         return wait
-    found = investigate(world, wait, tuple(candidates), most)
+    found = investigate(world, wait, tuple(candidates), most, waiters)
     return conclude(wait, family_of(wait.lock.kind, wait.needs), found)
 
 
@@ -254,6 +287,11 @@ def _refusal(
     if family == BARRIER and wait.holder_count and len(named) > wait.holder_count > 1:
         return f"{len(named)} threads would arrive, and only {wait.holder_count} are waited for"
     return None
+
+
+def _waits_for_signal(world: World, task: Task) -> bool:
+    process = world.process(task.pid)
+    return process is not None and _awaits_signal(process, task)
 
 
 def _awaits_signal(process: Process, task: Task) -> bool:

@@ -167,6 +167,72 @@ static void semaphores(int argc, char **argv)
     sem_cross(argc, argv);
 }
 
+/* Two permits.  One who has one wants another, and posts both in the end. */
+static void __attribute__((noinline)) with_permit(void (*work)(void))
+{
+    sem_wait(&left);
+    if (work)
+        work();
+    sem_post(&left);
+}
+
+static void hold_and_take_another(void)
+{
+    scene_hold();
+    with_permit(NULL);
+}
+
+static void *greedy(void *name)
+{
+    scene_name(name);
+    with_permit(hold_and_take_another);
+    return NULL;
+}
+
+static void permits_used_up(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    sem_init(&left, 0, 2);
+    scene_thread(greedy, "a");
+    scene_thread(greedy, "b");
+    scene_start(2);
+}
+
+static void semaphore_self(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    sem_init(&left, 0, 1);
+    scene_thread(greedy, "a");
+    scene_start(1);
+}
+
+/* The other permit is with one whose code shows neither that it took it nor that it posts it. */
+static int (*volatile take)(sem_t *) = sem_wait, (*volatile give)(sem_t *) = sem_post;
+
+static void __attribute__((noinline)) take_one(void)
+{
+    take(&left);
+}
+
+static void *keeper(void *unused)
+{
+    scene_name("keeper");
+    take_one();
+    scene_hold();
+    sleep(SCENE_SECONDS);
+    give(&left);
+    return unused;
+}
+
+static void permit_elsewhere(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    sem_init(&left, 0, 2);
+    scene_thread(greedy, "a");
+    scene_thread(keeper, NULL);
+    scene_start(2);
+}
+
 static int within_an_hour(sem_t *semaphore)
 {
     struct timespec when = scene_in_an_hour(CLOCK_REALTIME);
@@ -418,6 +484,9 @@ int main(int argc, char **argv)
         { "once", once },
         { "once-self", once_self },
         { "semaphores", semaphores },
+        { "semaphore-self", semaphore_self },
+        { "permits-used-up", permits_used_up },
+        { "permit-elsewhere", permit_elsewhere },
         { "timed-semaphores", timed_semaphores },
         { "nested-monitor", nested_monitor },
         { "pipeline", pipeline },

@@ -78,6 +78,22 @@ SCENARIOS = (
         notes="a semaphore records no holder",
     ),
     _scene(
+        "semaphore-self",
+        Expect("self-deadlock", ("a",), ("semaphore",), 0, confidence="inferred"),
+    ),
+    _scene(
+        "permits-used-up",
+        Expect("self-deadlock", (), ("semaphore",), 1, confidence="inferred"),
+        notes="each needs what the other or itself has",
+    ),
+    Scenario(
+        "sync-permit-elsewhere",
+        "sync.c",
+        ("permit-elsewhere",),
+        "inconclusive|not-found",
+        notes="who else has one can't be told, and will post it",
+    ),
+    _scene(
         "timed-semaphores",
         Expect("cycle", ("a", "b"), ("semaphore",) * 2, 0, confidence="inferred"),
         notes="both would post what they took: locks, that count as held while they are waited for",
