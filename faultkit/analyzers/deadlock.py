@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from faultkit.kernel.target import Kernel
 
 DYING = 0.05  # seconds; threads of a process that is being killed seem to get on until then
-DOUBTFUL = (
+DOUBTFUL = (  # kinds of waits that nobody idles in, or that can't be told
     ("barrier", "at barriers that lack somebody"),
+    ("python_barrier", "at barriers that lack somebody"),
+    ("python_semaphore", "for semaphores, which record no holder"),
+    ("python_future", "for results of others' work"),
     ("futex", "on futexes of an unknown kind"),
 )
 MOST_STACKS = 200  # back traces shown by --stacks all
@@ -121,9 +124,9 @@ def _limits(snapshot: Snapshot, findings: list[Finding]) -> list[str]:
 
 
 def _doubt_silence(snapshot: Snapshot, graph: WaitGraph) -> None:
-    """A process none of whose threads can ever run on by itself, with some at barriers, at which
-    nobody idles, or on futexes of which nothing is known, may well be dead, as may a thread that
-    wants a semaphore again: say so rather than that nothing was found."""
+    """A process none of whose threads can ever run on by itself, with some in waits that are not
+    idle ones, may well be dead, as may a thread that wants a semaphore again: say so rather than
+    that nothing was found."""
     for process in snapshot.world.primary:
         members = [task for task, owner in snapshot.tasks.items() if owner is process]
         kinds = [snapshot.waits[task].lock.kind for task in members if task in snapshot.waits]

@@ -503,6 +503,46 @@ def play_waits_in_lock():
     idle()
 
 
+def joined(body, *several):
+    """A thread for each of several tuples of arguments, whose ends the main thread waits for."""
+    threads = [thread("ab"[i], body, *arguments) for i, arguments in enumerate(several)]
+    start(len(threads))
+    for one in threads:
+        one.join()
+
+
+def play_semaphores():
+    """Each has the semaphore that the other wants, which nobody can tell."""
+    first, second = threading.Semaphore(1), threading.BoundedSemaphore(1)
+    joined(nested, (first, second), (second, first))
+
+
+def play_barrier():
+    """One waits at a barrier for two."""
+
+    def waits(barrier):
+        hold()
+        barrier.wait()
+
+    joined(waits, (threading.Barrier(2),))
+
+
+def play_own_executor():
+    """The only thread of an executor waits for what that is to do after it."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    executor = ThreadPoolExecutor(1)
+
+    def waits():
+        name("a")
+        hold()
+        executor.submit(int).result()
+
+    future = executor.submit(waits)
+    start(1)
+    future.result()
+
+
 def play_busy():
     """Not a deadlock: threads that fight for the GIL and get on."""
 

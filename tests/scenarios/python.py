@@ -79,6 +79,10 @@ SCENARIOS = (
     _scenario("queue", "not-found|inconclusive", notes="as python-pool; get() and Event.wait()"),
     _scenario("queue_in_lock", "found", Expect("chain", ("b",), root="a", confidence="inferred")),
     _scenario("waits_in_lock", "found", Expect("chain", ("b",), root="a", confidence="inferred")),
+    *(
+        _scenario(scene, "inconclusive", notes="all sleep, and not as idle threads do")
+        for scene in ("semaphores", "barrier", "own_executor")
+    ),
     _scenario("sleeper", "not-found|inconclusive"),
     _scenario("loops", "not-found", core_verdict="inconclusive"),
     _scenario("busy", "not-found|inconclusive", moving=True, core=False),

@@ -88,7 +88,7 @@ def _wait(
             evidence=(*wait.evidence, f"the lock that thread {joined.tid} releases on exit"),
         )
     if places and _idles(places[0]):
-        return wait.but(lock=_lock(blocked, "python_condition", address), needs=EVENT, any_of=True)
+        return wait.but(lock=_lock(blocked, _made_of(places), address), needs=EVENT, any_of=True)
     return _plain(blocked, wait, python, address)
 
 
@@ -189,6 +189,21 @@ def _is_linked(python: Python, node: int, following: int, previous: int) -> bool
 def _idles(where: Place) -> bool:
     """Condition.wait() blocks on a lock of its own that notify() releases."""
     return where.function == "wait" and where.is_threading
+
+
+def _made_of(places: list[Place]) -> str:
+    """What the condition waited for is the inside of, by who called its wait() (Lib/threading.py,
+    Lib/concurrent/futures/_base.py)."""
+    for caller in places[1:]:
+        if caller.is_threading and caller.function == "acquire":
+            return "python_semaphore"
+        if caller.is_threading and caller.function == "_wait":
+            return "python_barrier"
+        if caller.file.endswith("/futures/_base.py") and caller.function == "result":
+            return "python_future"
+        if not caller.is_threading:
+            break
+    return "python_condition"
 
 
 def _plain(blocked: Blocked, wait: Wait, python: Python, lock: int) -> Wait:
