@@ -62,13 +62,20 @@ class Graph:
                 target.leads.append(block)
 
     def _attach_switches(self, function: Function, blocks: list[Block]) -> None:
-        """A jump through a table leads to blocks that nothing else leads to."""
-        switches = [b for b in blocks if b.body[-1].kind == "jmp" and b.body[-1].target is None]
+        """A jump through a table leads to blocks that nothing else leads to, but for what only
+        fills the room before another."""
+        switches = [block for block in blocks if _may_use_table(block.body[-1])]
         for switch in switches[:8]:
             for block in blocks[1:]:
-                if not block.leads:
+                if not block.leads and not _is_padding(block):
                     switch.follows.append(block)
                     block.leads.append(switch)
+
+    def is_switch(self, jump: Instruction) -> bool:
+        """Whether a jump goes through a table, of addresses or of offsets, to one of the
+        function's blocks; others that leave it call functions, which return to its caller."""
+        block = self.block_of(jump.address)
+        return _may_use_table(jump) and block is not None and bool(block.follows)
 
     def block_of(self, address: int) -> Optional[Block]:
         """The block that has an instruction at `address`."""
@@ -94,6 +101,18 @@ class Graph:
                 seen.add(block.start)
                 pending.extend(block.follows)
         return False
+
+
+def _is_padding(block: Block) -> bool:
+    return all(instruction.kind == "nop" for instruction in block.body)
+
+
+def _may_use_table(instruction: Instruction) -> bool:
+    """Whether it jumps to where a register says, or an entry of a table."""
+    if instruction.kind != "jmp" or instruction.target is not None:
+        return False
+    source = instruction.source
+    return not isinstance(source, Memory) or source.scaled is not None
 
 
 def graph_of(function: Function) -> Graph:

@@ -149,7 +149,7 @@ class Tracer:
             if inside:
                 if instruction.target != instruction.end:
                     jump(arriving, graph, instruction, path)
-            elif instruction.target is not None or self.code.callee(instruction)[1]:
+            elif not graph.is_switch(instruction) or self.code.callee(instruction)[1]:
                 self._call(instruction, path, walk, depth)  # a tail call
                 leave(walk, path)
         elif kind == "ret":

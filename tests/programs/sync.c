@@ -233,6 +233,51 @@ static void permit_elsewhere(int argc, char **argv)
     scene_start(2);
 }
 
+/* Not a deadlock: who sleeps posts it in the end, by a pointer that an optimised function jumps
+ * through. */
+static pthread_mutex_t desk = PTHREAD_MUTEX_INITIALIZER;
+
+static void *has_desk(void *unused)
+{
+    scene_name("a");
+    pthread_mutex_lock(&desk);
+    scene_hold();
+    sem_wait(&left);
+    return unused;
+}
+
+static void *wants_desk(void *unused)
+{
+    scene_name("b");
+    scene_hold();
+    pthread_mutex_lock(&desk);
+    sem_post(&left);
+    return unused;
+}
+
+static int __attribute__((noinline)) sleep_and_give(void)
+{
+    scene_hold();
+    sleep(3600);
+    return give(&left);
+}
+
+static void *sleeper(void *unused)
+{
+    scene_name("sleeper");
+    return sleep_and_give() ? NULL : unused;
+}
+
+static void posts_by_pointer(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    sem_init(&left, 0, 0);
+    scene_thread(has_desk, NULL);
+    scene_thread(wants_desk, NULL);
+    scene_thread(sleeper, NULL);
+    scene_start(3);
+}
+
 static int within_an_hour(sem_t *semaphore)
 {
     struct timespec when = scene_in_an_hour(CLOCK_REALTIME);
@@ -487,6 +532,7 @@ int main(int argc, char **argv)
         { "semaphore-self", semaphore_self },
         { "permits-used-up", permits_used_up },
         { "permit-elsewhere", permit_elsewhere },
+        { "posts-by-pointer", posts_by_pointer },
         { "timed-semaphores", timed_semaphores },
         { "nested-monitor", nested_monitor },
         { "pipeline", pipeline },

@@ -93,6 +93,13 @@ SCENARIOS = (
         "inconclusive|not-found",
         notes="who else has one can't be told, and will post it",
     ),
+    Scenario(
+        "sync-posts-by-pointer",
+        "sync.c",
+        ("posts-by-pointer",),
+        "inconclusive|not-found",
+        notes="one who sleeps posts it, by a tail call through a pointer in optimised builds",
+    ),
     _scene(
         "timed-semaphores",
         Expect("cycle", ("a", "b"), ("semaphore",) * 2, 0, confidence="inferred"),
