@@ -286,6 +286,8 @@ class Tracer:
         if summary.opaque:
             walk.opaque.append(site)
             path.pass_arguments()
+        elif summary.unknown:
+            walk.opaque.append(site)
         given = [substitute(value, path) for value in summary.passed]
         path.pass_on([value for value in given if value is not None])
         held, stores, returns = [], [], None

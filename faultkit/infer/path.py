@@ -42,6 +42,7 @@ class Summary(NamedTuple):
     stores: tuple[tuple[Value, Value, int], ...] = ()
     returns: Optional[Value] = None
     opaque: bool = False
+    unknown: bool = False  # it, or what it calls, calls nobody knows what
     passed: tuple[Value, ...] = ()  # to functions that nobody can look into
     took: bool = False  # it took locks, so that what it gave back may well be its own
     cut: bool = False  # calls further down were not looked into: called from less far down, more is

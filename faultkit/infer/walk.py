@@ -35,7 +35,7 @@ def summarise(walk: Walk) -> Summary:
     path = walk.at_return
     events = tuple(walk.events[:16])
     if path is None:
-        return Summary(events=events, took=walk.took, cut=walk.cut)
+        return Summary(events=events, unknown=bool(walk.opaque), took=walk.took, cut=walk.cut)
     stores = tuple(
         (address, value, width)
         for address, (value, width) in path.memory.items()
@@ -47,6 +47,7 @@ def summarise(walk: Walk) -> Summary:
         events,
         stores[:16],
         path.registers["rax"],
+        unknown=bool(walk.opaque),
         passed=path.passed,
         took=walk.took,
         cut=walk.cut,

@@ -262,20 +262,41 @@ static int __attribute__((noinline)) sleep_and_give(void)
     return give(&left);
 }
 
-static void *sleeper(void *unused)
+static int __attribute__((noinline)) report_and_give(void)
+{
+    int given = give(&left);
+    return given + 1;
+}
+
+static void *sleeper(void *further_down)
 {
     scene_name("sleeper");
-    return sleep_and_give() ? NULL : unused;
+    if (!further_down)
+        return sleep_and_give() ? NULL : &left;
+    scene_hold();
+    sleep(3600);
+    return report_and_give() > 1 ? NULL : &left;
+}
+
+static void post_with(void *further_down)
+{
+    sem_init(&left, 0, 0);
+    scene_thread(has_desk, NULL);
+    scene_thread(wants_desk, NULL);
+    scene_thread(sleeper, further_down);
+    scene_start(3);
 }
 
 static void posts_by_pointer(int argc, char **argv)
 {
     (void) argc, (void) argv;
-    sem_init(&left, 0, 0);
-    scene_thread(has_desk, NULL);
-    scene_thread(wants_desk, NULL);
-    scene_thread(sleeper, NULL);
-    scene_start(3);
+    post_with(NULL);
+}
+
+static void posts_further_down(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    post_with(&left);
 }
 
 static int within_an_hour(sem_t *semaphore)
@@ -533,6 +554,7 @@ int main(int argc, char **argv)
         { "permits-used-up", permits_used_up },
         { "permit-elsewhere", permit_elsewhere },
         { "posts-by-pointer", posts_by_pointer },
+        { "posts-further-down", posts_further_down },
         { "timed-semaphores", timed_semaphores },
         { "nested-monitor", nested_monitor },
         { "pipeline", pipeline },

@@ -100,6 +100,13 @@ SCENARIOS = (
         "inconclusive|not-found",
         notes="one who sleeps posts it, by a tail call through a pointer in optimised builds",
     ),
+    Scenario(
+        "sync-posts-further-down",
+        "sync.c",
+        ("posts-further-down",),
+        "inconclusive|not-found",
+        notes="as before, in a function that it calls",
+    ),
     _scene(
         "timed-semaphores",
         Expect("cycle", ("a", "b"), ("semaphore",) * 2, 0, confidence="inferred"),
