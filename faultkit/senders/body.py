@@ -2,6 +2,7 @@
 
 from typing import Optional
 
+from faultkit.code.thunks import is_thunk
 from faultkit.code.x86 import Instruction, instructions
 from faultkit.senders.text import Function, KernelText
 
@@ -139,7 +140,7 @@ class Body:
     def _is_switch(self, instruction: Instruction) -> bool:
         if instruction.target is None:
             return True
-        return (self.callee(instruction) or "").startswith("__x86_indirect_")
+        return is_thunk(self.callee(instruction) or "")
 
     def callee(self, instruction: Instruction) -> Optional[str]:
         """The name of the function that a direct call or jump leads to."""
