@@ -99,6 +99,21 @@ def test_holders(kernel, waiter, expected):
         assert wait.missing
 
 
+@every_kernel
+def test_who_gave_it_back_by_helpers_is_not_named(kernel):
+    """By helpers of helpers, by jumps of two bytes, by what a pointer or a list leads to."""
+    waits = waits_of("helpers", kernel)
+    given_back = {
+        *("hp-deep", "hp-deeper", "hp-jump", "hp-known", "hp-listed", "hp-pointer"),
+        *("hp-visit", "hp-slots", "hp-often"),
+    }
+    for prefix in given_back:
+        wait = waits[f"{prefix}-wants"[:15]]
+        assert (wait.holders, bool(wait.missing)) == ((), True), prefix
+    assert holders(waits, "hr-wants") == ["hr-past"]
+    assert holders(waits, "he-wants") == ["he-past"]
+
+
 def test_evidence_names_the_function_and_the_line():
     wait = waits_of("inferred")["rh-writer"]
     assert any(

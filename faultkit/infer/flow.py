@@ -95,7 +95,8 @@ class Tracer:
                 if block.position and (walk.narrow or block.start in walk.unreached):
                     walk.unreached.update(target.start for target in block.follows)
                     continue  # no way leads here
-                path = Path()
+                # in Rust it takes a lock's guard to give it back
+                path = Path(1) if self.family == RUST else Path()
                 for name, known in (entry or {}).items():
                     path.registers[name] = number(known)
                 if block.position:

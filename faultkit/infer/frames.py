@@ -137,10 +137,13 @@ class LiveFrame:
             yield address, held._replace(sure=held.sure and not doubtful)
 
     def leads(self, values: tuple[Value, ...], address: Optional[int]) -> bool:
-        """Whether any of the values is `address`, or an object in this frame that leads there."""
-        level = [self.resolve(value) for value in values] if address is not None else []
+        """Whether any of the values is `address`, or in an object around it, or an object in this
+        frame that leads there."""
+        if address is None:
+            return False
+        level = [self.resolve(value) for value in values]
         for _ in range(PASSED_DEPTH + 1):
-            if address in level:
+            if any(self._may_share_object(address, place) for place in level):
                 return True
             level = [
                 self._read(place + offset, 8)
@@ -149,6 +152,11 @@ class LiveFrame:
                 for offset in range(0, PASSED_BYTES, 8)
             ]
         return False
+
+    def _may_share_object(self, address: int, place: Optional[int]) -> bool:
+        if place is None or self._is_here(address):
+            return address == place
+        return abs(address - place) < self.at.reach
 
     def _is_here(self, address: int) -> bool:
         low, high = self.frame.sp, self.cfa

@@ -9,6 +9,7 @@ from faultkit.infer.values import ARGUMENTS, State, Value, in_frame
 MOST_PASSED = 32
 PASSED_DEPTH = 2  # a closure that refers to a variable that has a guard
 PASSED_BYTES = 16  # of an object in the frame: a guard is its lock's address and a flag, say
+OBJECT_BYTES = 4096  # of an object that has a lock in it: who gets the one gets to the other
 
 
 class Held(NamedTuple):
@@ -55,8 +56,9 @@ CUT = Summary(opaque=True, cut=True)
 class Path(State):
     """A state, and the locks that the way to it took and gave back."""
 
-    def __init__(self) -> None:
+    def __init__(self, reach: int = OBJECT_BYTES) -> None:
         super().__init__()
+        self.reach = reach  # how near to a lock those point who get to it: 1 if only exactly there
         self.held: dict[Value, Held] = {}
         self.released: tuple[Value, ...] = ()
         self.given_back: frozenset[Value] = frozenset()  # taken here, and released here
@@ -71,6 +73,7 @@ class Path(State):
         """An independent copy."""
         other = Path.__new__(Path)
         other.copy_values(self)
+        other.reach = self.reach
         other.held = dict(self.held)
         other.released = self.released
         other.passed = self.passed
@@ -121,7 +124,7 @@ class Path(State):
         gets to by them."""
         reached = self._reached(values)
         for lock, held in self.held.items():
-            if lock in reached:
+            if any(_may_share_object(lock, value, self.reach) for value in reached):
                 self.held[lock] = held._replace(sure=False)
             else:
                 passed = _distinct(*held.passed, *reached)[:MOST_PASSED]
@@ -176,6 +179,13 @@ class Path(State):
         for other, held in self.held.items():
             if len(held.released) < 32:
                 self.held[other] = held._replace(released=(*held.released, lock))
+
+
+def _may_share_object(lock: Value, value: Value, reach: int) -> bool:
+    """Whether the value may point to the object that the lock is a member of."""
+    if lock.base != value.base or in_frame(lock):
+        return lock == value
+    return abs(lock.offset - value.offset) < reach
 
 
 def _distinct(*values: Value) -> tuple[Value, ...]:

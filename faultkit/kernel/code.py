@@ -16,12 +16,14 @@ from faultkit.model import Frame
 from faultkit.target import FaultkitError
 
 SMALL = 512  # bytes of a function that may only wrap others
+WRAPPERS = 8  # of each other
+MOST_CALLED = 100  # by one function that may wrap others: system calls have one that calls them all
 # `ret` since 5.19 (15e67227c49a, "x86: Undo return-thunk damage"), and the thunks that later
 # mitigations patch in
 _RETURNS = ("__x86_return_thunk", "srso_", "zen_untrain_ret", "its_return_thunk", "retbleed_")
 # What calls at a function's start go to while it is traced
 _TRACES = ("__fentry__", "ftrace_caller", "ftrace_regs_caller", "ftrace_stub")
-_CALL, _JUMP = b"\xe8", b"\xe9"
+_CALL, _JUMP, _SHORT_JUMP, _INDIRECT = b"\xe8", b"\xe9", b"\xeb", b"\xff"
 _LEA = b"\x48\x8d", b"\x4c\x8d"
 _RIP_RELATIVE = frozenset(bytes((register << 3 | 5,)) for register in range(8))  # as ModRM
 
@@ -39,6 +41,7 @@ class KernelCode(Code):
         self._addresses: dict[str, frozenset[int]] = {}
         self._touching: dict[tuple[int, str], bool] = {}
         self._targets: dict[int, tuple[int, ...]] = {}
+        self._dispatching: dict[int, bool] = {}
         self._mentions: dict[tuple[int, int], bool] = {}
         self._read_count = self.kernel.offset("percpu_rw_semaphore", "read_count")
 
@@ -56,18 +59,18 @@ class KernelCode(Code):
 
     def passes_over(self, address: int, family: str) -> bool:
         """Whether the function calls nothing that does anything to locks of the family, itself or
-        through one that only wraps it."""
-        return not self.touches(address, family)
+        through others that only wrap it; nor is one that hands its arguments on to whatever a
+        pointer says, as kref_put() does."""
+        return not self.touches(address, family) and not self._dispatches(address)
 
     def _callee(self, instruction: Instruction) -> tuple[Optional[int], Optional[str]]:
         target = instruction.target
         if target is None:
             return None, None
         if target not in self._stubs:
-            name = self.name(target)
-            # an indirect call by way of a retpoline (arch/x86/lib/retpoline.S)
-            indirect = name is not None and name.startswith("__x86_indirect_")
-            self._stubs[target] = (None, None) if indirect else (target, name)
+            # an indirect call by way of a retpoline is one to nobody knows where
+            thunk = self.is_thunk(target)
+            self._stubs[target] = (None, None) if thunk else (target, self.name(target))
         return self._stubs[target]
 
     def _size(self, start: int) -> Optional[int]:
@@ -138,7 +141,7 @@ class KernelCode(Code):
 
     def touches(self, start: int, family: str) -> bool:
         """Whether the function calls one that does something to locks of this family, itself or
-        through a small one that does.  Reads bytes, decodes nothing."""
+        through small ones that do.  Reads bytes, decodes nothing."""
         key = start, family
         if key not in self._touching:
             self._touching[key] = False  # while it is looked at
@@ -147,16 +150,31 @@ class KernelCode(Code):
 
     def _touches(self, start: int, family: str) -> bool:
         goals = self._goals(family)
-        targets = self._calls(start)
-        if not goals.isdisjoint(targets):
-            return True
-        for target in targets:
-            size = self._size(target)
-            if size is None or size > SMALL:
-                continue
-            if not goals.isdisjoint(self._calls(target)):
+        level = [start]
+        seen = {start}
+        # nearly every function takes a spinlock somewhere down below
+        depth = 1 if family == SPIN or len(self._calls(start)) > MOST_CALLED else WRAPPERS
+        for _ in range(depth + 1):
+            targets = {target for caller in level for target in self._calls(caller)}
+            if not goals.isdisjoint(targets):
                 return True
+            level = [target for target in targets - seen if self._is_small(target)]
+            seen.update(level)
         return False
+
+    def _is_small(self, start: int) -> bool:
+        size = self._size(start)
+        return size is not None and size <= SMALL
+
+    def _dispatches(self, start: int) -> bool:
+        """Whether it is small, and calls (or jumps to) what a register or memory tells: `ff` with
+        2 or 4 in the ModRM's middle, or a retpoline."""
+        if start not in self._dispatching:
+            code = self._bytes(start) if self._is_small(start) else b""
+            self._dispatching[start] = any(
+                code[position + 1] >> 3 & 7 in (2, 4) for position in _positions(code, 1, _INDIRECT)
+            ) or (bool(code) and any(map(self.is_thunk, self._calls(start))))
+        return self._dispatching[start]
 
     def _goals(self, family: str) -> frozenset[int]:
         if family not in self._addresses:
@@ -165,17 +183,21 @@ class KernelCode(Code):
         return self._addresses[family]
 
     def _calls(self, start: int) -> tuple[int, ...]:
-        """Where its direct calls and jumps may lead; bytes that look like calls are among them."""
+        """Where its direct calls and jumps out of it may lead; bytes that look like calls are among
+        them."""
         known = self._targets.get(start)
         if known is None:
             code = self._bytes(start)
+            ends = [
+                *((at + 5, _signed(code, at + 1, 4)) for at in _positions(code, 4, _CALL, _JUMP)),
+                *((at + 2, _signed(code, at + 1, 1)) for at in _positions(code, 1, _SHORT_JUMP)),
+            ]
             known = self._targets[start] = tuple(
                 dict.fromkeys(
                     target
-                    for position in _positions(code, _CALL, _JUMP)
-                    if self.space.system.is_code(
-                        target := start + position + 5 + _signed(code, position + 1)
-                    )
+                    for end, distance in ends
+                    if not 0 < end + distance < len(code)
+                    and self.space.system.is_code(target := start + end + distance)
                 )
             )
         return known
@@ -188,8 +210,8 @@ class KernelCode(Code):
             code = self._bytes(start)
             immediate = (address & 0xFFFFFFFF).to_bytes(4, "little")
             self._mentions[key] = immediate in code or any(
-                start + position + 7 + _signed(code, position + 3) == address
-                for position in _positions(code, *_LEA)
+                start + position + 7 + _signed(code, position + 3, 4) == address
+                for position in _positions(code, 4, *_LEA)
                 if code[position + 2 : position + 3] in _RIP_RELATIVE
             )
         return self._mentions[key]
@@ -202,14 +224,14 @@ class KernelCode(Code):
             return b""
 
 
-def _positions(code: bytes, *opcodes: bytes) -> Iterator[int]:
-    """Where the opcodes are, or bytes that look like them, with room for an instruction."""
+def _positions(code: bytes, room: int, *opcodes: bytes) -> Iterator[int]:
+    """Where the opcodes are, or bytes that look like them, with `room` bytes behind the first."""
     for opcode in opcodes:
-        place = code.find(opcode, 0, len(code) - 4)
+        place = code.find(opcode, 0, len(code) - room)
         while place >= 0:
             yield place
-            place = code.find(opcode, place + 1, len(code) - 4)
+            place = code.find(opcode, place + 1, len(code) - room)
 
 
-def _signed(code: bytes, position: int) -> int:
-    return int.from_bytes(code[position : position + 4], "little", signed=True)
+def _signed(code: bytes, position: int, size: int) -> int:
+    return int.from_bytes(code[position : position + size], "little", signed=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from . import dstate, events, inferred, oops, signals, sleeping, spinning, users
+from . import dstate, events, helpers, inferred, oops, signals, sleeping, spinning, users
 from .model import Boot, Expect, Fault, cycle
 
 _SPIN = "isolcpus=1-5"
@@ -67,6 +67,15 @@ BOOTS = {
         Boot("signals", signals.ALL, program="signals"),
         Boot("crowd-blocked", dstate.WAITERS, memory=1024, count=48, program="dstate", crowd=3750),
         Boot("oops", oops.NULL, append="oops=panic", panics=True, program="oops"),
+        Boot("helpers", helpers.QUIETLY, program="helpers"),
+        Boot(
+            "read-again",
+            helpers.READ_AGAIN,
+            cpus=3,
+            cpu=_REAL,
+            append="isolcpus=1-2",
+            program="helpers",
+        ),
         Boot("filtered", _FILTERED, append="nokaslr", form="filtered", kernels=_FILTERABLE),
         Boot("truncated", _TRUNCATED, append="nokaslr", form="truncated", kernels=_FILTERABLE),
         Boot("users-lzo", users.ALL, append="nokaslr", form="lzo", kernels=_FILTERABLE),
