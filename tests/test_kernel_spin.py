@@ -114,6 +114,14 @@ def test_holders_by_the_arguments_that_their_code_was_given(kernel):
     assert [task.name for task in waits["sq-owner"].holders] == ["sq-0"]
 
 
+@every_kernel
+def test_a_reader_queues_behind_a_writer_that_waits(kernel):
+    """The lock's readers would let it in; the writer, which comes first, does not."""
+    wait = spins_of("read-again", kernel)["ra-reader"]
+    assert (wait.lock.kind, wait.mode, wait.queued) == ("rwlock_t", "read", True)
+    assert [str(task.name) for task in wait.holders] == ["ra-writer"]
+
+
 def test_an_interrupt_spins_for_what_it_interrupted():
     report = report_of(opened("spin-irq"))
     (finding,) = report.findings

@@ -60,7 +60,11 @@ def recognise(system: System, cpu: int, task: Task) -> Optional[Wait]:
     if found.function in SPINS and outer in (READS, WRITES):
         # it queues for the right to wait for a rwlock_t
         address = found.address - need(system.kernel, "qrwlock", "wait_lock")
-        return _rwlock_wait(system, cpu, task, found._replace(function=outer, address=address))
+        found = found._replace(function=outer, address=address)
+        ahead = _ahead(system, cpu, address)
+        if ahead is not None:
+            return _queued(system, cpu, task, found, ahead)
+        return _rwlock_wait(system, cpu, task, found)
     if found.function in SPINS:
         return _spinlock_wait(system, cpu, task, found)
     return _rwlock_wait(system, cpu, task, found)
@@ -169,6 +173,38 @@ def _node(system: System, cpu: int, index: int) -> int:
     if array is None or not size:
         raise FaultkitError("this kernel has no queue of spinlock waiters")
     return kernel.per_cpu(array, cpu) + index * size
+
+
+def _ahead(system: System, cpu: int, address: int) -> Optional[Task]:
+    """The task that is the first to wait for a rwlock_t, and keeps all others in the queue for
+    `wait_lock` until it has the lock: readers, too, that the lock's own readers would not keep out
+    (queued_read_lock_slowpath(), kernel/locking/qrwlock.c).  None if it is on no other CPU."""
+    space, code = _code_of(system)
+    for other, task in system.running.items():
+        frames = space.frames(task) if other != cpu and task.tid else ()
+        position = innermost(frames)
+        if position is None or base_name(frames[position].symbol or "") in SPINS:
+            continue
+        found = _argument(space, code, frames[position:])
+        if found is not None and found.address == address:
+            return task
+    return None
+
+
+def _queued(system: System, cpu: int, task: Task, found: _Found, ahead: Task) -> Wait:
+    """The wait of one that queues behind another for a rwlock_t."""
+    count = system.kernel.u32(found.address + need(system.kernel, "qrwlock", "cnts"))
+    return Wait(
+        task,
+        Lock("rwlock_t", found.address, key=("kernel", found.address)),
+        mode="read" if found.function == READS else "write",
+        queued=True,
+        holders=(ahead,),
+        evidence=(
+            f"CPU {cpu} spins: {found.how}, its count is {count:#x}; CPU {ahead.cpu} waits for it "
+            "and comes first, which keeps it out",
+        ),
+    )
 
 
 def _rwlock_wait(system: System, cpu: int, task: Task, found: _Found) -> Optional[Wait]:
