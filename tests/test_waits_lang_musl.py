@@ -1,8 +1,11 @@
 """musl's locks, in static (also stripped) and dynamic programs."""
 
+import struct
+
 import pytest
 from lang_waits import PROGRAMS, compile_source, play
 
+from faultkit.layouts import musl
 from faultkit.model import EVENT, HELD, INFERRED, PROVEN
 
 SOURCE = r"""
@@ -115,6 +118,16 @@ def test_rwlock_held_by_a_reader(scene):
     wait = scene.wait_of("writer", "rwlock")
     assert wait.mode == "write"
     assert wait.evidence == ("musl rwlock, held by 1 reader",)
+
+
+def test_a_robust_mutex_of_thread_128_is_no_rwlock():
+    """glibc's: {lock, count, owner, nusers, kind...}; musl's third word says who shares it: 128."""
+
+    class Memory:
+        def read(self, address, size):
+            return struct.pack("<5I", 0x80000080, 1, 128, 1, 0x90).ljust(size, b"\0")
+
+    assert musl.read_rwlock(Memory(), 0x1000, private=False) is None
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,11 @@ class RwLock(NamedTuple):
 
 
 def read_rwlock(process: Process, uaddr: int, private: bool) -> Optional[RwLock]:
-    """The rwlock at `uaddr` that somebody waits for, or None."""
-    rwlock = RwLock(*struct.unpack("<3I", process.read(uaddr, 12)))
-    if not 0 < rwlock.waiters <= MAX_WAITERS:
+    """The rwlock at `uaddr` that somebody waits for, or None.  The rest of it is as it was made:
+    zero, where a robust mutex of glibc's, whose owner's tid happens to be SHARED, has its kind."""
+    words = struct.unpack("<14I", process.read(uaddr, 56))
+    rwlock = RwLock(*words[:3])
+    if not 0 < rwlock.waiters <= MAX_WAITERS or any(words[3:]):
         return None
     if rwlock.shared != (0 if private else SHARED):
         return None

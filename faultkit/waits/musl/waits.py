@@ -69,8 +69,9 @@ def _semaphore(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
 
 def _condvar(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
     """pthread_cond_timedwait: a private waiter sleeps on `barrier` (2) of its own node, whose
-    `state` before it is 0, WAITING."""
-    if call.value != 2 or not 0 < call.uaddr - blocked.call.sp < ON_STACK:
+    `state` before it is 0, WAITING.  A node has pointers before these two, so that `barrier` is
+    in the upper half of eight bytes; a lock of glibc's on a stack is not."""
+    if call.value != 2 or not 0 < call.uaddr - blocked.call.sp < ON_STACK or call.uaddr & 7 != 4:
         return None
     if blocked.process.u32(call.uaddr - 4) != 0 or call.now != 2:
         return None
