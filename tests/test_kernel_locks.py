@@ -19,6 +19,7 @@ from drgn_kernel import DrgnKernel
 from lab.dumps import dump
 
 from faultkit.graph import WaitGraph
+from faultkit.kernel.details import name_address
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.snapshot import KernelSnapshot
 from faultkit.kernel.system import System
@@ -124,6 +125,13 @@ def test_address_spaces_are_named() -> None:
     wait = _waits(_kernel("events"))["ml-b"]
     assert (wait.lock.kind, _names(wait)) == ("rwsem", ["ml-a"])
     assert wait.lock.name == f"mmap_lock of {wait.task.pid} mmap_lock"
+
+
+def test_a_lock_on_a_kernel_stack_is_named() -> None:
+    kernel = _kernel("helpers")
+    wait = _waits(kernel)["os-self"]
+    name = name_address(System(kernel), wait.lock.address or 0)
+    assert name == f"stack of {wait.task.tid} os-self"
 
 
 def test_a_frozen_file_system_is_named() -> None:

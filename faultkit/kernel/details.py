@@ -94,14 +94,17 @@ def _named(system: System, lock: Lock, waiter: Task) -> Lock:
 
 
 def name_address(system: System, address: int) -> Optional[str]:
-    """ "rtnl_mutex", "accounts+40 [faultlab]", "kmalloc-64 object": what a person would
-    call a data address; None if nothing is known of it."""
+    """ "rtnl_mutex", "accounts+40 [faultlab]", "kmalloc-64 object", "stack of 4711 rmmod": what a
+    person would call a data address; None if nothing is known of it."""
     kernel = system.kernel
     try:
         symbol = system.symbol_at(address)
         if symbol is not None:
             place = f"{symbol.name}+{symbol.offset}" if symbol.offset else symbol.name
             return f"{place} [{symbol.module}]" if symbol.module else place
+        owner = system.stack_owner(address)
+        if owner is not None:
+            return f"stack of {owner.tid} {owner.name}"
         slab = kernel.slab(address)
     except FaultkitError:
         return None
