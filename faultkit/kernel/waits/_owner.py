@@ -76,7 +76,8 @@ def _no_task(system: System, owner: int) -> tuple[Optional[str], str]:
     if state & TASK_DEAD and exit_state & states.DEAD:
         return (
             "orphaned-lock",
-            f'its owner, task_struct {owner:#x} "{name}", has exited while it held the lock',
+            f"its owner has exited while it held the lock: task_struct {owner:#x}, which was "
+            f'last "{name}"\'s, is no task any more',
         )
     if _is_stack(system, stack):
         return None, (
