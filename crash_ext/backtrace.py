@@ -12,8 +12,11 @@ In brackets stands where on the stack the frame's own pc was found.  Registers b
 "exception RIP" above them; without one they are those that the task has in user space.
 """
 
+from __future__ import annotations
+
 import re
-from typing import NamedTuple, Optional
+
+from faultkit.record import NamedTuple
 
 _FRAME = re.compile(r"\s*#\d+ \[([0-9a-f]+)\] (\S+) at ([0-9a-f]+)")
 _EXCEPTION = re.compile(r"\s*\[exception RIP: ")
@@ -25,13 +28,13 @@ class Printed(NamedTuple):
 
     address: int
     sp: int
-    registers: Optional[dict[str, int]] = None
+    registers: dict[str, int] | None = None
 
 
 def parse(text: str) -> list[Printed]:
     """The kernel's frames in the back trace of one task, innermost first."""
     frames: list[Printed] = []
-    exception: Optional[dict[str, int]] = None
+    exception: dict[str, int] | None = None
     for line in text.splitlines():
         frame = _FRAME.match(line)
         if frame:
@@ -48,7 +51,7 @@ def parse(text: str) -> list[Printed]:
     return frames
 
 
-def _finish(exception: Optional[dict[str, int]], frames: list[Printed]) -> None:
+def _finish(exception: dict[str, int] | None, frames: list[Printed]) -> None:
     if exception and "rip" in exception and "rsp" in exception:
         frames.append(Printed(exception["rip"], exception["rsp"], exception))
 

@@ -1,7 +1,10 @@
 """What a CrashKernel needs of crash: plain values, by C (embedded.py) or by PyKdump's modules."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Optional
+
+from faultkit.record import NamedTuple
 
 
 class BridgeError(Exception):
@@ -22,21 +25,21 @@ class Bridge(ABC):
     """crash, from inside.  Nothing is remembered here; every method may raise BridgeError."""
 
     version: str  # of crash
-    dumpfile: Optional[str]  # as it was named; None on a live system
-    namelist: Optional[str]  # the vmlinux
+    dumpfile: str | None  # as it was named; None on a live system
+    namelist: str | None  # the vmlinux
     live: bool
 
     @abstractmethod
     def read(self, address: int, size: int) -> bytes:
         """Kernel virtual memory, all of it."""
 
-    def read_each(self, pieces: "list[tuple[int, int]]") -> "Optional[list[Optional[bytes]]]":
+    def read_each(self, pieces: list[tuple[int, int]]) -> list[bytes | None] | None:
         """As Kernel.read_each; None if there is no quicker way than to read one by one."""
         return None
 
     def words_of_each(
-        self, pieces: "list[bytes]", most: int, *ranges: "tuple[int, int]"
-    ) -> "Optional[list[bytes]]":
+        self, pieces: list[bytes], most: int, *ranges: tuple[int, int]
+    ) -> list[bytes] | None:
         """As Kernel.words_of_each; None if there is no quicker way than Python's."""
         return None
 
@@ -45,40 +48,40 @@ class Bridge(ABC):
         """Physical memory, all of it."""
 
     @abstractmethod
-    def translate(self, task: int, address: int) -> tuple[Optional[int], bool]:
+    def translate(self, task: int, address: int) -> tuple[int | None, bool]:
         """The physical address behind a user-space one, in the process of the task_struct `task`,
         or None; and whether its page was swapped out."""
 
     @abstractmethod
-    def symbol(self, name: str) -> Optional[int]:
+    def symbol(self, name: str) -> int | None:
         """The address of a symbol."""
 
     @abstractmethod
-    def lookup(self, address: int) -> Optional[tuple[str, int, Optional[str]]]:
+    def lookup(self, address: int) -> tuple[str, int, str | None] | None:
         """(name, offset, module) of the symbol before `address`."""
 
     @abstractmethod
-    def bounds(self, address: int) -> Optional[tuple[int, int]]:
+    def bounds(self, address: int) -> tuple[int, int] | None:
         """[start, end): from the symbol before `address` to the next one."""
 
     @abstractmethod
     def line(self, address: int) -> str:
-        """"FILE: LINE" of a code address, or ""."""
+        """ "FILE: LINE" of a code address, or ""."""
 
     @abstractmethod
-    def offset(self, type_name: str, member: str) -> Optional[int]:
+    def offset(self, type_name: str, member: str) -> int | None:
         """Offset in bytes of a direct member of a struct, union or typedef."""
 
     @abstractmethod
-    def size(self, type_name: str, member: Optional[str] = None) -> Optional[int]:
+    def size(self, type_name: str, member: str | None = None) -> int | None:
         """Size in bytes of a type, or of a direct member of it."""
 
-    def member_type(self, type_name: str, member: str) -> Optional[str]:
+    def member_type(self, type_name: str, member: str) -> str | None:
         """The name of a direct member's type, of a pointer's target; None if it has none."""
         return None
 
     @abstractmethod
-    def enumerator(self, name: str) -> Optional[int]:
+    def enumerator(self, name: str) -> int | None:
         """The value of an enumeration constant."""
 
     @abstractmethod

@@ -1,12 +1,15 @@
 """faultkit's commands in crash: from the words typed to the report shown."""
 
+from __future__ import annotations
+
 import os
 import sys
 from abc import ABC, abstractmethod
-from typing import Callable, NamedTuple, Optional
+from collections.abc import Callable
 
 from crash_ext.bridge import Bridge, BridgeError
 from faultkit import __version__
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 WIDEST = 100
@@ -382,7 +385,7 @@ def _say(name: str, message: str) -> None:
     sys.stdout.write(f"{name}: {clean(' '.join(message.split()), 1000)}\n")
 
 
-def host(session: Session) -> dict[str, Optional[str]]:
+def host(session: Session) -> dict[str, str | None]:
     """What runs us, for the report."""
     return {"name": session.name, "version": session.bridge.version, "faultkit": __version__}
 

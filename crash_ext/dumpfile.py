@@ -1,12 +1,14 @@
 """What a dump file leaves out: what crash says of it, and whether its end is missing."""
 
+from __future__ import annotations
+
 import os
 import re
 import struct
-from typing import NamedTuple, Optional
 
 from crash_ext.bridge import Bridge, BridgeError
 from faultkit.code.elf import FileBytes, open_elf
+from faultkit.record import NamedTuple
 
 # makedumpfile(8), -d: what a level leaves out.  Shared memory, and what is mapped of files, is page
 # cache.
@@ -17,7 +19,7 @@ PAGE_DESCRIPTOR = struct.Struct("<QIIQ")  # diskdump.h, struct page_desc: offset
 class Dump(NamedTuple):
     """How much of memory a dump holds.  `level` is makedumpfile's, None if the file tells none."""
 
-    level: Optional[int] = None
+    level: int | None = None
     incomplete: bool = False
     zero_excluded: bool = False  # what is left out reads as zeros
     running: bool = False  # taken while the kernel ran
@@ -54,7 +56,7 @@ def _text(bridge: Bridge, command: str) -> str:
         return ""
 
 
-def _cut_short(path: Optional[str]) -> bool:
+def _cut_short(path: str | None) -> bool:
     """Whether the file ends before the last page that its headers promise."""
     if not path or not os.path.isfile(path):
         return False

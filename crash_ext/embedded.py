@@ -1,18 +1,25 @@
 """The host by faultkit.so: Python embedded in crash, with the C module _faultkit."""
 
+from __future__ import annotations
+
 import gc
 import io
 import os
 import signal
 import sys
-from typing import Any, Callable, Optional, TypeVar
+from collections.abc import Callable
 
 import _faultkit
 
 from crash_ext import commands
 from crash_ext.bridge import Bridge, BridgeError, Listed
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
 
 # What this file takes from the library; one that was built before it came lacks some of it.
 _TAKEN = (
@@ -76,40 +83,40 @@ class EmbeddedBridge(Bridge):
         except _faultkit.Error as error:
             raise BridgeError(str(error)) from None
 
-    def read_each(self, pieces: "list[tuple[int, int]]") -> "Optional[list[Optional[bytes]]]":
+    def read_each(self, pieces: list[tuple[int, int]]) -> list[bytes | None] | None:
         return _faultkit.read_each(pieces)
 
     def words_of_each(
-        self, pieces: "list[bytes]", most: int, *ranges: "tuple[int, int]"
-    ) -> "Optional[list[bytes]]":
+        self, pieces: list[bytes], most: int, *ranges: tuple[int, int]
+    ) -> list[bytes] | None:
         return _faultkit.words_of_each(pieces, most, *[end for ends in ranges for end in ends])
 
     def read_physical(self, address: int, size: int) -> bytes:
         return _asked(_faultkit.read_physical, address, size)
 
-    def translate(self, task: int, address: int) -> tuple[Optional[int], bool]:
+    def translate(self, task: int, address: int) -> tuple[int | None, bool]:
         physical, swapped = _asked(_faultkit.translate, task, address)
         return physical, bool(swapped)
 
-    def symbol(self, name: str) -> Optional[int]:
+    def symbol(self, name: str) -> int | None:
         return _faultkit.symbol(name)
 
-    def lookup(self, address: int) -> Optional[tuple[str, int, Optional[str]]]:
+    def lookup(self, address: int) -> tuple[str, int, str | None] | None:
         return _asked(_faultkit.lookup, address)
 
-    def bounds(self, address: int) -> Optional[tuple[int, int]]:
+    def bounds(self, address: int) -> tuple[int, int] | None:
         return _asked(_faultkit.bounds, address)
 
     def line(self, address: int) -> str:
         return _asked(_faultkit.line, address)
 
-    def offset(self, type_name: str, member: str) -> Optional[int]:
+    def offset(self, type_name: str, member: str) -> int | None:
         return _faultkit.offset(type_name, member)
 
-    def size(self, type_name: str, member: Optional[str] = None) -> Optional[int]:
+    def size(self, type_name: str, member: str | None = None) -> int | None:
         return _faultkit.size(type_name, member)
 
-    def member_type(self, type_name: str, member: str) -> Optional[str]:
+    def member_type(self, type_name: str, member: str) -> str | None:
         return _faultkit.member_type(type_name, member)
 
     def btf_index(self, types: bytes) -> tuple[bytes, bytes]:
@@ -119,7 +126,7 @@ class EmbeddedBridge(Bridge):
         about = _faultkit.about()
         return [about["debug_file"] or about["namelist"], *self.module_files()]
 
-    def enumerator(self, name: str) -> Optional[int]:
+    def enumerator(self, name: str) -> int | None:
         return _faultkit.enumerator(name)
 
     def tasks(self, tgid_offset: int) -> list[Listed]:
@@ -150,7 +157,7 @@ class EmbeddedSession(commands.Session):
         return _faultkit.is_terminal()
 
 
-def start() -> "tuple[Callable[[list[str]], None], list[tuple[str, list[str]]]]":
+def start() -> tuple[Callable[[list[str]], None], list[tuple[str, list[str]]]]:
     """The function that runs all commands, and [(name, lines of help), ...]."""
     # Python's own handler is needed for KeyboardInterrupt; C puts crash's back behind it.
     signal.signal(signal.SIGINT, signal.default_int_handler)

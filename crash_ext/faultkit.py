@@ -3,9 +3,14 @@
 It only finds the packages beside it; what they need is imported when a command runs.
 """
 
+from __future__ import annotations
+
 import os
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def _here() -> str:

@@ -7,8 +7,9 @@ stack; crash takes them from a few words beside that, if the stack is nearly emp
 "possibly bogus exception frame".
 """
 
+from __future__ import annotations
+
 import struct
-from typing import Optional
 
 from crash_ext.backtrace import Printed
 from faultkit.kernel.system import PT_REGS
@@ -33,7 +34,7 @@ def mended(kernel: Kernel, frames: list[Printed]) -> list[Printed]:
     return result
 
 
-def _below(kernel: Kernel, entry: Printed) -> Optional[Printed]:
+def _below(kernel: Kernel, entry: Printed) -> Printed | None:
     """The interrupted frame below the outermost one of an interrupt's stack."""
     try:
         old = kernel.u64(entry.sp)

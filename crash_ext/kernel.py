@@ -1,9 +1,10 @@
 """CrashKernel: what crash shows, as a Kernel."""
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Sequence
-from typing import Optional
 
 from crash_ext import backtrace
 from crash_ext.bridge import Bridge, BridgeError
@@ -30,22 +31,22 @@ class CrashKernel(Kernel):
         self.bridge = bridge
         self.live = bridge.live
         self.kind = "live-kernel" if bridge.live else "vmcore"
-        self._symbols: dict[str, Optional[int]] = {}
-        self._covering: dict[int, Optional[Symbol]] = {}
-        self._bounds: dict[int, Optional[tuple[int, int]]] = {}
+        self._symbols: dict[str, int | None] = {}
+        self._covering: dict[int, Symbol | None] = {}
+        self._bounds: dict[int, tuple[int, int] | None] = {}
         self._types = Types(bridge, self)
         self._per_cpu: dict[int, int] = {}
-        self._dump: Optional[Dump] = None
+        self._dump: Dump | None = None
         self._slabs = True
-        self._tasks: Optional[list[Task]] = None
-        self._registers: Optional[dict[int, dict[str, int]]] = None
+        self._tasks: list[Task] | None = None
+        self._registers: dict[int, dict[str, int]] | None = None
         self.release = self._release()
 
     @property
     def name(self) -> str:
         return os.path.basename(self.bridge.dumpfile or "/proc/kcore")
 
-    def _release(self) -> Optional[str]:
+    def _release(self) -> str | None:
         """include/linux/utsname.h: init_uts_ns.name.release."""
         namespace = self.symbol("init_uts_ns")
         offset = self.offset("uts_namespace", "name")
@@ -66,13 +67,13 @@ class CrashKernel(Kernel):
         except (BridgeError, OverflowError, ValueError):
             raise ReadError(address, size) from None
 
-    def read_each(self, pieces: "Sequence[tuple[int, int]]") -> "list[Optional[bytes]]":
+    def read_each(self, pieces: Sequence[tuple[int, int]]) -> list[bytes | None]:
         found = self.bridge.read_each(list(pieces))
         return super().read_each(pieces) if found is None else found
 
     def words_of_each(
-        self, pieces: "Sequence[bytes]", most: int, *ranges: "tuple[int, int]"
-    ) -> "list[bytes]":
+        self, pieces: Sequence[bytes], most: int, *ranges: tuple[int, int]
+    ) -> list[bytes]:
         found = self.bridge.words_of_each(list(pieces), most, *ranges)
         return super().words_of_each(pieces, most, *ranges) if found is None else found
 
@@ -99,7 +100,7 @@ class CrashKernel(Kernel):
         except (BridgeError, OverflowError, ValueError):
             raise UserPageError(address, size, self._left_out()) from None
 
-    def _left_out(self) -> Optional[str]:
+    def _left_out(self) -> str | None:
         """Why user pages may be missing, and the remedy."""
         if not self.dump.user_pages:
             return NO_USER_PAGES
@@ -107,17 +108,17 @@ class CrashKernel(Kernel):
 
     # Symbols and types
 
-    def symbol(self, name: str) -> Optional[int]:
+    def symbol(self, name: str) -> int | None:
         if name not in self._symbols:
             self._symbols[name] = self.bridge.symbol(name)
         return self._symbols[name]
 
-    def symbol_at(self, address: int) -> Optional[Symbol]:
+    def symbol_at(self, address: int) -> Symbol | None:
         if address not in self._covering:
             self._covering[address] = self._symbol_at(address)
         return self._covering[address]
 
-    def _symbol_at(self, address: int) -> Optional[Symbol]:
+    def _symbol_at(self, address: int) -> Symbol | None:
         try:
             found = self.bridge.lookup(address)
         except (BridgeError, OverflowError):
@@ -127,7 +128,7 @@ class CrashKernel(Kernel):
             return None
         return Symbol(*found)
 
-    def function_bounds(self, address: int) -> Optional[tuple[int, int]]:
+    def function_bounds(self, address: int) -> tuple[int, int] | None:
         symbol = self.symbol_at(address)
         if symbol is None:
             return None
@@ -142,13 +143,13 @@ class CrashKernel(Kernel):
             self._bounds[start] = bounds
         return self._bounds[start]
 
-    def offset(self, type_name: str, member: str) -> Optional[int]:
+    def offset(self, type_name: str, member: str) -> int | None:
         return self._types.offset(type_name, member)
 
-    def size(self, type_name: str, member: Optional[str] = None) -> Optional[int]:
+    def size(self, type_name: str, member: str | None = None) -> int | None:
         return self._types.size(type_name, member)
 
-    def enumerator(self, name: str) -> Optional[int]:
+    def enumerator(self, name: str) -> int | None:
         return self._types.enumerator(name)
 
     # Tasks and CPUs
@@ -167,7 +168,7 @@ class CrashKernel(Kernel):
             ]
         return self._tasks
 
-    def current(self) -> Optional[Task]:
+    def current(self) -> Task | None:
         """The task of crash's context: that which panicked, until `set` chooses another."""
         try:
             found = re.search(r"TASK: ([0-9a-f]+)", self.bridge.run("set"))
@@ -250,7 +251,7 @@ class CrashKernel(Kernel):
 
     # What only crash's text says
 
-    def line(self, address: int) -> Optional[SourceLine]:
+    def line(self, address: int) -> SourceLine | None:
         try:
             text = self.bridge.line(address)
         except (BridgeError, OverflowError):
@@ -261,7 +262,7 @@ class CrashKernel(Kernel):
         symbol = self.symbol_at(address)
         return SourceLine(symbol.name if symbol else None, file, int(number))
 
-    def slab(self, address: int) -> Optional[str]:
+    def slab(self, address: int) -> str | None:
         """By `kmem -s`: "CACHE  OBJSIZE  ALLOCATED ...  NAME" and a line for the object's cache."""
         if not self._slabs:
             return None
@@ -304,7 +305,7 @@ SWAPPED_OUT = "the page was swapped out"
 class UserPageError(ReadError):
     """User memory that is not in the dump, with the reason where it is known."""
 
-    def __init__(self, address: int, size: int, reason: Optional[str]) -> None:
+    def __init__(self, address: int, size: int, reason: str | None) -> None:
         super().__init__(address, size)
         if reason:
             self.args = (f"{self.args[0]}: {reason}",)

@@ -4,12 +4,12 @@ a lie."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Optional
 
 from faultkit.code.elf import build_id, open_elf, parse_notes
 from faultkit.kernel.objects import BrokenList, entries
 from faultkit.target import ReadError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from crash_ext.kernel import CrashKernel
 
@@ -37,7 +37,7 @@ def _vmlinux(kernel: CrashKernel) -> Iterator[str]:
         )
 
 
-def _build_id(kernel: CrashKernel) -> Optional[str]:
+def _build_id(kernel: CrashKernel) -> str | None:
     start, stop = kernel.symbol("__start_notes"), kernel.symbol("__stop_notes")
     if start is None or stop is None or not 0 < stop - start <= LARGEST_NOTES:
         return None

@@ -2,10 +2,15 @@
 faultkit.so, which calls `start`, and by faultkit.py inside PyKdump, which calls `prepare`.
 """
 
+from __future__ import annotations
+
 import gc
 import os
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def prepare(path: str) -> None:

@@ -4,15 +4,21 @@ PyKdump's Python is cut off from the system's, with a part of the standard libra
 that part may be imported on the way to a report.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import sys
-from typing import Any, Optional
 
 import crash
 
 from crash_ext import commands
 from crash_ext.bridge import Bridge, BridgeError, Listed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 PAGE = 4096
 MOST_PAGES = 4096  # kept, of a dump, which does not change
@@ -59,22 +65,22 @@ class PykdumpBridge(Bridge):
             raise BridgeError(f"cannot read {size} bytes at {address:#x}")
         return data
 
-    def translate(self, task: int, address: int) -> tuple[Optional[int], bool]:
+    def translate(self, task: int, address: int) -> tuple[int | None, bool]:
         try:
             return crash.uvtop(task, address) or None, False
         except crash.error:
             return None, False
 
-    def symbol(self, name: str) -> Optional[int]:
+    def symbol(self, name: str) -> int | None:
         return crash.sym2addr(name) or None
 
-    def lookup(self, address: int) -> Optional[tuple[str, int, Optional[str]]]:
+    def lookup(self, address: int) -> tuple[str, int, str | None] | None:
         found = crash.addr2sym(address, True)
         if not found or found[0] is None:
             return None
         return found[0], found[1], crash.addr2mod(address)
 
-    def bounds(self, address: int) -> Optional[tuple[int, int]]:
+    def bounds(self, address: int) -> tuple[int, int] | None:
         found = sorted(int(value, 16) for value in _SYMBOL.findall(self.run(f"sym -n {address:x}")))
         later = [value for value in found if value > address]
         return (address, later[0]) if later else None
@@ -83,16 +89,16 @@ class PykdumpBridge(Bridge):
         match = _LINE.search(self.run(f"sym {address:x}"))
         return match[1] if match else ""
 
-    def offset(self, type_name: str, member: str) -> Optional[int]:
+    def offset(self, type_name: str, member: str) -> int | None:
         return _known(crash.member_offset, type_name, member)
 
-    def size(self, type_name: str, member: Optional[str] = None) -> Optional[int]:
+    def size(self, type_name: str, member: str | None = None) -> int | None:
         if member is not None:
             return _known(crash.member_size, type_name, member)
         found = _known(crash.struct_size, type_name)
         return found if found is not None else _known(crash.union_size, type_name)
 
-    def enumerator(self, name: str) -> Optional[int]:
+    def enumerator(self, name: str) -> int | None:
         try:
             return crash.enumerator_value(name)
         except crash.error:
@@ -106,7 +112,7 @@ class PykdumpBridge(Bridge):
         ]
 
     def _listed(
-        self, tid: int, cpu: int, address: int, tgid_offset: int, name_at: Optional[int]
+        self, tid: int, cpu: int, address: int, tgid_offset: int, name_at: int | None
     ) -> Listed:
         pid, name = tid, ""
         try:
@@ -138,7 +144,7 @@ class PykdumpBridge(Bridge):
         return str(text)
 
 
-def _known(function: Any, *arguments: str) -> Optional[int]:
+def _known(function: Any, *arguments: str) -> int | None:
     """What one of PyKdump's functions for types says, where it means "none" by -1."""
     try:
         found = function(*arguments)
@@ -147,7 +153,7 @@ def _known(function: Any, *arguments: str) -> Optional[int]:
     return found if found is not None and found >= 0 else None
 
 
-def _field(system: str, name: str) -> Optional[str]:
+def _field(system: str, name: str) -> str | None:
     """A line of `sys`, without the remarks behind a file name: "[TAINTED]", "[PARTIAL DUMP]"."""
     match = re.search(rf"^\s*{name}: (.+?)(?:\s+\[[A-Z ]+\])*\s*$", system, re.MULTILINE)
     return match[1] if match else None

@@ -7,7 +7,7 @@ microseconds, once it is read.  What neither BTF has nor the strings of the debu
 even asked for.
 """
 
-from typing import Optional
+from __future__ import annotations
 
 from crash_ext.bridge import Bridge, BridgeError
 from faultkit.code import FormatError
@@ -23,34 +23,34 @@ LARGEST = 64 << 20  # bytes of a section that are worth reading
 class Types:
     """The types of a session; ask as in faultkit.kernel.target.Kernel."""
 
-    def __init__(self, bridge: Bridge, kernel: Optional[Kernel] = None) -> None:
+    def __init__(self, bridge: Bridge, kernel: Kernel | None = None) -> None:
         """`kernel` is the one whose modules' types are asked for."""
         self._bridge = bridge
-        self._offsets: dict[tuple[str, str], Optional[int]] = {}
-        self._sizes: dict[tuple[str, Optional[str]], Optional[int]] = {}
-        self._enumerators: dict[str, Optional[int]] = {}
-        self._strings: Optional[list[bytes]] = None
+        self._offsets: dict[tuple[str, str], int | None] = {}
+        self._sizes: dict[tuple[str, str | None], int | None] = {}
+        self._enumerators: dict[str, int | None] = {}
+        self._strings: list[bytes] | None = None
         self._files = bridge.debug_files()
         self._btf = self._read_btf()
-        self._modules: Optional[ModuleTypes] = None
+        self._modules: ModuleTypes | None = None
         if kernel is not None and self._btf is not None:
             self._modules = ModuleTypes(kernel, self._btf, bridge.btf_index)
 
-    def offset(self, type_name: str, member: str) -> Optional[int]:
+    def offset(self, type_name: str, member: str) -> int | None:
         """Offset in bytes of a member, "wait_list.next" as well."""
         key = (type_name, member)
         if key not in self._offsets:
             self._offsets[key] = self._offset(type_name, member)
         return self._offsets[key]
 
-    def size(self, type_name: str, member: Optional[str] = None) -> Optional[int]:
+    def size(self, type_name: str, member: str | None = None) -> int | None:
         """Size in bytes of a type, or of a member of it."""
         key = (type_name, member)
         if key not in self._sizes:
             self._sizes[key] = self._size(type_name, member)
         return self._sizes[key]
 
-    def enumerator(self, name: str) -> Optional[int]:
+    def enumerator(self, name: str) -> int | None:
         """The value of an enumeration constant."""
         if name not in self._enumerators:
             found = self._btf.enumerator(name) if self._btf else None
@@ -59,7 +59,7 @@ class Types:
             self._enumerators[name] = found
         return self._enumerators[name]
 
-    def _in_btf(self, name: str) -> tuple[Optional[Btf], int]:
+    def _in_btf(self, name: str) -> tuple[Btf | None, int]:
         """(what has a type, its number there); (None, 0) if no BTF has it."""
         btf = self._btf
         number = btf.type(name) if btf is not None else None
@@ -68,7 +68,7 @@ class Types:
             number = btf.type(name) if btf is not None else None
         return (btf, number) if number is not None else (None, 0)
 
-    def _offset(self, type_name: str, member: str) -> Optional[int]:
+    def _offset(self, type_name: str, member: str) -> int | None:
         btf, number = self._in_btf(type_name)
         if btf is not None:
             place = btf.member(number, member)
@@ -85,7 +85,7 @@ class Types:
         inner = self.offset(inner_type, rest)
         return None if inner is None else offset + inner
 
-    def _size(self, type_name: str, member: Optional[str]) -> Optional[int]:
+    def _size(self, type_name: str, member: str | None) -> int | None:
         btf, number = self._in_btf(type_name)
         if btf is not None:
             if member is None:
@@ -106,7 +106,7 @@ class Types:
             return self._expression(type_name, "sizeof(((%s *) 0)->" + member + ")")
         return self.size(inner_type, rest)
 
-    def _type_of(self, type_name: str, member: str) -> Optional[str]:
+    def _type_of(self, type_name: str, member: str) -> str | None:
         """The name of the struct or union that a member is; None for unnamed ones, which only
         gdb's expressions know."""
         found = self._bridge.member_type(type_name, member)
@@ -115,7 +115,7 @@ class Types:
             return found
         return None
 
-    def _expression(self, type_name: str, expression: str) -> Optional[int]:
+    def _expression(self, type_name: str, expression: str) -> int | None:
         for kind in ("struct ", "union ", ""):
             try:
                 text = self._bridge.gdb('printf "%lu", ' + expression % (kind + type_name))
@@ -149,7 +149,7 @@ class Types:
                 return []
         return found
 
-    def _read_btf(self) -> Optional[Btf]:
+    def _read_btf(self) -> Btf | None:
         vmlinux = open_elf(self._files[0]) if self._files else None
         section = vmlinux.sections.get(".BTF") if vmlinux else None
         if vmlinux is None or section is None or section.size > LARGEST:

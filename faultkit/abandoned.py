@@ -1,8 +1,9 @@
 """Locks without a recorded owner in processes of which every thread waits for them: whoever took
 one is no more, or is not here since fork(), or is a waiter that took it twice."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import Optional
 
 from faultkit.model import INFERRED, Wait
 from faultkit.snapshot import Snapshot
@@ -35,7 +36,7 @@ def tell_abandoned(snapshot: Snapshot, waits: Iterable[Wait]) -> None:
             )
 
 
-def _why(snapshot: Snapshot, group: list[Wait]) -> Optional[str]:
+def _why(snapshot: Snapshot, group: list[Wait]) -> str | None:
     """Why nobody can release it; None where somebody may, or that is not sure."""
     process = snapshot.tasks[group[0].task]
     waiters = {wait.task for wait in group}

@@ -1,11 +1,13 @@
 """Processes whose symbols, source lines and back traces faultkit itself reads from their code."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Optional
 
 from faultkit.model import Frame, SourceLine, Task
 from faultkit.target import Process
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from faultkit.code.process import Code
 
@@ -16,11 +18,11 @@ class CodedProcess(Process):
     """A Process by its `code` and `registers`; each back trace is unwound once."""
 
     def __init__(self) -> None:
-        self._code: Optional[Code] = None
+        self._code: Code | None = None
         self._unwound: dict[tuple[int, int, bool], tuple[Frame, ...]] = {}
 
     @property
-    def code(self) -> "Code":
+    def code(self) -> Code:
         """Its symbols, frames and instructions; loaded when first asked for."""
         if self._code is None:
             self._code = self._load_code()
@@ -32,14 +34,14 @@ class CodedProcess(Process):
         self.code.prepare()
 
     @abstractmethod
-    def _load_code(self) -> "Code":
+    def _load_code(self) -> Code:
         """The code of what is mapped."""
 
-    def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
+    def symbol(self, address: int) -> tuple[str, int, int | None] | None:
         found = self.code.symbol(address)
         return (found.name, found.offset, found.size) if found is not None else None
 
-    def line(self, address: int) -> Optional[SourceLine]:
+    def line(self, address: int) -> SourceLine | None:
         lines = self.code.lines(address)
         return lines[-1] if lines else None
 

@@ -1,12 +1,19 @@
 """What a core file says besides its threads: mappings, and whether it is whole."""
 
+from __future__ import annotations
+
 import os
 import struct
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
+from faultkit.record import NamedTuple
 from faultkit.target import Mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 PT_LOAD, PT_NOTE = 1, 4
 PF_W = 2

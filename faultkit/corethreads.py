@@ -1,10 +1,12 @@
 """What the notes of a core say of its threads, and of the signal that it died of."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
 
 from faultkit.corefile import MOST_NOTES, PT_NOTE, segments
+from faultkit.record import NamedTuple
 
 # include/uapi/linux/elf.h
 NT_PRSTATUS, NT_FPREGSET, NT_PRPSINFO, NT_AUXV = 1, 2, 3, 6
@@ -31,8 +33,8 @@ class CoreThread(NamedTuple):
     sid: int
     seconds: float
     registers: dict[str, int]
-    siginfo: Optional[bytes] = None
-    mxcsr: Optional[int] = None
+    siginfo: bytes | None = None
+    mxcsr: int | None = None
 
 
 class CoreFacts(NamedTuple):
@@ -41,11 +43,11 @@ class CoreFacts(NamedTuple):
     the death of the process; gdb's gcore makes a picture of a process that lives on."""
 
     threads: tuple[CoreThread, ...]
-    pid: Optional[int] = None
-    uid: Optional[int] = None
-    name: Optional[str] = None
-    command: Optional[str] = None
-    auxv: "dict[int, int]" = {}  # never changed
+    pid: int | None = None
+    uid: int | None = None
+    name: str | None = None
+    command: str | None = None
+    auxv: dict[int, int] = {}  # never changed
     by_kernel: bool = True
 
 

@@ -1,7 +1,8 @@
 """What a report tells of a finding beyond the finding: names, places and back traces."""
 
+from __future__ import annotations
+
 import os
-from typing import Optional
 
 from faultkit.model import PROVEN, Finding, Wait
 from faultkit.snapshot import Snapshot
@@ -59,7 +60,7 @@ def _taken_at(world: World, wait: Wait) -> tuple[str, ...]:
     return () if taken is None else (f"thread {wait.holders[0].tid}: {taken}",)
 
 
-def name_address(process: Process, address: int) -> Optional[str]:
+def name_address(process: Process, address: int) -> str | None:
     """ "accounts+40", "[heap]+0x2a0", "/dev/shm/x+0x40": what a person would call the address;
     None for anonymous memory."""
     try:

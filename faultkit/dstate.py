@@ -1,6 +1,6 @@
 """What every host does for `dstate`: from the arguments to the view, and to the report."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.analyzers.dstate import Options, analyze
 from faultkit.causes.view import View
@@ -28,6 +28,6 @@ def open_view(arguments: DstateArguments) -> View:
     return LiveView(arguments.pids)
 
 
-def examine(arguments: DstateArguments, host: dict[str, Optional[str]]) -> Report:
+def examine(arguments: DstateArguments, host: dict[str, str | None]) -> Report:
     """The report.  Raises FaultkitError."""
     return analyze(open_view(arguments), host, options_of(arguments))

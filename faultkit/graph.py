@@ -7,13 +7,19 @@ run or wait for the outside world, and what is left is stuck.  So a wait for one
 peers is part of a deadlock only if none of them can ever act.
 """
 
+from __future__ import annotations
+
 from collections import defaultdict, deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Optional, TypeVar
 
 from faultkit.model import EVENT, HELD, OUTSIDE, Task, Wait
 
-Node = TypeVar("Node", bound=Hashable)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    Node = TypeVar("Node", bound=Hashable)
+
 
 SEARCHED = 256  # members of one component from which the shortest cycle is searched
 
@@ -107,7 +113,7 @@ class WaitGraph:
         self.tasks = set(tasks) | set(waits)
         self.stuck = self._find_stuck()
         self.edges = self._stuck_edges()
-        self._waiters: Optional[dict[Task, list[Task]]] = None
+        self._waiters: dict[Task, list[Task]] | None = None
 
     def _find_stuck(self) -> set[Task]:
         """Everything that can never get on; linear in tasks and edges."""
@@ -264,7 +270,7 @@ def _ends_by_itself(wait: Wait) -> bool:
 
 def _within_process(wait: Wait) -> bool:
     """Whether only threads of the waiter's own process could end this wait."""
-    key: Optional[tuple[object, ...]] = wait.lock.key
+    key: tuple[object, ...] | None = wait.lock.key
     return key is not None and key[0] == "private"
 
 

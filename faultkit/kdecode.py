@@ -1,7 +1,8 @@
 """From `kdecode`'s arguments in the shell to the report: texts and addresses."""
 
+from __future__ import annotations
+
 import os
-from typing import Optional
 
 from faultkit.analyzers.kdecode import Options, analyze
 from faultkit.debuginfo.debuginfod import server_urls
@@ -18,7 +19,7 @@ from faultkit.traces.reader import distinct, read
 _REMEDY = "name a file with a back trace, - for the standard input, or addresses"
 
 
-def examine(arguments: KdecodeArguments, host: dict[str, Optional[str]]) -> Report:
+def examine(arguments: KdecodeArguments, host: dict[str, str | None]) -> Report:
     """The report.  Raises FaultkitError."""
     name, traces = _traces(arguments)
     around = AROUND if arguments.full and not arguments.no_dis else 0

@@ -5,10 +5,16 @@ comes by the thousand is a NamedTuple: importing and making dataclasses would co
 time that a command may take inside gdb.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from __future__ import annotations
 
+from collections.abc import Sequence
+
+from faultkit.record import NamedTuple
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from faultkit.decode.model import DecodedTrace
     from faultkit.senders.model import Place as SenderPlace
     from faultkit.signals.model import SignalFinding
@@ -34,17 +40,15 @@ class Task(NamedTuple):
 
     pid: int
     tid: int
-    name: Optional[str] = None
-    state: Optional[str] = None
-    number: Optional[str] = None
-    address: Optional[int] = None
-    cpu: Optional[int] = None
-    seconds: Optional[float] = None
+    name: str | None = None
+    state: str | None = None
+    number: str | None = None
+    address: int | None = None
+    cpu: int | None = None
+    seconds: float | None = None
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Task) and self[:2] == other[:2] and self.address == other.address
-        )
+        return isinstance(other, Task) and self[:2] == other[:2] and self.address == other.address
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -56,10 +60,10 @@ class Task(NamedTuple):
 class SourceLine(NamedTuple):
     """One level of an inline chain: where an address comes from in the source."""
 
-    function: Optional[str]
-    file: Optional[str]
-    line: Optional[int]
-    column: Optional[int] = None
+    function: str | None
+    file: str | None
+    line: int | None
+    column: int | None = None
 
 
 class Frame(NamedTuple):
@@ -71,13 +75,13 @@ class Frame(NamedTuple):
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants here
     address: int
-    symbol: Optional[str] = None
-    offset: Optional[int] = None
-    module: Optional[str] = None
+    symbol: str | None = None
+    offset: int | None = None
+    module: str | None = None
     inlines: tuple[SourceLine, ...] = ()
-    sp: Optional[int] = None
-    function_start: Optional[int] = None
-    registers: Optional[dict[str, int]] = None
+    sp: int | None = None
+    function_start: int | None = None
+    registers: dict[str, int] | None = None
 
 
 class Lock(NamedTuple):
@@ -85,9 +89,9 @@ class Lock(NamedTuple):
     when two processes map it at different addresses."""
 
     kind: str
-    address: Optional[int] = None
-    name: Optional[str] = None
-    key: Optional[tuple[Any, ...]] = None
+    address: int | None = None
+    name: str | None = None
+    key: tuple[Any, ...] | None = None
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -119,26 +123,26 @@ class Wait(NamedTuple):
     task: Task
     lock: Lock
     needs: str = HELD
-    mode: Optional[str] = None
+    mode: str | None = None
     holders: tuple[Task, ...] = ()
     any_of: bool = False
     others: tuple[Task, ...] = ()
     confidence: str = PROVEN
     evidence: tuple[str, ...] = ()
     timed: bool = False
-    fault: Optional[str] = None
-    fault_detail: Optional[str] = None
-    candidates: Optional[tuple[Task, ...]] = None
+    fault: str | None = None
+    fault_detail: str | None = None
+    candidates: tuple[Task, ...] | None = None
     suspects: tuple[Task, ...] = ()
-    holder_count: Optional[int] = None
+    holder_count: int | None = None
     queued: bool = False
     changing: bool = False
     inherits: bool = False
     refused: bool = False
-    missing: Optional[str] = None
+    missing: str | None = None
     frames: tuple[Frame, ...] = ()
 
-    def but(self, **changes: Any) -> "Wait":
+    def but(self, **changes: Any) -> Wait:
         """The same wait with some fields changed."""
         return self._replace(**changes)
 
@@ -149,11 +153,11 @@ class Finding(NamedTuple):
     type: str
     members: tuple[Wait, ...] = ()
     victims: tuple[Task, ...] = ()
-    lock: Optional[Lock] = None
-    root: Optional[Task] = None
-    root_waits_for: Optional[Wait] = None
+    lock: Lock | None = None
+    root: Task | None = None
+    root_waits_for: Wait | None = None
     confidence: str = PROVEN
-    explanation: Optional[str] = None
+    explanation: str | None = None
     evidence: tuple[str, ...] = ()
 
 
@@ -165,19 +169,19 @@ class Behind(NamedTuple):
     kind: str
     name: str
     detail: str = ""
-    task: Optional[Task] = None
+    task: Task | None = None
     about: Any = None
 
 
 class Resource(NamedTuple):
     """What a blocked task works on."""
 
-    path: Optional[str] = None
-    file_system: Optional[str] = None
-    mount_point: Optional[str] = None
-    device: Optional[str] = None
-    server: Optional[str] = None
-    lock: Optional[str] = None
+    path: str | None = None
+    file_system: str | None = None
+    mount_point: str | None = None
+    device: str | None = None
+    server: str | None = None
+    lock: str | None = None
 
 
 class BlockedGroup(NamedTuple):
@@ -190,10 +194,10 @@ class BlockedGroup(NamedTuple):
     """
 
     cause: str
-    function: Optional[str]
+    function: str | None
     tasks: tuple[Task, ...]
     explanation: str
-    longest_seconds: Optional[float] = None
+    longest_seconds: float | None = None
     system_calls: tuple[str, ...] = ()
     resource: Resource = Resource()
     behind: tuple[Behind, ...] = ()
@@ -220,13 +224,13 @@ class Report:
     def __init__(
         self,
         command: str,
-        host: dict[str, Optional[str]],
-        target: dict[str, Optional[str]],
+        host: dict[str, str | None],
+        target: dict[str, str | None],
         verdict: str,
         summary: str = "",
         findings: Sequence[Finding] = (),
         limits: Sequence[str] = (),
-        counts: Optional[dict[str, int]] = None,
+        counts: dict[str, int] | None = None,
     ) -> None:
         self.command = command
         self.host = host
@@ -244,4 +248,4 @@ class Report:
         self.stacks: list[tuple[Task, tuple[Frame, ...]]] = []
         self.counts = counts or {}
         self.elapsed_seconds = 0.0
-        self.paused_seconds: Optional[float] = None
+        self.paused_seconds: float | None = None

@@ -1,10 +1,12 @@
 """From a back trace to the one place a person wants to read: where their own code waits."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.model import Frame
+from faultkit.record import NamedTuple
 
 # Sources and libraries that lie between a program and its wait.
 _LIBRARY_SOURCES = (
@@ -37,13 +39,13 @@ _SPINS = re.compile(r"_*(native_|pv_)?queued_(spin|read|write)_lock_slowpath")
 class Place(NamedTuple):
     """A source line, or without debug information a function."""
 
-    function: Optional[str]
-    file: Optional[str]
-    line: Optional[int]
+    function: str | None
+    file: str | None
+    line: int | None
     frame: Frame
 
 
-def waiting_call(frames: Sequence[Frame]) -> Optional[Place]:
+def waiting_call(frames: Sequence[Frame]) -> Place | None:
     """The innermost place in the program's own code, inlined functions included; None if the
     back trace is empty."""
     if frames and frames[0].address >> 63:

@@ -1,8 +1,9 @@
 """A second look at what moves: nothing is claimed of tasks that get on meanwhile."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterable, Sequence
-from typing import Optional
 
 from faultkit.model import Finding, Task, Wait
 from faultkit.snapshot import Snapshot
@@ -19,7 +20,7 @@ def still_standing(snapshot: Snapshot, findings: list[Finding]) -> list[Finding]
     for pause in SECOND_LOOKS:
         waits = [wait for finding in findings for wait in _waits_of(finding, snapshot)]
         involved = [snapshot.tasks[wait.task] for wait in waits if wait.task in snapshot.tasks]
-        marks: dict[Task, Optional[int]] = {}
+        marks: dict[Task, int | None] = {}
         if any(process.live and not process.stopped for process in involved):
             marks = snapshot.marks(waits)
             _let_pass(pause, involved)

@@ -1,9 +1,10 @@
 """Language runtimes that schedule work of their own: their waits are not threads' waits, so
 that threads at rest prove nothing about goroutines and the like."""
 
+from __future__ import annotations
+
 import re
 import struct
-from typing import Optional
 
 from faultkit.places import is_library_image
 from faultkit.target import FaultkitError, Mapping, Process, ReadError
@@ -63,7 +64,7 @@ PT_NOTE = 4
 MOST_IMAGES, MOST_HEADERS, MOST_SECTIONS = 200, 64, 4096
 
 
-def opaque_runtime(process: Process) -> Optional[str]:
+def opaque_runtime(process: Process) -> str | None:
     """One line that names the runtime in the process whose waits threads do not show, with the
     remedy; None where there is none that we know."""
     files = process.files()
@@ -86,7 +87,7 @@ def opaque_runtime(process: Process) -> Optional[str]:
     return None
 
 
-def _runtime_of_image(process: Process, mapping: Mapping) -> Optional[str]:
+def _runtime_of_image(process: Process, mapping: Mapping) -> str | None:
     """By the image's notes, in memory; else by its sections, in its file."""
     try:
         header = process.read(mapping.start, 64)

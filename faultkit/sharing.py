@@ -4,16 +4,17 @@ A C library writes the thread id that the owner has in its own pid namespace, as
 set_tid_address() told it.  In the waiter's the number is nobody's, or another thread's: it means
 something only of those that share the memory, each by its own ids."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
 from faultkit.model import Task
 from faultkit.target import Mapping, Process
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from faultkit.world import Owner, World
 
 
-def owner_among_sharers(world: "World", process: Process, tid: int, mapping: Mapping) -> "Owner":
+def owner_among_sharers(world: World, process: Process, tid: int, mapping: Mapping) -> Owner:
     """Whose thread id is `tid`, as written in what `process` has at `mapping`?
 
     Nothing but World.owner's answer where all who share it are in one namespace.  Else the answer
@@ -37,7 +38,7 @@ def owner_among_sharers(world: "World", process: Process, tid: int, mapping: Map
 
 
 def _named(
-    world: "World", tid: int, mapping: Mapping
+    world: World, tid: int, mapping: Mapping
 ) -> tuple[frozenset[int], frozenset[int], tuple[Task, ...]]:
     """(the sharers, those who may share it and have a thread of that id but can't be looked at,
     the sharers' threads of that id): the same for all who wait."""

@@ -1,7 +1,8 @@
 """What every host does for `sigsrc`: from the arguments to the report."""
 
+from __future__ import annotations
+
 import os
-from typing import Optional
 
 from faultkit.analyzers.sigsrc import analyze
 from faultkit.model import FOUND, Report
@@ -12,7 +13,7 @@ from faultkit.signals.ended import report_of_zombie
 from faultkit.target import FaultkitError
 
 
-def examine(arguments: SigsrcArguments, host: dict[str, Optional[str]]) -> Report:
+def examine(arguments: SigsrcArguments, host: dict[str, str | None]) -> Report:
     """The report of what was asked for, where that is not a debugger's inferior.
 
     Raises FaultkitError for processes and files that can't be read."""
@@ -55,7 +56,7 @@ def examine(arguments: SigsrcArguments, host: dict[str, Optional[str]]) -> Repor
         return _gone(pid, error, host)
 
 
-def _gone(pid: int, error: FaultkitError, host: dict[str, Optional[str]]) -> Report:
+def _gone(pid: int, error: FaultkitError, host: dict[str, str | None]) -> Report:
     """What the kernel's log says of a process that is no more.  Raises the error where the log
     can't be read."""
     from faultkit.analyzers.siglog import analyze_log

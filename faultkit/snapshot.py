@@ -1,7 +1,8 @@
 """One look at every task: which system call it is blocked in, and what that waits for."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import Any, Optional
 
 from faultkit.model import INFERRED, OUTSIDE, PROVEN, Lock, Task, Wait
 from faultkit.procfs.status import state, switches
@@ -9,6 +10,11 @@ from faultkit.target import RUNNING, FaultkitError, Process, Syscall
 from faultkit.waits import recognise
 from faultkit.waits._futex import FUTEX
 from faultkit.world import Blocked, World
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 MOST_PROCESSES = 256  # that the waits of the first may lead to
 
@@ -83,7 +89,7 @@ class Snapshot:
         leads_to.discard(process.pid)
         return leads_to
 
-    def look_at(self, process: Process, task: Task) -> Optional[Wait]:
+    def look_at(self, process: Process, task: Task) -> Wait | None:
         """What the task waits for at this moment; None if it does not wait or can't be told."""
         call = process.syscall(task)
         if self._is_halted(process) and (call is None or call.nr not in LASTING):
@@ -147,7 +153,7 @@ class Snapshot:
             if task.pid == lost.task.pid
         )
 
-    def marks(self, waits: Iterable[Wait]) -> dict[Task, Optional[int]]:
+    def marks(self, waits: Iterable[Wait]) -> dict[Task, int | None]:
         """How often the waits' tasks have been switched, for those where a change means that
         they have got on.  Tasks that are seen one after the other may each be blocked when
         their turn comes and yet take turns: two that answer each other all the time, say.

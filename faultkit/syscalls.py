@@ -1,6 +1,6 @@
 """The system calls of x86_64 by number: their names, and where a file is among the arguments."""
 
-from typing import Optional
+from __future__ import annotations
 
 # arch/x86/entry/syscalls/syscall_64.tbl; a number once given never changes its meaning.
 _NAMES = """
@@ -65,7 +65,7 @@ _FD_FIRST = frozenset(
     """.split()
 )
 # The arguments (descriptor of the directory or None, path) of calls that name a file.
-_PATHS: dict[str, tuple[Optional[int], int]] = {
+_PATHS: dict[str, tuple[int | None, int]] = {
     **dict.fromkeys(
         """
         open stat lstat access truncate chdir rename mkdir rmdir creat link unlink symlink
@@ -98,12 +98,12 @@ def syscall_name(nr: int) -> str:
     return f"system call {nr}"
 
 
-def descriptor_argument(nr: int) -> Optional[int]:
+def descriptor_argument(nr: int) -> int | None:
     """Which argument is the descriptor of the file that the call works on, None if none is."""
     name = syscall_name(nr)
     return 0 if name in _FD_FIRST else _OTHER_FD.get(name)
 
 
-def path_arguments(nr: int) -> Optional[tuple[Optional[int], int]]:
+def path_arguments(nr: int) -> tuple[int | None, int] | None:
     """Which arguments are (the directory's descriptor, the path), None if there is no path."""
     return _PATHS.get(syscall_name(nr))

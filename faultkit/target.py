@@ -1,13 +1,15 @@
 """What a host must offer to the analyzers, and the errors it may raise."""
 
+from __future__ import annotations
+
 import struct
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple, Optional
 
 from faultkit.model import Frame, SourceLine, Task
+from faultkit.record import NamedTuple
 
 PAGE = 1 << 12  # bytes
 
@@ -42,11 +44,11 @@ class Mapping(NamedTuple):
     offset: int
     path: str
     perms: str = ""
-    device: Optional[str] = None
-    inode: Optional[int] = None
+    device: str | None = None
+    inode: int | None = None
 
     @property
-    def shared(self) -> Optional[bool]:
+    def shared(self) -> bool | None:
         return self.perms[3:4] == "s" if len(self.perms) > 3 else None
 
 
@@ -73,22 +75,22 @@ class Local(NamedTuple):
     frame_index: int
     name: str
     type: str
-    address: Optional[int]
+    address: int | None
     pointers: dict[str, int]
-    line: Optional[int]
-    frame_line: Optional[int]
-    function: Optional[str]
+    line: int | None
+    frame_line: int | None
+    function: str | None
 
 
 class SignalMasks(NamedTuple):
     """A task's sets of signals, bit n-1 for signal n: pending for itself, pending for its whole
     process, blocked, ignored, handled.  None: not known."""
 
-    pending: Optional[int] = None
-    shared: Optional[int] = None
-    blocked: Optional[int] = None
-    ignored: Optional[int] = None
-    caught: Optional[int] = None
+    pending: int | None = None
+    shared: int | None = None
+    blocked: int | None = None
+    ignored: int | None = None
+    caught: int | None = None
 
 
 class Member(NamedTuple):
@@ -98,8 +100,8 @@ class Member(NamedTuple):
     pointer: str
     member: str
     type: str
-    file: Optional[str] = None
-    line: Optional[int] = None
+    file: str | None = None
+    line: int | None = None
 
 
 class Process(ABC):
@@ -128,7 +130,7 @@ class Process(ABC):
         """Its threads, as the target lists them."""
 
     @abstractmethod
-    def syscall(self, task: Task) -> Optional[Syscall]:
+    def syscall(self, task: Task) -> Syscall | None:
         """Where the task is blocked: a Syscall, RUNNING, or None when it can't be told."""
 
     def surely_blocked(self, task: Task) -> bool:
@@ -161,7 +163,7 @@ class Process(ABC):
         """Read memory as it is, from here on."""
         self._held = (0, b"")
 
-    def held(self, address: int, size: int) -> Optional[bytes]:
+    def held(self, address: int, size: int) -> bytes | None:
         """The bytes, if they are held."""
         start, data = self._held
         at = address - start
@@ -185,11 +187,11 @@ class Process(ABC):
         """The mappings of files, in address order."""
         return [mapping for mapping in self.code_mappings() if mapping.path.startswith("/")]
 
-    def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
+    def symbol(self, address: int) -> tuple[str, int, int | None] | None:
         """(name, offset, size or None) of the symbol that covers `address`, or None."""
         return None
 
-    def line(self, address: int) -> Optional[SourceLine]:
+    def line(self, address: int) -> SourceLine | None:
         """The source line of a code address by debug information, or None."""
         return None
 
@@ -211,19 +213,19 @@ class Process(ABC):
         """Whether it is a core that was made of a process which lived on."""
         return False
 
-    def struck(self) -> Optional[Task]:
+    def struck(self) -> Task | None:
         """The task that the signal at hand has hit: that the core is of, or that has stopped."""
         return None
 
-    def siginfo(self, task: Task) -> Optional[bytes]:
+    def siginfo(self, task: Task) -> bytes | None:
         """The siginfo_t of the signal that the task has died of, or has stopped with."""
         return None
 
-    def masks(self, task: Task) -> Optional[SignalMasks]:
+    def masks(self, task: Task) -> SignalMasks | None:
         """The task's pending, blocked, ignored and handled signals."""
         return None
 
-    def queued(self, task: Task, shared: bool) -> Optional[Sequence[bytes]]:
+    def queued(self, task: Task, shared: bool) -> Sequence[bytes] | None:
         """The siginfo_t of each signal that is pending for the task, or with `shared` for its
         process, in the order of sending; nothing is consumed.  None where they can't be seen."""
         return None
@@ -238,11 +240,11 @@ class Process(ABC):
         can't be had."""
         return ()
 
-    def parent(self) -> Optional[int]:
+    def parent(self) -> int | None:
         """The process's parent, None if unknown."""
         return None
 
-    def processor_seconds(self, task: Task) -> Optional[float]:
+    def processor_seconds(self, task: Task) -> float | None:
         """The processor time that the task has used."""
         return None
 
@@ -251,7 +253,7 @@ class Process(ABC):
         return {}
 
     def members(
-        self, task: Task, pointer: int, offset: int, pc: Optional[int] = None
+        self, task: Task, pointer: int, offset: int, pc: int | None = None
     ) -> Sequence[Member]:
         """The pointers in scope in the task's frame at `pc`, or in its innermost one, that are
         `pointer`, with the member at `offset` in what they point to, by debug information."""
@@ -265,7 +267,7 @@ class Process(ABC):
         """What this target can't show, each with its remedy, in one line."""
         return ()
 
-    def mapping(self, address: int) -> Optional[Mapping]:
+    def mapping(self, address: int) -> Mapping | None:
         """The mapping that holds `address`."""
         mappings = self.mappings()
         index = bisect_left(mappings, (address + 1,)) - 1  # the last that starts there or before

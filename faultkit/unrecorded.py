@@ -1,8 +1,9 @@
 """Waits whose holders no lock records: inference fills them in where that can close a cycle."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from typing import Optional
 
 from faultkit.graph import WaitGraph
 from faultkit.model import EVENT, HELD, INFERRED, OUTSIDE, Task, Wait
@@ -205,7 +206,7 @@ def _by_sharing(snapshot: Snapshot, group: list[Wait], candidates: list[Task]) -
         )
 
 
-def _name_for_all(snapshot: Snapshot, wait: Wait) -> Optional[str]:
+def _name_for_all(snapshot: Snapshot, wait: Wait) -> str | None:
     """The name by which others could open the file that the semaphore lies in."""
     process = snapshot.tasks[wait.task]
     mapping = process.mapping(wait.lock.address or 0)

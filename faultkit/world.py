@@ -1,14 +1,19 @@
 """Which processes an analysis can see, and whose thread a lock's owner field names."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from faultkit.model import Task
 from faultkit.procfs.process import ProcProcess, parse_maps, read_proc
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError, Mapping, Process, Syscall
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from faultkit.machine import Machine
 
 # What became of the thread that an owner field names.
@@ -28,7 +33,7 @@ class Owner(NamedTuple):
     theirs has the id now; `among` are those that do, where there are SEVERAL."""
 
     where: str
-    task: Optional[Task]
+    task: Task | None
     sure: bool = True
     among: tuple[Task, ...] = ()
 
@@ -36,13 +41,13 @@ class Owner(NamedTuple):
 class Blocked(NamedTuple):
     """A task blocked in a system call, as the wait providers get it."""
 
-    world: "World"
+    world: World
     process: Process
     task: Task
     call: Syscall
 
     @property
-    def machine(self) -> "Optional[Machine]":
+    def machine(self) -> Machine | None:
         """What else can be asked about the task's process; None for a core."""
         return self.world.machine if self.process.live or self.world.whole else None
 
@@ -60,13 +65,13 @@ class World:
         self.primary = list(primary)
         self.limits: list[str] = []
         self.notes: list[str] = []
-        self._processes: dict[int, Optional[Process]] = {p.pid: p for p in primary}
+        self._processes: dict[int, Process | None] = {p.pid: p for p in primary}
         self._threads: dict[int, dict[int, Task]] = {}
         self._owners: dict[tuple[Any, ...], Owner] = {}
-        self._machine: Optional[Machine] = None
+        self._machine: Machine | None = None
         self.cache: dict[str, Any] = {}  # what providers found out about the whole system
         self.images: dict[str, Any] = {}  # what they found in images, which stay as they are
-        self.parsed: tuple[Optional[Blocked], Any] = (None, None)  # the call asked about last
+        self.parsed: tuple[Blocked | None, Any] = (None, None)  # the call asked about last
 
     def close(self) -> None:
         """Give back what the processes keep open; whoever is asked again opens it again."""
@@ -80,7 +85,7 @@ class World:
         return all(process.live for process in self.primary)
 
     @property
-    def machine(self) -> "Machine":
+    def machine(self) -> Machine:
         """The system that the live processes run on, as it is until `forget`."""
         if self._machine is None:
             from faultkit.procfs.machine import ProcMachine
@@ -88,7 +93,7 @@ class World:
             self._machine = ProcMachine()
         return self._machine
 
-    def process(self, pid: int) -> Optional[Process]:
+    def process(self, pid: int) -> Process | None:
         """The process `pid`, opened through /proc when it was not asked for; None if it is
         gone or not ours to read (then `limits` says so)."""
         if pid not in self._processes:
@@ -105,7 +110,7 @@ class World:
 
     def members(self, process: Process) -> tuple[Task, ...]:
         """All tasks of the process, the same tuple each time."""
-        known: Optional[tuple[Task, ...]] = self.cache.get(f"members {process.pid}")
+        known: tuple[Task, ...] | None = self.cache.get(f"members {process.pid}")
         if known is None:
             known = self.cache[f"members {process.pid}"] = tuple(self.threads(process).values())
         return known
@@ -129,7 +134,7 @@ class World:
 
     def tasks(self, process: Process) -> Sequence[Task]:
         """The process's tasks as they were when first asked for: thousands take a while."""
-        known: Optional[Sequence[Task]] = self.cache.get(f"tasks {process.pid}")
+        known: Sequence[Task] | None = self.cache.get(f"tasks {process.pid}")
         if known is None:
             known = self.cache[f"tasks {process.pid}"] = process.tasks()
         return known
@@ -147,7 +152,7 @@ class World:
             self._threads[process.pid] = known
         return known
 
-    def owner(self, process: Process, tid: int, shared: Optional[Mapping] = None) -> Owner:
+    def owner(self, process: Process, tid: int, shared: Mapping | None = None) -> Owner:
         """Whose thread id is `tid`, as written in the memory of `process`: in its own, or in
         what it has at the mapping `shared`, where others can have written it too."""
         place = (shared.device, shared.inode) if shared is not None else None
@@ -195,13 +200,13 @@ class World:
         """The processes in other pid namespaces than `process`; few machines have any."""
         spaces = self._pid_namespaces()
         own = spaces.get(process.pid)
-        known: Optional[set[int]] = self.cache.get(f"other namespaces {own}")
+        known: set[int] | None = self.cache.get(f"other namespaces {own}")
         if known is None:
             known = {pid for pid, space in spaces.items() if space != own or space is None}
             self.cache[f"other namespaces {own}"] = known
         return known
 
-    def _pid_namespaces(self) -> dict[int, Optional[Hashable]]:
+    def _pid_namespaces(self) -> dict[int, Hashable | None]:
         """What tells the pid namespace of each process from others; None where it can't be
         read."""
         if not self.live:
@@ -209,7 +214,7 @@ class World:
         if "pid namespaces" not in self.cache:
             spaces = {pid: _namespace(pid) for pid in process_ids()}
             self.cache["pid namespaces"] = {pid: s for pid, s in spaces.items() if s is not None}
-        found: dict[int, Optional[Hashable]] = self.cache["pid namespaces"]
+        found: dict[int, Hashable | None] = self.cache["pid namespaces"]
         return found
 
     def started_after_wait(self, process: Process, owner: Task, waiter: Task) -> bool:
@@ -219,7 +224,7 @@ class World:
 
         return started_after_wait(process, owner, waiter)
 
-    def parent_of(self, pid: int) -> Optional[int]:
+    def parent_of(self, pid: int) -> int | None:
         """The parent's process id, None if the process is gone."""
         return parent_of(pid)
 
@@ -254,7 +259,7 @@ class World:
         found: tuple[list[tuple[Process, Mapping]], set[int]] = self.cache[key]
         return found
 
-    def present_name(self, process: Process, mapping: Mapping) -> Optional[str]:
+    def present_name(self, process: Process, mapping: Mapping) -> str | None:
         """The path by which anybody could open the mapped file, too; None if it has none."""
         from faultkit.procfs.shm import present_name
 
@@ -294,7 +299,7 @@ def process_ids() -> list[int]:
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
-def thread_group(tid: int) -> Optional[int]:
+def thread_group(tid: int) -> int | None:
     """The process id of the live thread `tid`, None if there is no such thread."""
     try:
         status = read_proc(f"/proc/{tid}/status")
@@ -318,7 +323,7 @@ def _maps(pid: int) -> str:
     return text.decode("utf-8", "replace")
 
 
-def _namespace(pid: int) -> Optional[str]:
+def _namespace(pid: int) -> str | None:
     """What tells the pid namespace of the process from that of others that we see; where that is
     not ours to read, whether it is the one that /proc shows.  None if the process is gone."""
     try:
@@ -353,7 +358,7 @@ def _inner_tid(task: Task) -> int:
     return task.tid
 
 
-def parent_of(pid: int) -> Optional[int]:
+def parent_of(pid: int) -> int | None:
     """The parent's process id, None if the process is gone."""
     try:
         text = read_proc(f"/proc/{pid}/stat")

@@ -1,17 +1,23 @@
 """faultkit's gdb commands: from the words typed to the report shown."""
 
+from __future__ import annotations
+
 import gc
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Optional
 
 import gdb
 
 from faultkit import __version__
 from faultkit.render.mistake import one_line, unforeseen
 from faultkit.target import FaultkitError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 WIDEST = 100
 FILES = frozenset(("--json", "--dot", "--svg", "--output", "--from", "--html", "--source",
@@ -140,7 +146,7 @@ def _told(command: str) -> Iterator[None]:
             gc.enable()
 
 
-def complete(command: str, text: str, word: Optional[str]) -> list[str]:
+def complete(command: str, text: str, word: str | None) -> list[str]:
     """Completions: options, the values of --stacks, files after those that take one, pids."""
     from faultkit.options.deadlock import DEADLOCK_OPTIONS, STACKS
     from faultkit.options.dstate import DSTATE_OPTIONS
@@ -178,7 +184,7 @@ def _files_like(start: str) -> list[str]:
         return []
 
 
-def host() -> dict[str, Optional[str]]:
+def host() -> dict[str, str | None]:
     """What runs us, for the report."""
     return {"name": "gdb", "version": gdb.VERSION, "faultkit": __version__}
 

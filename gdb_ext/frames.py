@@ -1,9 +1,10 @@
 """gdb's threads and their frames as `kdecode` takes them."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Optional
 
 import gdb
 
@@ -13,6 +14,11 @@ from faultkit.decode.program import Unwound
 from faultkit.model import Task
 from faultkit.target import FaultkitError, ReadError
 from gdb_ext.target import PRESERVED, _registers, told
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 MOST_FRAMES = 256
 # include/uapi/asm-generic/siginfo.h: faults have positive codes, SI_KERNEL has no address
@@ -58,9 +64,7 @@ def _outermost(frame: Any) -> Any:
     return None
 
 
-def _unwound(
-    frame: Any, exact: bool, registers: dict[str, int], cfa: Optional[int]
-) -> Unwound:
+def _unwound(frame: Any, exact: bool, registers: dict[str, int], cfa: int | None) -> Unwound:
     pc = frame.pc()
     name, start = _symbol(pc - (not exact))
     function = frame.function()
@@ -76,7 +80,7 @@ def _unwound(
     return Unwound(pc, exact, registers, cfa, name, start, module)
 
 
-def _symbol(address: int) -> tuple[Optional[str], Optional[int]]:
+def _symbol(address: int) -> tuple[str | None, int | None]:
     """(name, start) of what covers an address, by gdb's minimal symbols."""
     text = told(lambda: gdb.execute(f"info symbol {address:#x}", to_string=True)) or ""
     if " in section " not in text:
@@ -88,7 +92,7 @@ def _symbol(address: int) -> tuple[Optional[str], Optional[int]]:
     return head, address
 
 
-def symbol_at(address: int) -> Optional[tuple[str, int, Optional[int]]]:
+def symbol_at(address: int) -> tuple[str, int, int | None] | None:
     """(name, offset, size or None) of the symbol that covers an address."""
     name, start = _symbol(address)
     if name is None or start is None:
@@ -103,7 +107,7 @@ def symbol_at(address: int) -> Optional[tuple[str, int, Optional[int]]]:
     return name, address - start, size
 
 
-def _fault() -> tuple[Optional[str], Optional[int]]:
+def _fault() -> tuple[str | None, int | None]:
     """(the signal that a fault of the selected thread brought about, the address accessed)."""
     try:
         info = gdb.parse_and_eval("$_siginfo")
@@ -151,7 +155,7 @@ def _expression(word: str) -> str:
     return word
 
 
-def file_of(address: int) -> Optional[str]:
+def file_of(address: int) -> str | None:
     """The file that has the symbols for an address, where no mapping tells."""
     try:
         table = gdb.find_pc_line(address).symtab

@@ -1,6 +1,6 @@
 """`kdecode` in gdb: from its arguments to the report on threads, or on places in the code."""
 
-from typing import Any, Optional
+from __future__ import annotations
 
 import gdb
 
@@ -14,10 +14,15 @@ from faultkit.options.kdecode import KdecodeArguments
 from gdb_ext import frames
 from gdb_ext.target import GdbProcess, selection_kept, told
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
 MOST_THREADS = 4096
 
 
-def report_on(arguments: KdecodeArguments, host: dict[str, Optional[str]]) -> Report:
+def report_on(arguments: KdecodeArguments, host: dict[str, str | None]) -> Report:
     """The report on the inferior, or, without one, on places in the files that are loaded.
     Raises FaultkitError."""
     with selection_kept():
@@ -40,7 +45,7 @@ def report_on(arguments: KdecodeArguments, host: dict[str, Optional[str]]) -> Re
     return report
 
 
-def _static(arguments: KdecodeArguments, host: dict[str, Optional[str]]) -> Report:
+def _static(arguments: KdecodeArguments, host: dict[str, str | None]) -> Report:
     subject = _subject(arguments, frames.read_static, (), None)
     stack = frames.places(arguments.words, arguments.exact)
     name = told(lambda: gdb.current_progspace().filename)

@@ -1,15 +1,21 @@
 """Which pointer is null, and which of its members was wanted: by debug information."""
 
+from __future__ import annotations
+
 import linecache
 import re
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Optional
 
 import gdb
 
 from faultkit.target import Member
 from gdb_ext.target import told
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 DEEPEST = 3  # pointers that are followed from a variable
 MOST_VALUES = 600  # that are looked at
@@ -18,7 +24,7 @@ POINTERS = (gdb.TYPE_CODE_PTR, gdb.TYPE_CODE_REF, gdb.TYPE_CODE_RVALUE_REF)
 STRUCTS = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
 
 
-def members_in(frame: "gdb.Frame", pointer: int, offset: int) -> "list[Member]":
+def members_in(frame: gdb.Frame, pointer: int, offset: int) -> list[Member]:
     """The pointers in scope in the frame that are `pointer`, with the member at `offset` in what
     they point to: those first that the source line names, then those nearest to a variable."""
     place = frame.find_sal()
@@ -43,8 +49,10 @@ def members_in(frame: "gdb.Frame", pointer: int, offset: int) -> "list[Member]":
                 continue
         wanted = "" if member.startswith("_vptr") else re.split(r"[.\[]", member)[0]
         named = bool(text) and bool(re.search(rf"\b{re.escape(last)}\b", text))
-        member_named = bool(text) and bool(wanted) and bool(
-            re.search(rf"(->|\.)\s*{re.escape(wanted)}\b", text)
+        member_named = (
+            bool(text)
+            and bool(wanted)
+            and bool(re.search(rf"(->|\.)\s*{re.escape(wanted)}\b", text))
         )
         inner = last.startswith("_")  # of a library's class: hardly what the source calls it
         found.append((not (named and (member_named or not wanted)), inner, not named, depth,
@@ -54,7 +62,7 @@ def members_in(frame: "gdb.Frame", pointer: int, offset: int) -> "list[Member]":
     return best[:1] or [one[4] for one in found[:4]]
 
 
-def _pointers(frame: "gdb.Frame", text: str) -> "Iterator[tuple[int, str, gdb.Value]]":
+def _pointers(frame: gdb.Frame, text: str) -> Iterator[tuple[int, str, gdb.Value]]:
     """(depth, expression, value) of pointers to be had from the variables in scope and the
     globals that the source line names, breadth first, each pointed-to object once."""
     queue: list[tuple[int, str, gdb.Value]] = [*_variables(frame), *_globals(frame, text)]
@@ -85,7 +93,7 @@ def _pointers(frame: "gdb.Frame", text: str) -> "Iterator[tuple[int, str, gdb.Va
             continue
 
 
-def _fields(value: "gdb.Value", prefix: str, depth: int) -> "Iterator[tuple[int, str, gdb.Value]]":
+def _fields(value: gdb.Value, prefix: str, depth: int) -> Iterator[tuple[int, str, gdb.Value]]:
     for field in value.type.strip_typedefs().fields()[:MOST_FIELDS]:
         if not hasattr(field, "bitpos"):
             continue  # a static member
@@ -97,7 +105,7 @@ def _fields(value: "gdb.Value", prefix: str, depth: int) -> "Iterator[tuple[int,
             yield depth, named.rstrip("->") if hidden else named, value[field]
 
 
-def _variables(frame: Optional["gdb.Frame"]) -> "Iterator[tuple[int, str, gdb.Value]]":
+def _variables(frame: gdb.Frame | None) -> Iterator[tuple[int, str, gdb.Value]]:
     """The variables in scope in a frame, and in those that it is inlined in."""
     while frame is not None:
         try:
@@ -117,7 +125,7 @@ def _variables(frame: Optional["gdb.Frame"]) -> "Iterator[tuple[int, str, gdb.Va
         frame = frame.older() if frame.type() == gdb.INLINE_FRAME else None
 
 
-def _globals(frame: "gdb.Frame", text: str) -> "Iterator[tuple[int, str, gdb.Value]]":
+def _globals(frame: gdb.Frame, text: str) -> Iterator[tuple[int, str, gdb.Value]]:
     """The global and static variables that a line of source names."""
     for name in dict.fromkeys(re.findall(r"[A-Za-z_]\w*", text)[:MOST_FIELDS]):
         try:
@@ -128,7 +136,7 @@ def _globals(frame: "gdb.Frame", text: str) -> "Iterator[tuple[int, str, gdb.Val
             continue
 
 
-def _complete(type_: "gdb.Type") -> "gdb.Type":
+def _complete(type_: gdb.Type) -> gdb.Type:
     """The type with its members, where this is only a declaration of it."""
     if type_.code in STRUCTS and not type_.fields():
         try:
@@ -138,7 +146,7 @@ def _complete(type_: "gdb.Type") -> "gdb.Type":
     return type_
 
 
-def _member_at(type_: "gdb.Type", offset: int) -> Optional[str]:
+def _member_at(type_: gdb.Type, offset: int) -> str | None:
     """The member path at `offset` bytes in a type ("header.length", "slots[3]"), "" where there
     is none in one that fits; None if the offset lies outside of it."""
     if type_.code == gdb.TYPE_CODE_VOID or type_.code == gdb.TYPE_CODE_FUNC:

@@ -1,9 +1,14 @@
 """Pending signals of an inferior's threads, by ptrace, of which gdb's own main thread is the
 tracer: nothing is consumed."""
 
-from typing import Any, Optional
+from __future__ import annotations
 
 from faultkit.signals.siginfo import SIZE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 PTRACE_GETSIGINFO, PTRACE_PEEKSIGINFO = 0x4202, 0x4209  # include/uapi/linux/ptrace.h
 PTRACE_SECCOMP_GET_FILTER = 0x420C
@@ -13,7 +18,7 @@ CHUNK = 64  # signals a call
 MOST = 1 << 17  # of one queue: RLIMIT_SIGPENDING is seldom larger
 
 
-def peek(tid: int, shared: bool) -> Optional[list[bytes]]:
+def peek(tid: int, shared: bool) -> list[bytes] | None:
     """The siginfo_t of the signals pending for a thread, or with `shared` for its process; None
     where the kernel, or this gdb's Python, does not let us.  Of a stopped thread only."""
     try:
@@ -43,7 +48,7 @@ def peek(tid: int, shared: bool) -> Optional[list[bytes]]:
     return found
 
 
-def stop_siginfo(tid: int) -> Optional[bytes]:
+def stop_siginfo(tid: int) -> bytes | None:
     """The siginfo_t that a thread has stopped with, None if it is not in such a stop."""
     try:
         import ctypes

@@ -3,19 +3,25 @@
 It sources the faultkit.py beside this file as a user would, then looks at what Python finds.
 """
 
+from __future__ import annotations
+
 import importlib
 import json
 import os
 import platform
 import sys
-from typing import Any, Optional
 
 import gdb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 PACKAGES = {"pyelftools": "elftools", "tabulate": "tabulate", "pygments": "pygments"}
 
 
-def package(module: str) -> "Optional[dict[str, Any]]":
+def package(module: str) -> dict[str, Any] | None:
     """{"version", "path"} of an importable module, or None."""
     try:
         found = importlib.import_module(module)
@@ -25,7 +31,7 @@ def package(module: str) -> "Optional[dict[str, Any]]":
     return {"version": getattr(found, "__version__", None), "path": path}
 
 
-def load(path: str) -> "Optional[str]":
+def load(path: str) -> str | None:
     """Why sourcing `path` gave no faultkit command; None if it did."""
     try:
         gdb.execute("source " + path, to_string=True)

@@ -1,9 +1,10 @@
 """What gdb tells of signals: the siginfo at hand, registers, pending queues, members."""
 
+from __future__ import annotations
+
 import os
 import struct
 from collections.abc import Sequence
-from typing import Any, Optional
 
 import gdb
 
@@ -13,6 +14,11 @@ from faultkit.procfs.signals import masks_of, parent_of, where_cores_go
 from faultkit.signals.siginfo import SIZE
 from faultkit.target import FaultkitError, Member, SignalMasks
 from gdb_ext.target import GdbProcess, core_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 REGISTERS = (
     "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12",
@@ -61,7 +67,7 @@ class SignalledProcess(GdbProcess):
         threads = self.facts.threads if self.facts is not None else ()
         return next((thread for thread in threads if thread.tid == task.tid), None)
 
-    def struck(self) -> Optional[Task]:
+    def struck(self) -> Task | None:
         if self.facts is not None:
             threads = self.facts.threads
             return self._task(threads[0].tid) if threads else None
@@ -87,7 +93,7 @@ class SignalledProcess(GdbProcess):
         thread = self._threads.get(tid)
         return Task(self.pid, tid, number=str(thread.num) if thread is not None else None)
 
-    def siginfo(self, task: Task) -> Optional[bytes]:
+    def siginfo(self, task: Task) -> bytes | None:
         if self.facts is not None:
             found = self._thread_facts(task)
             return None if found is None or found.siginfo is None else bytes(found.siginfo)
@@ -98,7 +104,7 @@ class SignalledProcess(GdbProcess):
         except (gdb.error, ValueError):
             return None
 
-    def masks(self, task: Task) -> Optional[SignalMasks]:
+    def masks(self, task: Task) -> SignalMasks | None:
         if self.live:
             return masks_of(self.pid, task.tid)
         found = self._thread_facts(task)
@@ -107,7 +113,7 @@ class SignalledProcess(GdbProcess):
         pending = found.pending & ~(1 << SIGKILL - 1)  # which a core's writer sends to the others
         return SignalMasks(pending, None, found.blocked)
 
-    def queued(self, task: Task, shared: bool) -> Optional[Sequence[bytes]]:
+    def queued(self, task: Task, shared: bool) -> Sequence[bytes] | None:
         if not self.live:
             return None
         from gdb_ext.peek import peek
@@ -121,13 +127,13 @@ class SignalledProcess(GdbProcess):
 
         return seccomp_filters(task.tid)
 
-    def parent(self) -> Optional[int]:
+    def parent(self) -> int | None:
         if self.facts is not None:
             threads = self.facts.threads
             return int(threads[0].ppid) if threads else None
         return parent_of(self.pid) if self.live else None
 
-    def processor_seconds(self, task: Task) -> Optional[float]:
+    def processor_seconds(self, task: Task) -> float | None:
         if self.facts is not None:
             found = self._thread_facts(task)
             return None if found is None else float(found.seconds)
@@ -138,7 +144,7 @@ class SignalledProcess(GdbProcess):
             return None
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
-    def auxv(self) -> "dict[int, int]":
+    def auxv(self) -> dict[int, int]:
         if self.facts is not None:
             return dict(self.facts.auxv)
         if not self.live:
@@ -150,7 +156,7 @@ class SignalledProcess(GdbProcess):
         return dict(struct.iter_unpack("<2Q", data[: len(data) & ~15]))
 
     def members(
-        self, task: Task, pointer: int, offset: int, pc: Optional[int] = None
+        self, task: Task, pointer: int, offset: int, pc: int | None = None
     ) -> Sequence[Member]:
         frame = self._newest_frame(task)
         try:
@@ -166,7 +172,7 @@ class SignalledProcess(GdbProcess):
 
         return members_in(frame, pointer, offset)
 
-    def all_registers(self, task: Task) -> "dict[str, int]":
+    def all_registers(self, task: Task) -> dict[str, int]:
         frame = self._newest_frame(task)
         registers: dict[str, int] = {}
         if frame is None:
@@ -179,7 +185,7 @@ class SignalledProcess(GdbProcess):
         return registers
 
 
-def _bytes_of(siginfo: "gdb.Value") -> bytes:
+def _bytes_of(siginfo: gdb.Value) -> bytes:
     """The bytes of $_siginfo, whose type gdb makes itself (linux_get_siginfo_type_with_fields):
     three ints, padding, and a union with an array of ints over all of it."""
     head = b"".join(

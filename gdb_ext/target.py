@@ -1,11 +1,12 @@
 """gdb's inferior, live or a core, as a `faultkit.target.Process`."""
 
+from __future__ import annotations
+
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import gdb
 
@@ -21,7 +22,10 @@ from faultkit.target import (
     Syscall,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from faultkit.corefile import Gaps
 
 # What the kernel leaves in rax of a task that a stop woke from a blocking call
@@ -37,7 +41,7 @@ EM_X86_64 = b"\x3e\x00"
 SYSCALL_INSTRUCTION = b"\x0f\x05"
 
 
-def told(ask: Callable[[], Optional[str]]) -> Optional[str]:
+def told(ask: Callable[[], str | None]) -> str | None:
     """What gdb answers, also where the bytes are not in its host-charset: a name in UTF-8 while
     the locale is C, or bytes in no charset at all.  Those that are not UTF-8 become \\xNN."""
     try:
@@ -50,7 +54,7 @@ def told(ask: Callable[[], Optional[str]]) -> Optional[str]:
 def selection_kept() -> Iterator[None]:
     """Leave the selected thread and frame as they were, whatever happens inside."""
     thread = gdb.selected_thread()
-    frame: Optional[gdb.Frame] = None  # if it is not the one that comes with the thread
+    frame: gdb.Frame | None = None  # if it is not the one that comes with the thread
     try:
         if gdb.selected_frame() != gdb.newest_frame():
             frame = gdb.selected_frame()
@@ -99,7 +103,7 @@ class GdbProcess(Process):
         self._proc = _readable(self.pid) if self.live else None
         self._threads = {thread.ptid[1] or thread.ptid[0]: thread for thread in threads}
         self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
-        self._mappings: Optional[Sequence[Mapping]] = None
+        self._mappings: Sequence[Mapping] | None = None
         self._code: Any = None
         self._without_stack: set[int] = set()  # threads whose stacks a core lacks
 
@@ -127,7 +131,7 @@ class GdbProcess(Process):
         name = told(lambda: thread.name) if thread is not None else None
         return Task(task.pid, task.tid, name, None, number)
 
-    def _newest_frame(self, task: Task) -> Optional[gdb.Frame]:
+    def _newest_frame(self, task: Task) -> gdb.Frame | None:
         thread = self._threads.get(task.tid)
         if thread is None or not thread.is_valid() or thread.is_running():
             return None
@@ -137,7 +141,7 @@ class GdbProcess(Process):
         except gdb.error:
             return None
 
-    def syscall(self, task: Task) -> Optional[Syscall]:
+    def syscall(self, task: Task) -> Syscall | None:
         """A live inferior's threads by /proc, which is five times faster than registers but
         does not tell a thread that a wake-up has reached: see `surely_blocked`."""
         if self._proc is not None:
@@ -165,7 +169,7 @@ class GdbProcess(Process):
         except (gdb.error, ValueError):
             return False
 
-    def _syscall_by_registers(self, task: Task) -> Optional[Syscall]:
+    def _syscall_by_registers(self, task: Task) -> Syscall | None:
         frame = self._newest_frame(task)
         if frame is None:
             return None
@@ -214,7 +218,7 @@ class GdbProcess(Process):
             raise ReadError(address, size) from None
 
     @cached_property
-    def _gaps(self) -> "Gaps":
+    def _gaps(self) -> Gaps:
         from faultkit.corefile import Gaps
 
         return Gaps(self.core or "")
@@ -231,13 +235,13 @@ class GdbProcess(Process):
                 self._mappings = []
         return self._mappings
 
-    def mapping(self, address: int) -> Optional[Mapping]:
+    def mapping(self, address: int) -> Mapping | None:
         return self._proc.mapping(address) if self._proc is not None else super().mapping(address)
 
     def code_mappings(self) -> Sequence[Mapping]:
         return self.mappings() if self._proc is None else self._proc.code_mappings()
 
-    def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
+    def symbol(self, address: int) -> tuple[str, int, int | None] | None:
         try:
             pointer = gdb.lookup_type("void").pointer()
             value = gdb.Value(address).cast(pointer)
@@ -251,7 +255,7 @@ class GdbProcess(Process):
         name, _, offset = text.rpartition("+")
         return (name, int(offset), None) if name and offset.isdecimal() else (text, 0, None)
 
-    def line(self, address: int) -> Optional[SourceLine]:
+    def line(self, address: int) -> SourceLine | None:
         place = gdb.find_pc_line(address)
         if place.symtab is None or not place.line:
             return None
@@ -345,7 +349,7 @@ class GdbProcess(Process):
             "they were looked at while they run"
         ]
 
-    def paused_seconds(self) -> Optional[float]:
+    def paused_seconds(self) -> float | None:
         """How long the live inferior has been stopped: since its threads last ran."""
         if self._proc is None or not self.stopped:
             return None
@@ -372,7 +376,7 @@ class GdbProcess(Process):
         return limits
 
 
-def _readable(pid: int) -> Optional[ProcProcess]:
+def _readable(pid: int) -> ProcProcess | None:
     """The process through /proc, None if that does not let us see its system calls."""
     try:
         process = ProcProcess(pid)
@@ -382,7 +386,7 @@ def _readable(pid: int) -> Optional[ProcProcess]:
     return process
 
 
-def _runs(thread: Optional[gdb.InferiorThread]) -> bool:
+def _runs(thread: gdb.InferiorThread | None) -> bool:
     """Whether gdb has let this thread run: in non-stop mode, or after `continue &`."""
     return bool(thread is not None and thread.is_valid() and thread.is_running())
 
@@ -393,7 +397,7 @@ def _is_native(inferior: gdb.Inferior) -> bool:
     return connection is not None and connection.type == "native"
 
 
-def live_inferior() -> Optional[int]:
+def live_inferior() -> int | None:
     """The process id of the inferior, None if there is none.  Raises FaultkitError for cores, and
     for what runs on another machine."""
     inferior = gdb.selected_inferior()
@@ -407,7 +411,7 @@ def live_inferior() -> Optional[int]:
     )
 
 
-def core_file() -> Optional[str]:
+def core_file() -> str | None:
     """The path of the core file that is loaded, None if there is none."""
     try:
         text = gdb.execute("info files", to_string=True) or ""

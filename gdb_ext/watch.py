@@ -1,12 +1,13 @@
 """`sigsrc --watch`: lets the inferior run, stops it at each signal for as long as it takes to read
 the siginfo, and hands the signal on as if nobody had looked."""
 
+from __future__ import annotations
+
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Callable, Optional
 
 import gdb
 
@@ -18,6 +19,11 @@ from faultkit.signals.names import SIGINT
 from faultkit.target import FaultkitError
 from gdb_ext.signals import SignalledProcess
 from gdb_ext.target import live_inferior, told
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 ROW = re.compile(r"^(SIG[\w+-]+)\s+(Yes|No)\s+(Yes|No)\s+(Yes|No)\b", re.MULTILINE)
 DEBUGGERS = ("SIGTRAP", "SIGINT")  # gdb stops at these anyway
@@ -72,7 +78,7 @@ def _signals() -> Iterator[SignalFinding]:
         resume = f"signal {stop.stop_signal}"
 
 
-def _run(command: str) -> Optional[Any]:
+def _run(command: str) -> Any | None:
     """The event that ended a `continue` or `signal`; None if the inferior has exited."""
     events: list[Any] = []
     gdb.events.stop.connect(events.append)
@@ -102,7 +108,7 @@ def _stopping_at_all() -> Iterator[None]:
         _notifications(told_before)
 
 
-def _notifications(suppressed: Optional[bool]) -> Optional[bool]:
+def _notifications(suppressed: bool | None) -> bool | None:
     """Have gdb itself keep quiet about stops, or not; what it did before, None where it always
     tells of them (before gdb 12)."""
     try:
@@ -115,6 +121,6 @@ def _notifications(suppressed: Optional[bool]) -> Optional[bool]:
     return before
 
 
-def _handle(names: "list[str]", action: str) -> None:
+def _handle(names: list[str], action: str) -> None:
     if names:
         gdb.execute(f"handle {' '.join(names)} {action}", to_string=True)

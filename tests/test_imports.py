@@ -14,7 +14,7 @@ HOST_OF = {
     "crash_ext": {"crash", "pykdump", "LinuxDump", "_faultkit"},
 }
 RENDER_ONLY = {"tabulate", "pygments"}
-HEAVY = {"elftools", "tabulate", "pygments", "json", "ctypes"}
+HEAVY = {"elftools", "tabulate", "pygments", "json", "ctypes", "typing"}
 MAY_PRINT = ("faultkit/render/", "faultkit/cli/")
 # Run by hand in processes of their own: instant sourcing is not at stake.
 HEAVY_AT_TOP = ("faultkit/cli/", "gdb_ext/probe.py")

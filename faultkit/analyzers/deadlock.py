@@ -1,8 +1,9 @@
 """`deadlock`: who waits for whom, the cycles, who queues behind them, and what is broken."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from faultkit.details import with_details
 from faultkit.findings import counts_of, find, lock_name, summarise, verdict_of
@@ -10,11 +11,13 @@ from faultkit.graph import WaitGraph
 from faultkit.model import HELD, Finding, Report
 from faultkit.procfs.status import any_alive
 from faultkit.recheck import progressing, still_standing
+from faultkit.record import NamedTuple
 from faultkit.snapshot import Snapshot
 from faultkit.target import Process
 from faultkit.unrecorded import fill_holders, with_wakers
 from faultkit.world import World
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from faultkit.kernel.target import Kernel
 
@@ -39,7 +42,7 @@ class Options(NamedTuple):
 
 
 def analyze(
-    processes: Sequence[Process], host: dict[str, Optional[str]], options: Optional[Options] = None
+    processes: Sequence[Process], host: dict[str, str | None], options: Options | None = None
 ) -> Report:
     """Look at the processes and at those their waits lead to.
 
@@ -52,7 +55,7 @@ def analyze(
         world.close()
 
 
-def _analyze(world: World, host: dict[str, Optional[str]], options: Options) -> Report:
+def _analyze(world: World, host: dict[str, str | None], options: Options) -> Report:
     began = time.perf_counter()
     processes = world.primary
     snapshot = Snapshot(world)
@@ -159,7 +162,7 @@ def _add_stacks(snapshot: Snapshot, report: Report) -> None:
 
 
 def analyze_kernel(
-    kernel: "Kernel", host: dict[str, Optional[str]], options: Optional[Options] = None
+    kernel: Kernel, host: dict[str, str | None], options: Options | None = None
 ) -> Report:
     """Look at all tasks of a kernel, dumped or live.
 

@@ -1,13 +1,15 @@
 """`dstate`: which tasks are blocked in the kernel, why, and who or what would wake them."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.causes import Explanation, explain, waits_in
 from faultkit.causes.chain import Step, follow
 from faultkit.causes.view import Blocked, Device, View
 from faultkit.model import FOUND, INCONCLUSIVE, NOT_FOUND, BlockedGroup, Report, Task
+from faultkit.record import NamedTuple
 from faultkit.syscalls import syscall_name
 
 MIN_AGE = 1.0  # seconds; shorter waits are everyday life
@@ -28,7 +30,7 @@ class Options(NamedTuple):
     that are certain not to end by themselves."""
 
     stacks: bool = False
-    min_age: Optional[float] = None
+    min_age: float | None = None
     command: str = "dstate"
 
 
@@ -40,9 +42,7 @@ class Why(NamedTuple):
     explanation: Explanation
 
 
-def analyze(
-    view: View, host: dict[str, Optional[str]], options: Optional[Options] = None
-) -> Report:
+def analyze(view: View, host: dict[str, str | None], options: Options | None = None) -> Report:
     """Look at the tasks of a view.  Raises FaultkitError when nothing can be said at all."""
     began = time.perf_counter()
     options = options or Options()
@@ -251,7 +251,7 @@ def _without_busy(
     return [group for group in groups if group not in busy], busy
 
 
-def _device_at_end(group: BlockedGroup) -> Optional[Device]:
+def _device_at_end(group: BlockedGroup) -> Device | None:
     """The device whose requests the chain ends with."""
     about = group.behind[-1].about if group.behind else None
     return about if isinstance(about, Device) else None

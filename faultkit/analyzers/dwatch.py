@@ -1,13 +1,15 @@
 """Watching blocked tasks: what has come, what has gone on, from one look to the next."""
 
+from __future__ import annotations
+
 import time
-from collections.abc import Iterator, Sequence
-from typing import Callable, NamedTuple, Optional
+from collections.abc import Callable, Iterator, Sequence
 
 from faultkit.analyzers.dstate import Options as DstateOptions
 from faultkit.analyzers.dstate import analyze
 from faultkit.causes.view import View
 from faultkit.model import BlockedGroup, Report, Task
+from faultkit.record import NamedTuple
 
 INTERVAL = 1.0  # seconds between the starts of two looks
 
@@ -30,7 +32,7 @@ class Look(NamedTuple):
 
 def watch(
     make_view: Callable[[], View],
-    host: dict[str, Optional[str]],
+    host: dict[str, str | None],
     options: DstateOptions,
     interval: float = INTERVAL,
 ) -> Iterator[Look]:
@@ -57,6 +59,6 @@ def _moves(groups: Sequence[BlockedGroup]) -> Iterator[Move]:
             yield Move(task, group)
 
 
-def _same(one: Optional[Move], other: Move) -> bool:
+def _same(one: Move | None, other: Move) -> bool:
     """Whether a task is still in the wait that it was in."""
     return one is not None and one.group.function == other.group.function

@@ -1,16 +1,18 @@
 """`kdecode`: from back traces in text to functions, files and lines."""
 
+from __future__ import annotations
+
 import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.debuginfo.find import Places
 from faultkit.debuginfo.kernel import Kernel
 from faultkit.debuginfo.lookup import Lookup, build_id_of_notes
 from faultkit.decode.model import Address, Decoded, DecodedTrace, Trace
 from faultkit.model import FOUND, INCONCLUSIVE, NOT_FOUND, Report
+from faultkit.record import NamedTuple
 from faultkit.traces.events import KERNEL_HALF
 
 ALIGN = 1 << 21  # bytes by multiples of which KASLR moves a kernel: CONFIG_PHYSICAL_ALIGN
@@ -22,8 +24,8 @@ class Options(NamedTuple):
     """What the user may ask for: `frames` is how many of each trace; `offset` what KASLR added,
     where the text does not tell."""
 
-    frames: Optional[int] = None
-    offset: Optional[int] = None
+    frames: int | None = None
+    offset: int | None = None
     command: str = "kdecode"
     around: int = 0  # bytes of code around each place whose lines will be asked for
 
@@ -31,15 +33,15 @@ class Options(NamedTuple):
 def analyze(
     traces: Sequence[Trace],
     places: Places,
-    host: dict[str, Optional[str]],
+    host: dict[str, str | None],
     name: str,
-    options: Optional[Options] = None,
+    options: Options | None = None,
 ) -> Report:
     """Decode the traces of a text.  Raises FaultkitError for files that the user names but that
     can't be used."""
     began = time.perf_counter()
     options = options or Options()
-    decoded: list[Optional[DecodedTrace]] = [None] * len(traces)
+    decoded: list[DecodedTrace | None] = [None] * len(traces)
     limits: list[str] = []
     notes: list[str] = []
     for (release, build_id), indices in _by_kernel(traces).items():
@@ -68,17 +70,15 @@ def analyze(
     return report
 
 
-def _by_kernel(traces: Sequence[Trace]) -> dict[tuple[Optional[str], Optional[str]], list[int]]:
+def _by_kernel(traces: Sequence[Trace]) -> dict[tuple[str | None, str | None], list[int]]:
     """The numbers of the traces of each kernel."""
-    found: dict[tuple[Optional[str], Optional[str]], list[int]] = {}
+    found: dict[tuple[str | None, str | None], list[int]] = {}
     for index, trace in enumerate(traces):
         found.setdefault((trace.release, trace.build_id), []).append(index)
     return found
 
 
-def _kernel(
-    places: Places, release: Optional[str], build_id: Optional[str]
-) -> tuple[Kernel, list[str]]:
+def _kernel(places: Places, release: str | None, build_id: str | None) -> tuple[Kernel, list[str]]:
     """The kernel of a text that names this release and build; what has to be said of it."""
     if release is not None or build_id is not None or places.vmlinux is not None:
         return Kernel(places, release, build_id), []
@@ -91,7 +91,7 @@ def _kernel(
     return kernel, [f"the text names no kernel: taken to be of this machine's, {release}"]
 
 
-def _running_build_id() -> Optional[str]:
+def _running_build_id() -> str | None:
     try:
         with open("/sys/kernel/notes", "rb") as file:
             return build_id_of_notes(file.read(1 << 16))
@@ -145,7 +145,7 @@ def _other_release(kernel: Kernel, file: Lookup) -> bool:
     return release is not None and release != kernel.release
 
 
-def _shift(kernel: Kernel, entries: Sequence[Address]) -> Optional[int]:
+def _shift(kernel: Kernel, entries: Sequence[Address]) -> int | None:
     """What KASLR added: the multiple of ALIGN by which the addresses of the entries that have
     both lie behind their symbols; None if they don't agree on one."""
     both = [e for e in entries if e.address and e.symbol and e.module is None]
@@ -171,7 +171,7 @@ def _shift(kernel: Kernel, entries: Sequence[Address]) -> Optional[int]:
     return best[0][0] if 2 * best[0][1] > len(both) else None
 
 
-def _module_base(kernel: Kernel, module: str, entries: Sequence[Address]) -> Optional[int]:
+def _module_base(kernel: Kernel, module: str, entries: Sequence[Address]) -> int | None:
     """Where a module's .text lies, by entries with address and symbol; None if they leave a
     choice."""
     file = kernel.file(module)
@@ -180,7 +180,7 @@ def _module_base(kernel: Kernel, module: str, entries: Sequence[Address]) -> Opt
     mine = [e for e in entries if e.module == module and e.address and e.symbol]
     table = file.symbols_named({e.symbol for e in mine if e.symbol})
     start = file.section_start(".text")
-    choice: Optional[set[int]] = None
+    choice: set[int] | None = None
     for entry in mine:
         bases = set()
         for symbol in table[entry.symbol or ""]:
@@ -239,7 +239,7 @@ def _limits(kernel: Kernel) -> list[str]:
     return found
 
 
-def _remedy(release: Optional[str]) -> str:
+def _remedy(release: str | None) -> str:
     """How the distribution of a release calls its package."""
     if release is None:
         return "install the kernel's debug package"
@@ -258,7 +258,7 @@ def _has_line(frame: Decoded) -> bool:
     return any(inline.line for inline in frame.inlines)
 
 
-def _only(values: "set[Optional[str]]") -> Optional[str]:
+def _only(values: set[str | None]) -> str | None:
     return values.pop() if len(values) == 1 else None
 
 

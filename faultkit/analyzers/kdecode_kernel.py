@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.debuginfo.find import Places
 from faultkit.debuginfo.kernel import Kernel as DebugFiles
@@ -17,6 +16,7 @@ from faultkit.decode.view import Shown, Wanted, dress
 from faultkit.kernel.system import System
 from faultkit.kernel.target import Kernel
 from faultkit.model import FOUND, INCONCLUSIVE, Report, Task
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 MASK = (1 << 64) - 1
@@ -33,14 +33,14 @@ class Options(NamedTuple):
     words: tuple[str, ...] = ()
     every_cpu: bool = False
     exact: bool = False
-    frames: Optional[int] = None
-    current: Optional[Task] = None
+    frames: int | None = None
+    current: Task | None = None
     wanted: Wanted = Wanted()
     sources: tuple[str, ...] = ()
 
 
 def analyze_kernel(
-    kernel: Kernel, places: Places, host: dict[str, Optional[str]], options: Options
+    kernel: Kernel, places: Places, host: dict[str, str | None], options: Options
 ) -> Report:
     """The frames asked for.  Raises FaultkitError for a word that names nothing."""
     began = time.perf_counter()
@@ -110,9 +110,7 @@ def _traces(subject: KernelSubject, options: Options) -> list[tuple[Trace, list[
     return found
 
 
-def _task(
-    subject: KernelSubject, task: Task, most: Optional[int]
-) -> tuple[Trace, list[Shown]]:
+def _task(subject: KernelSubject, task: Task, most: int | None) -> tuple[Trace, list[Shown]]:
     trace = Trace("task")
     described = subject.system.described(task)
     trace.task, trace.pid, trace.cpu = task.name, task.tid, task.cpu
@@ -126,7 +124,7 @@ def _task(
     return trace, frames
 
 
-def task_named(system: System, word: str) -> Optional[Task]:
+def task_named(system: System, word: str) -> Task | None:
     """The task of a process id, in decimal, or of a task_struct's address; None if it is neither.
     Raises FaultkitError for an id that no task has."""
     if word.isascii() and word.isdigit() and len(word) < 8:
@@ -159,7 +157,7 @@ def place_named(system: System, word: str, exact: bool) -> tuple[int, bool]:
     return start + offset & MASK, exact or offset == 0
 
 
-def _hexadecimal(word: str) -> Optional[int]:
+def _hexadecimal(word: str) -> int | None:
     text = word[2:] if word.startswith(("0x", "0X")) else word
     if not re.fullmatch(r"[0-9a-fA-F]{1,16}", text):
         return None

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.analyzers.kdecode_kernel import conclude
 from faultkit.decode.model import DecodedTrace, Trace
 from faultkit.decode.program import ProgramSubject, Unwound
 from faultkit.decode.view import Wanted, dress
 from faultkit.model import Report, Task
+from faultkit.record import NamedTuple
 
 
 class Stack(NamedTuple):
     """The frames of a thread (or of places in code: no task), innermost first; `fault` is what
     stopped it, in words, with the address that was accessed if that is known."""
 
-    task: Optional[Task]
+    task: Task | None
     frames: Sequence[Unwound]
-    fault: Optional[str] = None
-    fault_address: Optional[int] = None
+    fault: str | None = None
+    fault_address: int | None = None
 
 
 def analyze(
     subject: ProgramSubject,
     stacks: Sequence[Stack],
-    target: dict[str, Optional[str]],
-    host: dict[str, Optional[str]],
+    target: dict[str, str | None],
+    host: dict[str, str | None],
     wanted: Wanted,
-    most: Optional[int] = None,
+    most: int | None = None,
 ) -> Report:
     """The report on the stacks, on `most` frames of each."""
     began = time.perf_counter()

@@ -1,9 +1,10 @@
 """`sigsrc --kernel`: every place in a kernel build that can send a signal."""
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.debuginfo.lookup import Lookup
 from faultkit.debuginfo.sections import PLACE
@@ -17,7 +18,7 @@ from faultkit.signals.names import signal_name, signal_number
 from faultkit.target import FaultkitError
 
 
-def parse_signal(text: str) -> Optional[int]:
+def parse_signal(text: str) -> int | None:
     """The number of the signal that is asked for, None for "all".  Raises FaultkitError."""
     if text.lower() == "all":
         return None
@@ -29,8 +30,8 @@ def parse_signal(text: str) -> Optional[int]:
 
 def analyze_senders(
     path: str,
-    signal: Optional[int],
-    host: dict[str, Optional[str]],
+    signal: int | None,
+    host: dict[str, str | None],
     modules: Sequence[str] = (),
 ) -> Report:
     """The places in the vmlinux at `path`, and in the files of `modules`, that send `signal`, those
@@ -113,9 +114,7 @@ def _untold(site: Site) -> str:
     return "" if site.signals else "; ".join(site.open)
 
 
-def _summary(
-    found: Catalog, signal: Optional[int], chosen: list[Place], told: list[Place]
-) -> str:
+def _summary(found: Catalog, signal: int | None, chosen: list[Place], told: list[Place]) -> str:
     what = "signals" if signal is None else signal_name(signal)
     functions = len({one.function for one in chosen})
     if not chosen:

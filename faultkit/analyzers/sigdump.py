@@ -1,10 +1,11 @@
 """`sigsrc` on a kernel: pending signals with their senders, who is being killed and why he has not
 died, what ended those that are gone, and what the log tells."""
 
+from __future__ import annotations
+
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Optional
 
 from faultkit.analyzers.siglog import UNRECORDED, add_logged
 from faultkit.kernel import printk
@@ -50,9 +51,7 @@ PAGE_FAULT = 14
 _UNKEPT = "the kernel keeps no sender of SIGKILL"
 
 
-def analyze_signals(
-    kernel: Kernel, host: dict[str, Optional[str]], pid: Optional[int] = None
-) -> Report:
+def analyze_signals(kernel: Kernel, host: dict[str, str | None], pid: int | None = None) -> Report:
     """What the kernel knows of signals: of all programs, or of the process or thread `pid`.
 
     Raises FaultkitError when nothing can be said at all.
@@ -88,7 +87,7 @@ def analyze_signals(
     return report
 
 
-def _summary(signals: Sequence[SignalFinding], pid: Optional[int]) -> str:
+def _summary(signals: Sequence[SignalFinding], pid: int | None) -> str:
     counts: Counter[str] = Counter()
     for one in signals:
         if one.cause == "being-killed":
@@ -112,7 +111,7 @@ def _summary(signals: Sequence[SignalFinding], pid: Optional[int]) -> str:
 class _Look:
     """One look at all programs, or one."""
 
-    def __init__(self, system: System, pid: Optional[int]) -> None:
+    def __init__(self, system: System, pid: int | None) -> None:
         self.system = system
         self.limits: list[str] = []
         try:
@@ -183,7 +182,7 @@ class _Look:
             threads = ", ".join(doomed[:MOST_DELAYS]) + ", ..." * (len(doomed) > MOST_DELAYS)
             evidence = (*evidence, f"SIGKILL is pending for {threads}")
         for task, found in (stays or delays)[:MOST_DELAYS]:
-            why += f"; thread {task.tid} \"{task.name}\" has not died: it {found.words}"
+            why += f'; thread {task.tid} "{task.name}" has not died: it {found.words}'
         if len(alive) > MOST_DELAYS:
             why += f"; {len(alive) - MOST_DELAYS} more threads have not died either"
         address = None
@@ -205,15 +204,18 @@ class _Look:
         )
 
     def _reason(
-        self, group: GroupSignals, number: int, dumper: Optional[Task]
+        self, group: GroupSignals, number: int, dumper: Task | None
     ) -> tuple[str, str, tuple[str, ...], str]:
         """(origin, why, evidence, confidence) of a process's end."""
         evidence = [f"signal->group_exit_code is {group.exit_code:#x}, flags {group.flags:#x}"]
         if group.executes is not None:
             who = f'{group.executes.tid} "{group.executes.name}"'
-            return KERNEL, f"Thread {who} executes another program, which ends all others", (
-                f"signal->group_exec_task is {who}",
-            ), PROVEN
+            return (
+                KERNEL,
+                f"Thread {who} executes another program, which ends all others",
+                (f"signal->group_exec_task is {who}",),
+                PROVEN,
+            )
         if group.by_oom_killer:
             evidence.append("signal->oom_mm is set: it is one of the OOM killer's victims")
             return OOM_KILLER, "The OOM killer chose the process", tuple(evidence), PROVEN
@@ -240,7 +242,7 @@ class _Look:
             why += f"; who sent it is not recorded: {_UNKEPT}"
         return UNKNOWN, why, tuple(evidence), PROVEN
 
-    def _dumper(self, alive: list[TaskSignals], number: int) -> Optional[Task]:
+    def _dumper(self, alive: list[TaskSignals], number: int) -> Task | None:
         """The thread that the core dump in progress is of: the one that waits in coredump_wait(),
         or writes."""
         if number == 0:
@@ -340,12 +342,10 @@ class _Look:
             if len(infos) > len(few):
                 senders = len({info.pid for info in infos})
                 text = f"{len(infos)} signals are alike, from {senders} senders; the first one: "
-                finding = finding._replace(
-                    times=len(infos), explanation=text + finding.explanation
-                )
+                finding = finding._replace(times=len(infos), explanation=text + finding.explanation)
             yield finding._replace(shared=shared)
 
-    def _explained(self, one: TaskSignals, info: Siginfo, state: str) -> Optional[SignalFinding]:
+    def _explained(self, one: TaskSignals, info: Siginfo, state: str) -> SignalFinding | None:
         process = self._world.process(one.task.pid)
         if process is None:
             return None
@@ -436,14 +436,14 @@ def _what_next(delays: Sequence[tuple[Task, Delay]]) -> str:
     return "; ".join([*commands][:3])
 
 
-def _look_at(sender: Optional[Sender], said: str) -> str:
+def _look_at(sender: Sender | None, said: str) -> str:
     """What to look at next, in words of crash where it is the sender."""
     if sender is None or sender.itself or not sender.alive:
         return said
     return f"bt {sender.pid} shows what it does now"
 
 
-def _parent_death(case: Case, one: TaskSignals) -> Optional[Origin]:
+def _parent_death(case: Case, one: TaskSignals) -> Origin | None:
     """prctl(PR_SET_PDEATHSIG): the kernel sends it as if the dying parent had (kernel/exit.c,
     forget_original_parent(); si_code is SI_USER)."""
     info, sender = case.info, case.sender

@@ -1,10 +1,11 @@
 """`sigsrc --log`: the signals that a kernel's log tells of; and of one process, whether it does."""
 
+from __future__ import annotations
+
 import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.klog.hung import parse_hung
 from faultkit.klog.lines import Line
@@ -28,8 +29,8 @@ _PANIC = "Kernel panic - not syncing: hung_task"
 def analyze_log(
     lines: Sequence[Line],
     name: str,
-    host: dict[str, Optional[str]],
-    pid: Optional[int] = None,
+    host: dict[str, str | None],
+    pid: int | None = None,
     kind: str = "text",
 ) -> Report:
     """What the log tells: of all signals, or of those to the process or thread `pid`."""
@@ -57,7 +58,7 @@ def analyze_log(
     return report
 
 
-def add_logged(report: Report, lines: Sequence[Line], pid: Optional[int] = None) -> None:
+def add_logged(report: Report, lines: Sequence[Line], pid: int | None = None) -> None:
     """Add what the log tells of signals, and where it has gaps."""
     found = logged_signals(lines, pid)
     report.signals += found if pid is not None else merged(found)

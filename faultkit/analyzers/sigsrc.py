@@ -1,11 +1,13 @@
 """`sigsrc`: the signal that a process died of or stopped with, and those that are pending: who or
 what sent them, and why."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.model import FOUND, INCONCLUSIVE, INFERRED, NOT_FOUND, Report, Task
+from faultkit.record import NamedTuple
 from faultkit.signals.case import Case
 from faultkit.signals.frames import siginfo_by_registers, siginfo_in, signal_frames
 from faultkit.signals.model import (
@@ -33,12 +35,12 @@ class Options(NamedTuple):
     """What may be asked for: `when` is the latest moment at which the signals were sent, in
     seconds since the epoch, None for now."""
 
-    when: Optional[float] = None
+    when: float | None = None
     command: str = "sigsrc"
 
 
 def analyze(
-    process: Process, host: dict[str, Optional[str]], options: Optional[Options] = None
+    process: Process, host: dict[str, str | None], options: Options | None = None
 ) -> Report:
     """Explain the signals of a process.  Raises FaultkitError when nothing can be said at all."""
     began = time.perf_counter()
@@ -79,7 +81,7 @@ def _at_hand(process: Process, senders: Senders, report: Report, briefs: list[st
     outer = _interrupted(process, task, registers, senders)
     data = process.siginfo(task)
     info = parse_siginfo(data) if data is not None else None
-    within: Optional[int] = None
+    within: int | None = None
     for case, finding, words in outer:
         report.signals.append(finding._replace(within=within))
         briefs.append(words)
@@ -108,7 +110,7 @@ def _at_hand(process: Process, senders: Senders, report: Report, briefs: list[st
     report.signals.append(finding)
 
 
-def one_signal(process: Process, task: Task) -> Optional[SignalFinding]:
+def one_signal(process: Process, task: Task) -> SignalFinding | None:
     """The finding of the signal that a task has stopped with, without its back trace; None if it
     has stopped with none."""
     data = process.siginfo(task)
@@ -311,4 +313,3 @@ def _summary(report: Report, briefs: Sequence[str]) -> str:
     if parts:
         return "; ".join(parts)
     return "no signal is at hand, and none is pending"
-

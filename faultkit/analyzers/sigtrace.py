@@ -1,8 +1,9 @@
 """`sigsrc --from`: what a tracer of `sigsrc --arm` has seen."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterable
-from typing import Optional
 
 from faultkit.analyzers.siglog import summary
 from faultkit.model import FOUND, INCONCLUSIVE, NOT_FOUND, Report
@@ -10,7 +11,7 @@ from faultkit.signals.traced import exits, parse_trace, traced_signals
 
 
 def analyze_trace(
-    lines: Iterable[str], name: str, host: dict[str, Optional[str]], pid: Optional[int] = None
+    lines: Iterable[str], name: str, host: dict[str, str | None], pid: int | None = None
 ) -> Report:
     """Explain a tracer's output: of the process that it watched, or of `pid`."""
     begun = time.perf_counter()

@@ -14,15 +14,22 @@ A module has
 A new file here is all that a new cause needs; a name that begins with `_` is a helper.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
-from typing import Any, NamedTuple, Optional, Protocol
 
 from faultkit.causes.view import Blocked, View
 from faultkit.model import PROVEN, Behind, Resource
 from faultkit.places import is_lock_function
+from faultkit.record import NamedTuple, Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 GENERIC = 100
 NEAR = 14  # frames from the top in which a cause is looked for
@@ -54,7 +61,7 @@ class Explanation(NamedTuple):
     next: str = ""
     evidence: tuple[str, ...] = ()
     confidence: str = PROVEN
-    cause: Optional[str] = None
+    cause: str | None = None
     harmless: bool = False
     lasts: bool = False
 
@@ -68,7 +75,7 @@ class Cause(Protocol):
     PRIORITY: int
     STATES: str
 
-    def explain(self, blocked: Blocked, view: View) -> Optional[Explanation]:
+    def explain(self, blocked: Blocked, view: View) -> Explanation | None:
         """Why; None if it is not that."""
 
 
@@ -77,7 +84,7 @@ def is_sleep(function: str) -> bool:
     return function in _WAITING or is_lock_function(function)
 
 
-def waits_in(functions: "tuple[str, ...]") -> Optional[str]:
+def waits_in(functions: tuple[str, ...]) -> str | None:
     """The innermost function that is a reason to sleep."""
     return next((name for name in functions if not is_sleep(name)), None)
 
@@ -176,7 +183,7 @@ def _functions_only(blocked: Blocked, view: View) -> Explanation:
 
 
 @cache
-def all_causes() -> "tuple[Cause, ...]":
+def all_causes() -> tuple[Cause, ...]:
     """Every module here and every row of the table, in the order of their priority."""
     from faultkit.causes.table import ROWS
 
@@ -190,7 +197,7 @@ def all_causes() -> "tuple[Cause, ...]":
 
 
 @cache
-def _index() -> "tuple[dict[str, tuple[Cause, ...]], dict[str, tuple[Cause, ...]]]":
+def _index() -> tuple[dict[str, tuple[Cause, ...]], dict[str, tuple[Cause, ...]]]:
     by_function: dict[str, tuple[Cause, ...]] = {}
     by_caller: dict[str, tuple[Cause, ...]] = {}
     for cause in all_causes():

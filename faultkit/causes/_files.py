@@ -1,8 +1,9 @@
 """Which file system a task waits for, and the explanation that most causes need for it."""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Iterable
-from typing import Callable, Optional
+from collections.abc import Callable, Iterable
 
 from faultkit.causes import Explanation
 from faultkit.causes.chain import device_link, mount_link, mount_resource, resource_of
@@ -12,7 +13,7 @@ from faultkit.model import INFERRED, PROVEN, Resource
 
 def mount_for(
     blocked: Blocked, view: View, fits: Callable[[Mount], bool]
-) -> tuple[Optional[Mount], bool]:
+) -> tuple[Mount | None, bool]:
     """(the mount the task waits for, whether that is certain): that of its call's file if it
     fits, else the only one that does."""
     file = view.file(blocked)
@@ -40,7 +41,7 @@ def on_file_system(
     fits: Callable[[Mount], bool] = lambda mount: True,
     key: Iterable[object] = (),
     advice: str = "",
-    cause: Optional[str] = None,
+    cause: str | None = None,
 ) -> Explanation:
     """An explanation with the file, its mount, and the chain that begins with it."""
     mount, certain = mount_for(blocked, view, fits)
@@ -94,7 +95,7 @@ def on_block_device(
     *,
     key: Iterable[object] = (),
     advice: str = "",
-    cause: Optional[str] = None,
+    cause: str | None = None,
 ) -> Explanation:
     """The same for a wait for a device: where the call works on the device itself (or its node
     in /dev), the chain begins there."""
@@ -123,7 +124,7 @@ _THREAD = re.compile(
 )
 
 
-def device_of_thread(name: str, view: View) -> Optional[Device]:
+def device_of_thread(name: str, view: View) -> Device | None:
     """The block device that a kernel thread works for, told by its name."""
     match = _THREAD.match(name)
     if match is None:

@@ -1,6 +1,8 @@
 """Which lock a kernel function takes, by its name, and where its holders are found."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from faultkit.record import NamedTuple
 
 
 class LockName(NamedTuple):

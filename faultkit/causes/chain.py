@@ -1,12 +1,14 @@
 """From what a task waits for to the one that has to act: through mounts, devices, servers and
 other blocked tasks, to the end."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.causes.view import Blocked, Device, Mount, View
 from faultkit.model import Behind, Resource, Task
+from faultkit.record import NamedTuple
 
 LONGEST = 16  # links
 # Lines of the log about a device that say more than that it is there.
@@ -104,7 +106,7 @@ def resource_of(view: View, blocked: Blocked) -> Resource:
     return mount_resource(file.mount)._replace(path=file.path)
 
 
-def mount_resource(mount: Optional[Mount]) -> Resource:
+def mount_resource(mount: Mount | None) -> Resource:
     """The resource that a mount is."""
     if mount is None:
         return Resource()
@@ -153,7 +155,7 @@ def task_link(view: View, task: Task) -> Behind:
     return Behind("task", f"{task.tid}", words, found.task, found)
 
 
-def server_of(mount: Mount) -> Optional[str]:
+def server_of(mount: Mount) -> str | None:
     """The server of a network file system, by the mount's options or its source."""
     if mount.type not in NETWORK:
         return None
@@ -188,7 +190,7 @@ def _behind_mount(view: View, mount: Mount) -> Step:
     return Step((device_link(device),)) if device is not None else Step()
 
 
-def device_of(view: View, mount: Mount) -> Optional[Device]:
+def device_of(view: View, mount: Mount) -> Device | None:
     """The block device that is mounted."""
     device = view.device(mount.device)
     if device is None and mount.source.startswith("/dev/"):  # btrfs has a number of its own
@@ -209,9 +211,9 @@ def _behind_fuse(view: View, mount: Mount) -> Step:
         return Step((), f"find the process that has /dev/fuse open for {mount.point}; {abort}")
     queued = _count(waiting, "request") + " without answer" if waiting is not None else ""
     if not servers:
-        gone = Behind("server", f"FUSE connection {connection}", "no process serves it" )
+        gone = Behind("server", f"FUSE connection {connection}", "no process serves it")
         return Step((gone,), abort)
-    best: Optional[Blocked] = None
+    best: Blocked | None = None
     for pid in servers:
         for thread in view.threads(pid):
             if best is None or _rank(thread) < _rank(best):

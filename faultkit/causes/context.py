@@ -1,9 +1,10 @@
 """What a blocked task was at when it came to wait: functions further out on its stack."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
 from faultkit.causes.view import Blocked
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from faultkit.causes import Explanation
 
@@ -12,9 +13,7 @@ _DOING = {
     **dict.fromkeys(("vfs_coredump", "do_coredump"), "while its core is being dumped"),
     **dict.fromkeys(("begin_new_exec", "flush_old_exec"), "during exec"),
     "do_exit": "while exiting: it can't be killed any more, it is dying",
-    **dict.fromkeys(
-        ("freeze_super", "freeze_bdev", "bdev_freeze"), "while freezing a file system"
-    ),
+    **dict.fromkeys(("freeze_super", "freeze_bdev", "bdev_freeze"), "while freezing a file system"),
     **dict.fromkeys(
         ("generic_shutdown_super", "deactivate_locked_super", "cleanup_mnt"),
         "while unmounting",
@@ -48,7 +47,7 @@ _DOING = {
 }
 
 
-def in_context(explanation: "Explanation", blocked: Blocked) -> "Explanation":
+def in_context(explanation: Explanation, blocked: Blocked) -> Explanation:
     """The explanation with what the task was at."""
     doing = dict.fromkeys(_DOING[name] for name in blocked.functions if name in _DOING)
     item = work_item(blocked.functions)
@@ -60,7 +59,7 @@ def in_context(explanation: "Explanation", blocked: Blocked) -> "Explanation":
     return explanation._replace(text=f"{explanation.text}; {', '.join(new)}")
 
 
-def work_item(functions: "tuple[str, ...]") -> "str | None":
+def work_item(functions: tuple[str, ...]) -> str | None:
     """The function of the work item that a kworker runs."""
     if "process_one_work" not in functions:
         return None

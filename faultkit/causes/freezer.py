@@ -3,8 +3,9 @@
 kernel/freezer.c, __refrigerator(); kernel/signal.c, do_freezer_trap(), which is inlined into
 get_signal()."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.causes import Explanation
 from faultkit.causes.view import Blocked, View
@@ -17,7 +18,7 @@ PRIORITY = 10
 STATES = "DS"
 
 
-def explain(blocked: Blocked, view: View) -> Optional[Explanation]:
+def explain(blocked: Blocked, view: View) -> Explanation | None:
     """Frozen; by which control group, and how it is thawed."""
     by_v1 = "__refrigerator" in blocked.functions
     frozen = frozen_by(blocked.task, view, ("freezer", "") if by_v1 else ("",))
@@ -31,7 +32,7 @@ def explain(blocked: Blocked, view: View) -> Optional[Explanation]:
     )
 
 
-def frozen_by(task: Task, view: View, controllers: Sequence[str]) -> Optional[Explanation]:
+def frozen_by(task: Task, view: View, controllers: Sequence[str]) -> Explanation | None:
     """The explanation by the nearest control group that was frozen itself, not with another one
     above it: of the v1 freezer ("freezer") or of v2 ("").  None if there is none."""
     for controller in controllers:

@@ -1,7 +1,7 @@
 """Tasks that were frozen where they slept: since 6.1 (f5d39b020809, "freezer,sched: Rewrite core
 freezer logic") waits that are TASK_FREEZABLE are not woken to be frozen, and become D state."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.causes import Explanation
 from faultkit.causes.freezer import frozen_by
@@ -22,7 +22,7 @@ CALLERS = frozenset(
 PRIORITY = 10
 
 
-def explain(blocked: Blocked, view: View) -> Optional[Explanation]:
+def explain(blocked: Blocked, view: View) -> Explanation | None:
     """Frozen; by which control group."""
     frozen = frozen_by(blocked.task, view, ("freezer",))
     if frozen is not None or view.live:

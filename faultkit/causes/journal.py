@@ -1,13 +1,14 @@
 """Journals and transactions: the task waits for a commit, or for room in the log; who commits is
 a kernel thread of the file system."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
 from faultkit.causes import Explanation
 from faultkit.causes._files import mount_for, of_type
 from faultkit.causes.chain import mount_link, resource_of, task_link
 from faultkit.causes.view import Blocked, Mount, View
 from faultkit.model import INFERRED, PROVEN, Behind
+from faultkit.record import NamedTuple
 
 
 class _Kind(NamedTuple):
@@ -121,7 +122,7 @@ def explain(blocked: Blocked, view: View) -> Explanation:
     )
 
 
-def _thread(blocked: Blocked, view: View, kind: _Kind, mount: Mount) -> "list[Behind]":
+def _thread(blocked: Blocked, view: View, kind: _Kind, mount: Mount) -> list[Behind]:
     """The kernel thread that commits, if it can be named and is not the task itself."""
     device = mount.source.rpartition("/")[2]
     name = kind.thread.format(device)[:15]  # TASK_COMM_LEN
@@ -131,5 +132,5 @@ def _thread(blocked: Blocked, view: View, kind: _Kind, mount: Mount) -> "list[Be
     return [task_link(view, task) for task in threads[:1]]
 
 
-def _alike(blocked: Blocked, view: View, mount: Mount) -> "list[Mount]":
+def _alike(blocked: Blocked, view: View, mount: Mount) -> list[Mount]:
     return [other for other in view.mounts(blocked.task.tid) if other.type == mount.type]

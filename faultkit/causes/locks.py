@@ -5,9 +5,10 @@ No lock names its holder in /proc.  /proc/PID/stack even leaves out the locks' o
 lock.  So a holder is inferred: a task of the same process, or on the same file system, that is
 blocked itself and not by this lock; or it is what the kernel's hung-task detector said."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional
 
 from faultkit.causes import GENERIC, Explanation, is_sleep
 from faultkit.causes._lock_names import LOCKS, MMAP, LockName
@@ -16,6 +17,12 @@ from faultkit.causes.recorded import with_wait
 from faultkit.causes.view import Blocked, OpenFile, View
 from faultkit.findings import UNNAMED
 from faultkit.model import INFERRED, PROVEN, Resource, Wait
+from faultkit.record import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 CAUSE = "lock"
 CALLERS = frozenset(LOCKS)
@@ -42,11 +49,11 @@ class _Lock(NamedTuple):
     """What the stack tells: the lock's kind, its name if the caller is known, the caller."""
 
     kind: str
-    name: Optional[LockName]
+    name: LockName | None
     caller: str
 
 
-def explain(blocked: Blocked, view: View) -> Optional[Explanation]:
+def explain(blocked: Blocked, view: View) -> Explanation | None:
     """Waits for a lock: its kind and name, and who may hold it."""
     lock = _lock(blocked.functions)
     if lock is None:
@@ -113,7 +120,7 @@ _KINDS = {"kmutex": "mutex", "ww_mutex": "mutex", "percpu_rwsem": "percpu-rwsem"
 _KINDS["rt_mutex"] = "rt-mutex"
 
 
-def _lock(functions: Sequence[str]) -> Optional[_Lock]:
+def _lock(functions: Sequence[str]) -> _Lock | None:
     kind = next((_kind(name) for name in functions[:NEAR_LOCK] if name in FUNCTIONS), None)
     callers = [name for name in functions if not is_sleep(name) and name not in FUNCTIONS]
     if not callers:
@@ -193,7 +200,7 @@ def _holders(
     )
 
 
-def locked_path(file: Optional[OpenFile]) -> Optional[str]:
+def locked_path(file: OpenFile | None) -> str | None:
     """The path of what a call locks: the file that is open, or the directory that holds the name;
     None if it is not known."""
     if file is None or file.path is None:

@@ -1,12 +1,13 @@
 """What the kernel's own structures record of a wait (View.wait), added to a cause's explanation:
 who has to act, or that nobody ever will."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
 from faultkit.causes.chain import task_link
 from faultkit.causes.view import View
 from faultkit.model import EVENT, INFERRED, Behind, Wait
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from faultkit.causes import Explanation
 
@@ -29,7 +30,7 @@ FAULTS = {
 MOST = 4  # holders named in evidence
 
 
-def with_wait(found: "Explanation", view: View, wait: Wait) -> "Explanation":
+def with_wait(found: Explanation, view: View, wait: Wait) -> Explanation:
     """The explanation with those who have to act, by the wait graph; the chain goes on with the
     first one that is blocked itself."""
     if wait.fault in FAULTS:

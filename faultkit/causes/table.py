@@ -1,10 +1,11 @@
 """Causes that need no module: kernel functions, words, and what to look at next."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
 from faultkit.causes import Explanation
 from faultkit.causes._files import on_block_device, on_file_system
 from faultkit.causes.view import Blocked, View
+from faultkit.record import NamedTuple
 
 NONE, FILE, DEVICE = "", "file", "device"  # what the call's file has to do with it
 
@@ -30,7 +31,7 @@ class Row(NamedTuple):
     def CALLERS(self) -> frozenset[str]:
         return frozenset(self.callers.split())
 
-    def explain(self, blocked: Blocked, view: View) -> Optional[Explanation]:
+    def explain(self, blocked: Blocked, view: View) -> Explanation | None:
         """The row's words, with the file or device that the call works on."""
         if self.about == FILE:
             return on_file_system(blocked, view, self.words, advice=self.advice)
@@ -257,8 +258,7 @@ ROWS = (
     ),
     Row(
         "cgroup",
-        "cgroup_lock_and_drain_offline percpu_ref_switch_to_atomic_sync "
-        "",
+        "cgroup_lock_and_drain_offline percpu_ref_switch_to_atomic_sync ",
         "waits until dying control groups, or their references, are gone",
         "see which cgroups do not go away: tasks in them that are in D state",
     ),
@@ -294,8 +294,7 @@ ROWS = (
     ),
     Row(
         "tty",
-        "tty_wait_until_sent uart_wait_until_sent "
-        "",
+        "tty_wait_until_sent uart_wait_until_sent ",
         "waits until a terminal or serial line has sent its output",
         "see stty -a (flow control), and what is at the other end of the line",
         FILE,
@@ -330,8 +329,7 @@ ROWS = (
     ),
     Row(
         "virtio",
-        "virtnet_send_command "
-        "read_reply xs_talkv vmbus_wait_for_unload",
+        "virtnet_send_command read_reply xs_talkv vmbus_wait_for_unload",
         "waits for the hypervisor",
         "see the host of this virtual machine",
     ),

@@ -3,7 +3,7 @@
 fs/exec.c, de_thread() (inlined into begin_new_exec()); kernel/exit.c, coredump_task_exit();
 fs/coredump.c, coredump_wait(); kernel/pid_namespace.c, zap_pid_ns_processes()."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.causes import Explanation
 from faultkit.causes.chain import task_link
@@ -20,7 +20,7 @@ CALLERS = frozenset((*_EXEC, *_DUMPER))
 PRIORITY = 15
 
 
-def explain(blocked: Blocked, view: View) -> Optional[Explanation]:
+def explain(blocked: Blocked, view: View) -> Explanation | None:
     """Which thread the others, or the one, wait for."""
     names = set(blocked.functions)
     pid = blocked.task.pid
@@ -52,7 +52,7 @@ def explain(blocked: Blocked, view: View) -> Optional[Explanation]:
 
 def _explain(
     blocked: Blocked, view: View, cause: str, text: str, advice: str
-) -> Optional[Explanation]:
+) -> Explanation | None:
     others = [
         other
         for other in view.threads(blocked.task.pid)

@@ -1,7 +1,7 @@
 """Kernel threads that were created and not woken yet: in D state by design (kernel/kthread.c,
 kthread(): TASK_UNINTERRUPTIBLE until the first wake_up_process())."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.causes import Explanation
 from faultkit.causes.view import Blocked, View
@@ -12,6 +12,6 @@ CALLERS = frozenset(("kthread",))
 PRIORITY = 90
 
 
-def explain(blocked: Blocked, view: View) -> Optional[Explanation]:
+def explain(blocked: Blocked, view: View) -> Explanation | None:
     """Harmless: nobody waits for it."""
     return Explanation("is a kernel thread that has not been started yet", harmless=True)

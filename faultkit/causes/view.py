@@ -1,10 +1,12 @@
 """What can be asked about the system that the blocked tasks live in.  A view that can't tell
 answers None, or nothing: the text of a kernel log knows stacks only, this machine nearly all."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.model import Frame, Lock, Task, Wait
+from faultkit.record import NamedTuple
 from faultkit.target import Syscall
 
 
@@ -18,11 +20,11 @@ class Blocked(NamedTuple):
 
     task: Task
     functions: tuple[str, ...] = ()
-    seconds: Optional[float] = None
+    seconds: float | None = None
     at_least: bool = False
-    syscall: Optional[Syscall] = None
+    syscall: Syscall | None = None
     frames: tuple[Frame, ...] = ()
-    switches: Optional[int] = None
+    switches: int | None = None
     is_kernel_thread: bool = False
     has_stack: bool = True
 
@@ -38,7 +40,7 @@ class Mount(NamedTuple):
     source: str
     options: tuple[str, ...] = ()
 
-    def option(self, name: str) -> Optional[str]:
+    def option(self, name: str) -> str | None:
         """The value of the option NAME=VALUE, None without it."""
         for option in self.options:
             key, equals, value = option.partition("=")
@@ -50,9 +52,9 @@ class Mount(NamedTuple):
 class OpenFile(NamedTuple):
     """The file that a task's system call works on."""
 
-    path: Optional[str]
-    mount: Optional[Mount]
-    fd: Optional[int] = None
+    path: str | None
+    mount: Mount | None
+    fd: int | None = None
 
 
 class Device(NamedTuple):
@@ -63,14 +65,14 @@ class Device(NamedTuple):
 
     name: str
     number: tuple[int, int]
-    in_flight: Optional[tuple[int, int]] = None
-    completed: Optional[int] = None
+    in_flight: tuple[int, int] | None = None
+    completed: int | None = None
     trouble: tuple[str, ...] = ()
-    backing_file: Optional[str] = None
+    backing_file: str | None = None
     below: tuple[str, ...] = ()
-    served_by: Optional[int] = None  # the process that serves it (nbd, ublk)
-    label: Optional[str] = None
-    oldest: Optional[float] = None
+    served_by: int | None = None  # the process that serves it (nbd, ublk)
+    label: str | None = None
+    oldest: float | None = None
 
 
 class View:
@@ -79,9 +81,9 @@ class View:
     kind = "text"  # a Report's target kind
     live = False  # whether a second look may see something else
     has_graph = False  # whether `deadlock` can look at it, too
-    own_pid: Optional[int] = None  # of the process that looks
+    own_pid: int | None = None  # of the process that looks
     name = ""
-    release: Optional[str] = None
+    release: str | None = None
 
     def __init__(self) -> None:
         self.limits: list[str] = []
@@ -103,7 +105,7 @@ class View:
         """How many tasks there are, and how many of them in which state."""
         return {}
 
-    def look_again(self, blocked: Blocked) -> Optional[Blocked]:
+    def look_again(self, blocked: Blocked) -> Blocked | None:
         """The task with its age now; None if it has run since."""
         return blocked
 
@@ -111,12 +113,12 @@ class View:
         """The task's kernel stack, innermost first."""
         return blocked.frames
 
-    def wait(self, blocked: Blocked) -> Optional[Wait]:
+    def wait(self, blocked: Blocked) -> Wait | None:
         """What the kernel's own structures tell of the lock or event that the task waits for, and
         of who has to act."""
         return None
 
-    def name_of(self, lock: Lock) -> Optional[str]:
+    def name_of(self, lock: Lock) -> str | None:
         """What a person would call a lock of a wait: its symbol, the object that it is in."""
         return lock.name
 
@@ -130,7 +132,7 @@ class View:
 
     # tasks
 
-    def find(self, pid: int, tid: Optional[int] = None) -> Optional[Blocked]:
+    def find(self, pid: int, tid: int | None = None) -> Blocked | None:
         """A task as it is now, whatever its state (see `task.state`); None if it is gone."""
         return None
 
@@ -146,11 +148,11 @@ class View:
         """The ids of the children that this very thread has made, oldest first."""
         return ()
 
-    def tracer(self, task: Task) -> Optional[Task]:
+    def tracer(self, task: Task) -> Task | None:
         """Who traces the task."""
         return None
 
-    def cgroup(self, task: Task, controller: str) -> Optional[str]:
+    def cgroup(self, task: Task, controller: str) -> str | None:
         """The task's control group: its path in the hierarchy of a v1 controller, or of v2 ("");
         None where there is none."""
         return None
@@ -159,11 +161,11 @@ class View:
         """Where a control group's files are, as a user names them."""
         return f"/sys/fs/cgroup/{controller}{path}" if controller else f"/sys/fs/cgroup{path}"
 
-    def cgroup_file(self, path: str, controller: str, name: str) -> Optional[str]:
+    def cgroup_file(self, path: str, controller: str, name: str) -> str | None:
         """The content of a file of a control group."""
         return None
 
-    def lock_owner(self, task: Task) -> Optional[tuple[Task, str]]:
+    def lock_owner(self, task: Task) -> tuple[Task, str] | None:
         """(who holds the lock that the task waits for, who says so), where something does."""
         return None
 
@@ -173,7 +175,7 @@ class View:
 
     # files and devices
 
-    def file(self, blocked: Blocked) -> Optional[OpenFile]:
+    def file(self, blocked: Blocked) -> OpenFile | None:
         """The file that the task's system call works on."""
         return None
 
@@ -181,19 +183,19 @@ class View:
         """The mounts that a thread sees."""
         return ()
 
-    def mount_of(self, path: str) -> Optional[Mount]:
+    def mount_of(self, path: str) -> Mount | None:
         """The mount that holds a path, told by its name alone."""
         return None
 
-    def device(self, number: tuple[int, int]) -> Optional[Device]:
+    def device(self, number: tuple[int, int]) -> Device | None:
         """The block device with that number, as it is now."""
         return None
 
-    def device_now(self, device: Device) -> Optional[Device]:
+    def device_now(self, device: Device) -> Device | None:
         """The device as it is at this moment, where that may differ."""
         return None
 
-    def device_named(self, name: str) -> Optional[Device]:
+    def device_named(self, name: str) -> Device | None:
         """The block device of that name."""
         return None
 
@@ -201,11 +203,11 @@ class View:
         """The block devices that are swapped to."""
         return ()
 
-    def fuse_servers(self, connection: int) -> Optional[Sequence[int]]:
+    def fuse_servers(self, connection: int) -> Sequence[int] | None:
         """The processes that serve a FUSE connection; None if that can't be told."""
         return None
 
-    def fuse_waiting(self, connection: int) -> Optional[int]:
+    def fuse_waiting(self, connection: int) -> int | None:
         """How many requests of a FUSE connection are waiting for an answer."""
         return None
 
@@ -213,7 +215,7 @@ class View:
         """The pending RPC calls to a server, in words."""
         return ()
 
-    def connection_to(self, pid: int, server: str, port: int) -> Optional[str]:
+    def connection_to(self, pid: int, server: str, port: int) -> str | None:
         """The state of the TCP connection to a server, in words."""
         return None
 

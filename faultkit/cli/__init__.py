@@ -5,12 +5,13 @@ Each sub-command is a module of this package named in COMMANDS, with two functio
 returns the exit status.  What goes wrong for the user's reasons is a FaultkitError.
 """
 
+from __future__ import annotations
+
 import argparse
 import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Optional
 
 import faultkit
 from faultkit.target import FaultkitError
@@ -35,7 +36,7 @@ def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: sys.argv[1:]); returns the exit status.
 
     130 after Ctrl-C, as shells have it; a reader that left early (`| head`) is no error.

@@ -1,18 +1,24 @@
 """How the console script's commands give their answers."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import sys
-from typing import Any, Optional
 
 import faultkit
 from faultkit.model import FOUND, NOT_FOUND, Report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 WIDEST = 100  # columns
 STATUS = {FOUND: 0, NOT_FOUND: 0}
 
 
-def host() -> dict[str, Optional[str]]:
+def host() -> dict[str, str | None]:
     """What runs us, for the report: no debugger."""
     return {"name": None, "version": None, "faultkit": faultkit.__version__}
 

@@ -1,11 +1,12 @@
 """What `faultkit doctor` looks at; every check returns rows and prints nothing."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, Optional
 
 import faultkit
 from faultkit.cli import startup
@@ -13,6 +14,11 @@ from faultkit.cli.crash_checks import crash_checks
 from faultkit.cli.path import extension_path
 from faultkit.cli.rows import MISSING, OK, WARNING, Row
 from faultkit.target import FaultkitError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 CAP_SYS_PTRACE = 19  # include/uapi/linux/capability.h
 SECONDS = 60  # for one run of gdb: it may be on a network file system, cold
@@ -27,7 +33,7 @@ def all_checks(gdb: str) -> list[Row]:
     return rows
 
 
-def run_gdb(gdb: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def run_gdb(gdb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run gdb in batch mode, without any gdbinit.  Raises FaultkitError when it can't be run."""
     try:
         return subprocess.run(
@@ -73,7 +79,7 @@ def gdb_checks(gdb: str) -> list[Row]:
     return rows + [_package_row(name, found) for name, found in probe["packages"].items()]
 
 
-def _probe(gdb: str) -> Optional[dict[str, Any]]:
+def _probe(gdb: str) -> dict[str, Any] | None:
     """What gdb_ext/probe.py tells from inside gdb, None when gdb has no Python."""
     script = extension_path().with_name("probe.py")
     output = run_gdb(gdb, "-x", str(script)).stdout
@@ -84,7 +90,7 @@ def _probe(gdb: str) -> Optional[dict[str, Any]]:
     return None
 
 
-def _package_row(name: str, found: Optional[dict[str, Optional[str]]]) -> Row:
+def _package_row(name: str, found: dict[str, str | None] | None) -> Row:
     if found is not None:
         return Row(name, OK, f"{found['version'] or '?'} in {found['path']}")
     tools = Path(faultkit.__file__).resolve().parent.parent / "tools" / "venv"
@@ -94,7 +100,7 @@ def _package_row(name: str, found: Optional[dict[str, Optional[str]]]) -> Row:
     return Row(name, WARNING, "gdb finds none: plainer output", remedy)
 
 
-def ptrace_check(gdb: Optional[str]) -> Row:
+def ptrace_check(gdb: str | None) -> Row:
     """Whether this user may attach to its own processes: gdb tries, on one made for that.
 
     The kernel's rules: kernel/ptrace.c, security/yama/yama_lsm.c; a container's seccomp filter
@@ -126,7 +132,7 @@ def ptrace_check(gdb: Optional[str]) -> Row:
     return Row("ptrace", MISSING, f"{refusal}; {detail}", remedy)
 
 
-def _attach(gdb: str) -> Optional[str]:
+def _attach(gdb: str) -> str | None:
     """gdb's refusal to attach to a process of ours that is not its child; None if it did."""
     # A process that waits for its input to end, which needs no program but /bin/cat.
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as victim:
@@ -200,6 +206,6 @@ def _text(path: str) -> str:
         return ""
 
 
-def _first_line(path: str) -> Optional[str]:
+def _first_line(path: str) -> str | None:
     lines = _text(path).splitlines()
     return lines[0].strip() if lines else None

@@ -1,11 +1,16 @@
 """`faultkit deadlock PID...`: the same as in gdb, without gdb: nothing is attached."""
 
+from __future__ import annotations
+
 import argparse
-from typing import Any
 
 from faultkit.cli.answer import give, host
 from faultkit.options.deadlock import DeadlockArguments, add_deadlock_arguments
 from faultkit.target import FaultkitError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:

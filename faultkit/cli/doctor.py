@@ -1,12 +1,17 @@
 """`faultkit doctor`: is all here that faultkit needs, and what mends what is not."""
 
+from __future__ import annotations
+
 import argparse
 import sys
-from typing import Any
 
 from faultkit.cli import checks
 from faultkit.cli.rows import MISSING, OK, Row
 from faultkit.target import FaultkitError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:

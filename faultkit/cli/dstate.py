@@ -1,11 +1,16 @@
 """`faultkit dstate [PID...]`: why tasks sit in D state; nothing is attached."""
 
+from __future__ import annotations
+
 import argparse
 import sys
-from typing import Any
 
 from faultkit.cli.answer import give, host
 from faultkit.options.dstate import add_dstate_arguments, dstate_arguments
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:

@@ -1,12 +1,17 @@
 """`faultkit install`: have gdb, or crash, load faultkit in every session."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from faultkit.cli import startup
 from faultkit.cli.path import crash_extension_path, extension_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:

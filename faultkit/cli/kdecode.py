@@ -1,13 +1,19 @@
 """`faultkit kdecode FILE|ADDRESS...`: back traces of the kernel in text, mapped to source."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 import time
-from typing import Any
 
 from faultkit.cli.answer import give, host
 from faultkit.model import FOUND
 from faultkit.options.kdecode import add_kdecode_arguments, kdecode_arguments
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 QUIET = 1.0  # seconds of work that nobody needs to be told of
 

@@ -1,11 +1,16 @@
 """`faultkit path`: the file that gdb has to source, or crash to load."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
-from typing import Any
 
 import faultkit
 from faultkit.target import FaultkitError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def extension_path() -> Path:

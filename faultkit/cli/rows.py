@@ -1,6 +1,8 @@
 """The rows of `faultkit doctor`'s table."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
+
+from faultkit.record import NamedTuple
 
 OK = "ok"
 WARNING = "warning"  # faultkit works, with less
@@ -13,4 +15,4 @@ class Row(NamedTuple):
     name: str
     status: str
     detail: str
-    remedy: Optional[str] = None
+    remedy: str | None = None

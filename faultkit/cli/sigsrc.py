@@ -1,11 +1,16 @@
 """`faultkit sigsrc PID`: pending, blocked and handled signals of a process; nothing is attached."""
 
+from __future__ import annotations
+
 import argparse
 import sys
-from typing import Any
 
 from faultkit.cli.answer import give, host
 from faultkit.options.sigsrc import SigsrcArguments, add_sigsrc_arguments, sigsrc_arguments
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:

@@ -5,6 +5,8 @@ Everything works on bytes: a gdbinit may be in any encoding.  A comment marks th
 notes what taking it out has to restore besides (`NO_NEWLINE`, `NEW_FILE`).
 """
 
+from __future__ import annotations
+
 import contextlib
 import difflib
 import os
@@ -15,7 +17,6 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 from faultkit.target import FaultkitError
 
@@ -42,7 +43,7 @@ class Debugger:
         return f'# Added by "faultkit install{self.options}"; "{take_out}" takes it out'.encode()
 
     @property
-    def ours(self) -> "re.Pattern[bytes]":
+    def ours(self) -> re.Pattern[bytes]:
         """The lines that are ours."""
         return re.compile(
             rb"(?P<newline>\n?)^%s(?P<note>[^\n]*)\n%s (?P<path>[^\n]+)(?:\n|\Z)"
@@ -51,11 +52,9 @@ class Debugger:
         )
 
     @property
-    def any(self) -> "re.Pattern[bytes]":
+    def any(self) -> re.Pattern[bytes]:
         """Any line with the command."""
-        return re.compile(
-            rb"^[ \t]*%s[ \t]+(?P<path>\S.*?)[ \t\r]*$" % self.command, re.MULTILINE
-        )
+        return re.compile(rb"^[ \t]*%s[ \t]+(?P<path>\S.*?)[ \t\r]*$" % self.command, re.MULTILINE)
 
 
 GDB = Debugger("gdb", b"source", "sources", ("gdb_ext", "faultkit.py"), "", "--gdbinit FILE")
@@ -69,8 +68,8 @@ class Change:
     """A change of one file: `before` and `after` are its contents, None where it does not exist."""
 
     file: Path
-    before: Optional[bytes]
-    after: Optional[bytes]
+    before: bytes | None
+    after: bytes | None
 
     @property
     def needed(self) -> bool:
@@ -87,7 +86,7 @@ class Change:
         )
 
 
-def _lines(content: Optional[bytes]) -> list[str]:
+def _lines(content: bytes | None) -> list[str]:
     return (content or b"").decode("utf-8", "replace").splitlines(keepends=True)
 
 
@@ -116,7 +115,7 @@ def default_file(gdb: str = "gdb") -> Path:
     return xdg if os.fsencode(xdg) in usage else home
 
 
-def read(file: Path, debugger: Debugger = GDB) -> Optional[bytes]:
+def read(file: Path, debugger: Debugger = GDB) -> bytes | None:
     """The file's content, None if there is none.  Raises FaultkitError if it is no plain file."""
     try:
         if not stat.S_ISREG(file.stat().st_mode):
@@ -131,7 +130,7 @@ def read(file: Path, debugger: Debugger = GDB) -> Optional[bytes]:
         ) from error
 
 
-def loaded(content: Optional[bytes], debugger: Debugger = GDB) -> list[Path]:
+def loaded(content: bytes | None, debugger: Debugger = GDB) -> list[Path]:
     """faultkit's files that `content` has the debugger load, by our line or one written by hand."""
     paths = [
         Path(os.path.expanduser(os.fsdecode(match["path"])))
@@ -189,7 +188,7 @@ def plan_remove(file: Path, debugger: Debugger = GDB) -> Change:
     return Change(file, before, after)
 
 
-def apply(change: Change) -> Optional[Path]:
+def apply(change: Change) -> Path | None:
     """Write the change; returns the backup made first, None where there was nothing to back up.
 
     A symbolic link stays one, the file keeps its mode, owner and extended attributes, and a reader
@@ -213,7 +212,7 @@ def apply(change: Change) -> Optional[Path]:
     return backup
 
 
-def _back_up(change: Change) -> Optional[Path]:
+def _back_up(change: Change) -> Path | None:
     if change.before is None:
         return None
     for number in range(1000):

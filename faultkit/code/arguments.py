@@ -1,12 +1,19 @@
 """What a function passed to a call: values of registers traced back through its own code."""
 
+from __future__ import annotations
+
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from typing import Callable, NamedTuple, Optional
+from collections.abc import Callable, Mapping, Sequence
 
 from faultkit.code.encoding import REGISTERS, Memory
 from faultkit.code.x86 import Instruction
+from faultkit.record import NamedTuple
 from faultkit.target import ReadError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
 
 MASK = (1 << 64) - 1
 CALLEE_SAVED = frozenset(("rbx", "rbp", "rsp", "r12", "r13", "r14", "r15"))
@@ -14,8 +21,8 @@ MAX_STEPS = 4000  # instructions walked back for one value
 MAX_DEPTH = 16  # values that depend on others
 
 Read = Callable[[int, int], bytes]
-StackOffset = Callable[[int], Optional[int]]
-AtEntry = Callable[[str], Optional["Value"]]
+StackOffset: TypeAlias = "Callable[[int], int | None]"
+AtEntry: TypeAlias = "Callable[[str], Value | None]"
 
 
 class Value(NamedTuple):
@@ -32,10 +39,10 @@ def argument_at_call(
     register: str,
     frame_registers: Mapping[str, int],
     read: Read,
-    current: Optional[int] = None,
-    stack_offset: Optional[StackOffset] = None,
-    at_entry: Optional[AtEntry] = None,
-) -> Optional[Value]:
+    current: int | None = None,
+    stack_offset: StackOffset | None = None,
+    at_entry: AtEntry | None = None,
+) -> Value | None:
     """The value that `register` had when instructions[index] (a call, as a rule) began.
 
     `instructions` are a function's, in address order, from its start on; the more of it, the
@@ -57,8 +64,8 @@ class _Trace:
         registers: Mapping[str, int],
         read: Read,
         current: int,
-        stack_offset: Optional[StackOffset],
-        at_entry: Optional[AtEntry],
+        stack_offset: StackOffset | None,
+        at_entry: AtEntry | None,
     ) -> None:
         self.code = instructions
         self.registers = registers
@@ -72,7 +79,7 @@ class _Trace:
             if instruction.target is not None and instruction.kind in ("jmp", "jcc"):
                 self.jumps.setdefault(instruction.target, []).append(number)
 
-    def before(self, index: int, register: str, depth: int) -> Optional[Value]:
+    def before(self, index: int, register: str, depth: int) -> Value | None:
         """The value of `register` just before instructions[index]."""
         if depth > MAX_DEPTH or register not in REGISTERS:
             return None
@@ -106,7 +113,7 @@ class _Trace:
             return Value(found.value, certain and found.certain) if found else None
         return None
 
-    def still_there(self, index: int, register: str) -> Optional[Value]:
+    def still_there(self, index: int, register: str) -> Value | None:
         """The frame's present value of a register that calls preserve, if it was the same."""
         now = self.registers.get(register)
         if now is None:
@@ -121,7 +128,7 @@ class _Trace:
         writes = sum(1 for i in self.code if i.writes & bit and i.kind not in ("pop", "leave"))
         return Value(now, low == high or writes <= 1)
 
-    def stack_pointer(self, index: int, now: int) -> Optional[Value]:
+    def stack_pointer(self, index: int, now: int) -> Value | None:
         if index == self.current:
             return Value(now, True)
         if self.stack_offset is not None:
@@ -146,13 +153,13 @@ class _Trace:
                 moved += instruction.source if instruction.kind == "add" else -instruction.source
         return Value(now - moved if index < self.current else now + moved, True)
 
-    def result(self, index: int, register: str, depth: int) -> Optional[Value]:
+    def result(self, index: int, register: str, depth: int) -> Value | None:
         """What instructions[index], which writes `register`, leaves in it."""
         instruction = self.code[index]
         source = instruction.source
         if instruction.destination != register or instruction.width < 4:
             return None
-        value: Optional[Value] = None
+        value: Value | None = None
         if instruction.kind == "lea" and isinstance(source, Memory):
             value = self.address(index, source._replace(segment=None), depth)
         elif instruction.kind == "xor" and source == register:
@@ -176,7 +183,7 @@ class _Trace:
             return None
         return Value(value.value & ((1 << 8 * instruction.width) - 1), value.certain)
 
-    def address(self, index: int, memory: Memory, depth: int) -> Optional[Value]:
+    def address(self, index: int, memory: Memory, depth: int) -> Value | None:
         """The address that a memory operand of instructions[index] means."""
         if memory.segment is not None:
             return None
@@ -189,7 +196,7 @@ class _Trace:
                 total, certain = total + part.value * scale, certain and part.certain
         return Value(total & MASK, certain)
 
-    def loaded(self, index: int, memory: Memory, width: int, depth: int) -> Optional[Value]:
+    def loaded(self, index: int, memory: Memory, width: int, depth: int) -> Value | None:
         """What is now in the memory that instructions[index] loads."""
         address = self.address(index, memory, depth)
         if address is None:
@@ -229,7 +236,7 @@ class _Trace:
         return stores == 1
 
 
-def index_of(instructions: Sequence[Instruction], address: int) -> Optional[int]:
+def index_of(instructions: Sequence[Instruction], address: int) -> int | None:
     """The index of the instruction that covers `address` (a return address less one lies in
     the call), or None."""
     addresses = [instruction.address for instruction in instructions]

@@ -5,13 +5,15 @@ The format is that of Documentation/bpf/btf.rst: a header, then types as 32-bit 
 its kind and number of elements, and its size or another type's number.
 """
 
+from __future__ import annotations
+
 import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Optional
 
 from faultkit.code import FormatError
+from faultkit.record import NamedTuple
 
 MAGIC = 0xEB9F
 INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT = range(1, 12)
@@ -57,7 +59,7 @@ class Btf:
         self,
         data: bytes,
         make_index: Callable[[bytes], tuple[bytes, bytes]] = index,
-        base: "Optional[Btf]" = None,
+        base: Btf | None = None,
     ) -> None:
         """`make_index` may be a faster `index`.  Raises FormatError for what is no BTF."""
         if len(data) < 24:
@@ -76,9 +78,9 @@ class Btf:
         self._starts = array("I", starts)
         if base is not None:
             self._stack_on(base)
-        self._numbers: dict[str, Optional[int]] = {}
+        self._numbers: dict[str, int | None] = {}
 
-    def _stack_on(self, base: "Btf") -> None:
+    def _stack_on(self, base: Btf) -> None:
         """Put the base's words, types and strings before the own ones."""
         shift = len(base._words)
         own = array("I", [start + shift for start in self._starts[1:]])
@@ -88,11 +90,11 @@ class Btf:
         self._raw = base._raw + self._raw
         self._strings = base._strings + self._strings
 
-    def name_at(self, name: str) -> Optional[int]:
+    def name_at(self, name: str) -> int | None:
         """The offset of a name among the strings; None if they lack it."""
         return self._name(name)
 
-    def defines(self, name: str, base: "Btf", at: Optional[int]) -> bool:
+    def defines(self, name: str, base: Btf, at: int | None) -> bool:
         """Whether one of these types, which were not put on `base` but belong there, has that
         name: `at` is where the base has the string; if it has none, the own ones may."""
         if at is None:
@@ -101,13 +103,13 @@ class Btf:
             at = None if own is None else len(base._strings) + own
         return any(number > 0 for number in _places(self._names, at))
 
-    def type(self, name: str) -> Optional[int]:
+    def type(self, name: str) -> int | None:
         """The number of the struct or union of that name, else of whatever else has it."""
         if name not in self._numbers:
             self._numbers[name] = self._type(name)
         return self._numbers[name]
 
-    def _type(self, name: str) -> Optional[int]:
+    def _type(self, name: str) -> int | None:
         other = None
         for number in _places(self._names, self._name(name)):
             kind = self._kind(number)
@@ -117,7 +119,7 @@ class Btf:
                 other = number
         return other
 
-    def size(self, number: int) -> Optional[int]:
+    def size(self, number: int) -> int | None:
         """The size in bytes of a type; None for functions and for what is only declared."""
         count = 1
         for _ in range(_DEEPEST):
@@ -135,7 +137,7 @@ class Btf:
                 return count * self._words[start + 2] if kind in _SIZED else None
         return None
 
-    def member(self, number: int, path: str) -> Optional[Member]:
+    def member(self, number: int, path: str) -> Member | None:
         """The member at a path like "wait_list.next", its offset from the beginning of the type;
         members of unnamed structures are members of the outer one."""
         offset, bits = 0, 0
@@ -146,7 +148,7 @@ class Btf:
             offset, number, bits = offset + found.offset, found.type, found.bits
         return Member(offset, number, bits)
 
-    def enumerator(self, name: str) -> Optional[int]:
+    def enumerator(self, name: str) -> int | None:
         """The value of an enumeration constant."""
         for position in _places(self._raw, self._name(name)):
             number = bisect_right(self._starts, position, 1) - 1
@@ -165,7 +167,7 @@ class Btf:
     def _kind(self, number: int) -> int:
         return self._words[self._starts[number] + 1] >> 24 & 31
 
-    def _name(self, name: str) -> Optional[int]:
+    def _name(self, name: str) -> int | None:
         """The offset of a name among the strings, where each is once."""
         at = self._strings.find(b"\0" + name.encode() + b"\0") if name else -1
         return at + 1 if at >= 0 else None
@@ -177,7 +179,7 @@ class Btf:
             number = self._words[self._starts[number] + 2]
         return number
 
-    def _member(self, number: int, name: bytes, depth: int) -> Optional[Member]:
+    def _member(self, number: int, name: bytes, depth: int) -> Member | None:
         if not 0 < number < len(self._starts) or depth > _DEEPEST:
             return None
         start = self._starts[number]
@@ -197,7 +199,7 @@ class Btf:
         return None
 
 
-def _places(words: bytes, wanted: Optional[int]) -> Iterator[int]:
+def _places(words: bytes, wanted: int | None) -> Iterator[int]:
     """The indices at which a 32-bit number occurs."""
     if wanted is None:
         return

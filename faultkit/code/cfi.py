@@ -4,15 +4,22 @@ The format is that of DWARF 5, section 6.4, with the changes of the Linux Standa
 Extensions": augmentations, encoded pointers and the .eh_frame_hdr binary search table.
 """
 
+from __future__ import annotations
+
 import struct
 from array import array
 from bisect import bisect_right
-from typing import NamedTuple, Optional, Union
 
 from faultkit.code import FormatError
 from faultkit.code.elf import PT_GNU_EH_FRAME
 from faultkit.code.expression import MASK, sleb, uleb
 from faultkit.code.images import Image, Read
+from faultkit.record import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
 
 MAX_FDES = 4 << 20
 MAX_SECTION = 16 << 20  # bytes of .eh_frame that are read where there is no table
@@ -22,7 +29,7 @@ RETURN_ADDRESS = 16
 
 # How a register of the caller is found
 UNDEFINED, SAME, AT, IS, REGISTER, AT_EXPRESSION, IS_EXPRESSION = range(7)
-Rule = tuple[int, Union[int, bytes]]
+Rule: TypeAlias = "tuple[int, int | bytes]"
 
 
 class Cie(NamedTuple):
@@ -52,13 +59,13 @@ class Row(NamedTuple):
     `rules` is by DWARF register number; one that is absent is SAME for a callee-saved register.
     """
 
-    cfa: Union[tuple[int, int], bytes]
+    cfa: tuple[int, int] | bytes
     rules: dict[int, Rule]
 
 
 class _Table(NamedTuple):
-    starts: "array[int]"  # of functions, relative to the header
-    entries: "array[int]"  # of FDEs, relative to the header
+    starts: array[int]  # of functions, relative to the header
+    entries: array[int]  # of FDEs, relative to the header
     base: int
 
 
@@ -93,7 +100,7 @@ def _pointer(data: bytes, position: int, encoding: int, address: int, base: int)
     return value & MASK, position
 
 
-def find_fde(image: Image, address: int) -> Optional[Fde]:
+def find_fde(image: Image, address: int) -> Fde | None:
     """The FDE that covers `address`; None if the image has none for it.
 
     Raises FormatError or ReadError when the information is broken.
@@ -112,14 +119,14 @@ def find_fde(image: Image, address: int) -> Optional[Fde]:
     return fde if fde.start <= address < fde.end else None
 
 
-def _table(image: Image) -> Optional[_Table]:
-    tables: list[Optional[_Table]] = image.__dict__.setdefault("_fde_tables", [])
+def _table(image: Image) -> _Table | None:
+    tables: list[_Table | None] = image.__dict__.setdefault("_fde_tables", [])
     if not tables:
         tables.append(_read_table(image) or _build_table(image))
     return tables[0]
 
 
-def _read_table(image: Image) -> Optional[_Table]:
+def _read_table(image: Image) -> _Table | None:
     """The binary search table, as ld, gold, lld and mold write it: sorted pairs of 32-bit
     offsets from the header.  None without one."""
     found = image.segment(PT_GNU_EH_FRAME)
@@ -141,7 +148,7 @@ def _read_table(image: Image) -> Optional[_Table]:
     return _Table(words[0::2], words[1::2], address)
 
 
-def _build_table(image: Image) -> Optional[_Table]:
+def _build_table(image: Image) -> _Table | None:
     """A table made from the whole .eh_frame section, where the linker was not asked for one
     (gcc does not for static executables).  None without section headers."""
     section = image.file.sections.get(".eh_frame") if image.file is not None else None
@@ -246,12 +253,12 @@ class _Machine:
     def __init__(self, cie: Cie, start: int) -> None:
         self.cie = cie
         self.location = start
-        self.cfa: Union[tuple[int, int], bytes] = (7, 8)
+        self.cfa: tuple[int, int] | bytes = (7, 8)
         self.rules: dict[int, Rule] = {}
         self.initial: dict[int, Rule] = {}
-        self.remembered: list[tuple[Union[tuple[int, int], bytes], dict[int, Rule]]] = []
+        self.remembered: list[tuple[tuple[int, int] | bytes, dict[int, Rule]]] = []
 
-    def run(self, code: bytes, pc: Optional[int]) -> None:
+    def run(self, code: bytes, pc: int | None) -> None:
         position = 0
         while position < len(code):
             try:

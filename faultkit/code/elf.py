@@ -3,14 +3,23 @@
 Layouts are those of the System V gABI, chapters 4 and 5, for 64-bit little-endian x86-64 only.
 """
 
+from __future__ import annotations
+
 import io
 import os
 import stat
 import struct
 import zlib
-from typing import BinaryIO, NamedTuple, Optional, Union
 
 from faultkit.code import FormatError
+from faultkit.record import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from typing_extensions import TypeAlias
+
 
 PT_LOAD, PT_DYNAMIC, PT_NOTE = 1, 2, 4
 PT_GNU_EH_FRAME = 0x6474E550
@@ -54,7 +63,7 @@ class FileBytes:
         return os.fdopen(os.dup(self._fd), "rb")
 
 
-Buffer = Union[bytes, FileBytes]
+Buffer: TypeAlias = "bytes | FileBytes"
 
 
 class Header(NamedTuple):
@@ -135,7 +144,7 @@ def parse_notes(data: bytes, limit: int = 64) -> list[tuple[bytes, int, bytes]]:
     return notes
 
 
-def build_id(notes: list[tuple[bytes, int, bytes]]) -> Optional[str]:
+def build_id(notes: list[tuple[bytes, int, bytes]]) -> str | None:
     """The NT_GNU_BUILD_ID among notes, in hex."""
     for name, kind, description in notes:
         if name == b"GNU\0" and kind == 3 and 4 <= len(description) <= 64:
@@ -152,14 +161,14 @@ class ElfFile:
         self.header = parse_header(data[:HEADER_SIZE])
         start = self.header.program_offset
         self.segments = parse_segments(data[start : start + 56 * self.header.program_count])
-        self._sections: Optional[dict[str, Section]] = None
+        self._sections: dict[str, Section] | None = None
 
     def stream(self) -> BinaryIO:
         """The file to read through from its start."""
         return self.data.stream() if isinstance(self.data, FileBytes) else io.BytesIO(self.data)
 
     @property
-    def build_id(self) -> Optional[str]:
+    def build_id(self) -> str | None:
         """The build-id in hex, None if there is none."""
         for segment in self.segments:
             if segment.type == PT_NOTE and segment.file_size <= 1 << 16:
@@ -213,7 +222,7 @@ class ElfFile:
             raise FormatError(f"section {name} does not inflate: {error}") from error
 
 
-def open_elf(path: str) -> Optional[ElfFile]:
+def open_elf(path: str) -> ElfFile | None:
     """The ELF file at `path`; None if it can't be opened or isn't one."""
     try:
         return ElfFile(FileBytes(path))

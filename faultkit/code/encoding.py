@@ -4,7 +4,16 @@ they end.
 Follows the opcode maps of the Intel SDM, volume 2, appendix A, with VEX, EVEX and XOP.
 """
 
-from typing import Any, NamedTuple, Optional, Union
+from __future__ import annotations
+
+from faultkit.record import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from typing_extensions import TypeAlias
+
 
 REGISTERS = (
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -19,17 +28,17 @@ class Memory(NamedTuple):
     A rip-relative operand has no base and its absolute address as displacement.
     """
 
-    base: Optional[str]
-    scaled: Optional[str]
+    base: str | None
+    scaled: str | None
     scale: int
     displacement: int
-    segment: Optional[str] = None
+    segment: str | None = None
 
 
-Operand = Union[str, int, Memory]  # a register's 64-bit name, an immediate, or memory
+Operand: TypeAlias = "str | int | Memory"  # a register's 64-bit name, an immediate, or memory
 
 
-def opcodes(*parts: Union[int, range]) -> frozenset[int]:
+def opcodes(*parts: int | range) -> frozenset[int]:
     """A set of single ones and of ranges."""
     return frozenset(n for p in parts for n in ((p,) if isinstance(p, int) else p))
 
@@ -66,7 +75,7 @@ class Encoding(NamedTuple):
     mod: int
     register: int
     rm: int
-    operand: Optional[Operand]
+    operand: Operand | None
     width: int
     immediate: int
     lock: bool
@@ -78,7 +87,7 @@ class Encoding(NamedTuple):
     narrow: bool
 
 
-def encoding(code: bytes, address: int, offset: int = 0) -> Optional[Encoding]:
+def encoding(code: bytes, address: int, offset: int = 0) -> Encoding | None:
     """The parts of the instruction at code[offset:]; None if it is invalid or cut off."""
     try:
         parts = parse(code, address, offset)
@@ -92,7 +101,7 @@ def encoding(code: bytes, address: int, offset: int = 0) -> Optional[Encoding]:
     return Encoding._make([*same, narrow])
 
 
-def parse(code: bytes, address: int, start: int) -> Optional[tuple[Any, ...]]:
+def parse(code: bytes, address: int, start: int) -> tuple[Any, ...] | None:
     """The fields of Encoding, and the memory operand as it is whatever the address size; None
     if invalid.  Raises IndexError where it is cut off."""
     position = start
@@ -220,7 +229,7 @@ def parse(code: bytes, address: int, start: int) -> Optional[tuple[Any, ...]]:
         immediate_size = 4
 
     register = base_number = mod = 0
-    memory: Optional[tuple[Optional[str], Optional[str], int, int]] = None
+    memory: tuple[str | None, str | None, int, int] | None = None
     rip_relative = False
     if has_modrm:
         modrm = code[position]
@@ -235,7 +244,7 @@ def parse(code: bytes, address: int, start: int) -> Optional[tuple[Any, ...]]:
         else:
             index = None
             scale = 1
-            base: Optional[str] = None
+            base: str | None = None
             displacement_size = (0, 1, 4)[mod]
             if base_number == 4:
                 sib = code[position]
@@ -260,8 +269,8 @@ def parse(code: bytes, address: int, start: int) -> Optional[tuple[Any, ...]]:
     immediate = _signed(code, position, immediate_size) if immediate_size else 0
     position += immediate_size
     size = position - start
-    operand: Optional[Operand] = None
-    whole: Optional[Operand] = None
+    operand: Operand | None = None
+    whole: Operand | None = None
     if memory is not None:
         base, index, scale, displacement = memory
         if rip_relative:

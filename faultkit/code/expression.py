@@ -1,8 +1,9 @@
 """DWARF expressions, as far as call frame information uses them (DWARF 5, section 2.5)."""
 
+from __future__ import annotations
+
 import struct
-from collections.abc import Mapping
-from typing import Callable, Optional
+from collections.abc import Callable, Mapping
 
 from faultkit.code import FormatError
 
@@ -44,7 +45,7 @@ def sleb(data: bytes, position: int) -> tuple[int, int]:
     return value - (1 << bits) if value >> (bits - 1) & 1 else value, end
 
 
-def known(registers: Mapping[str, Optional[int]], number: int) -> int:
+def known(registers: Mapping[str, int | None], number: int) -> int:
     """The value of DWARF register `number`, or UnknownRegister."""
     name = DWARF_REGISTERS[number] if number < len(DWARF_REGISTERS) else f"#{number}"
     value = registers.get(name)
@@ -84,9 +85,9 @@ _BINARY: dict[int, Callable[[int, int], int]] = {
 
 def evaluate(
     code: bytes,
-    registers: Mapping[str, Optional[int]],
+    registers: Mapping[str, int | None],
     read: Callable[[int, int], bytes],
-    stack: Optional[list[int]] = None,
+    stack: list[int] | None = None,
 ) -> int:
     """The value of an expression; `stack` is what it starts with.
 
@@ -114,7 +115,7 @@ def _step(
     code: bytes,
     position: int,
     stack: list[int],
-    registers: Mapping[str, Optional[int]],
+    registers: Mapping[str, int | None],
     read: Callable[[int, int], bytes],
 ) -> int:
     """Do the operation at `position`; returns the next one's position."""

@@ -1,10 +1,11 @@
 """The ELF objects that a process has loaded: executable, libraries, the vdso."""
 
+from __future__ import annotations
+
 import os
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from typing import Callable, Optional
+from collections.abc import Callable, Iterator, Sequence
 
 from faultkit.code import FormatError
 from faultkit.code.elf import (
@@ -49,7 +50,7 @@ class Image:
     """
 
     def __init__(
-        self, read: Read, mappings: Sequence[Mapping], pid: Optional[int], here: bool = True
+        self, read: Read, mappings: Sequence[Mapping], pid: int | None, here: bool = True
     ) -> None:
         """`mappings` are those of one file in address order, the first at file offset 0 (more
         than one load of the file may be among them: `end` tells what belongs to this one).
@@ -66,11 +67,11 @@ class Image:
         self.deleted = first.path.endswith(_DELETED)
         self.path = first.path[: -len(_DELETED)] if self.deleted else first.path
         self._mappings = mappings
-        self._file: Optional[ElfFile] = None
+        self._file: ElfFile | None = None
         self._file_tried = False
-        self._build_id: Optional[str] = None
-        self._notes: Optional[list[tuple[bytes, int, bytes]]] = None
-        self._dynamic: Optional[dict[int, int]] = None
+        self._build_id: str | None = None
+        self._notes: list[tuple[bytes, int, bytes]] | None = None
+        self._dynamic: dict[int, int] | None = None
         try:
             raw = read(first.start, HEADER_SIZE)
             self.header = parse_header(raw)
@@ -109,7 +110,7 @@ class Image:
         """Whether `address` lies between the first and the last byte of its segments."""
         return self.start <= address < self.end
 
-    def segment(self, kind: int) -> Optional[tuple[int, int]]:
+    def segment(self, kind: int) -> tuple[int, int] | None:
         """(address in the target, size) of the first segment of type `kind`."""
         for segment in self.segments:
             if segment.type == kind:
@@ -138,7 +139,7 @@ class Image:
         return self._notes
 
     @property
-    def build_id(self) -> Optional[str]:
+    def build_id(self) -> str | None:
         """The build-id in hex as the target's memory has it (the file's if it has none)."""
         if self._build_id is None:
             self._build_id = build_id(self.notes)
@@ -147,7 +148,7 @@ class Image:
         return self._build_id
 
     @property
-    def file(self) -> Optional[ElfFile]:
+    def file(self) -> ElfFile | None:
         """The file that was loaded, or None when it is gone or has been replaced."""
         if not self._file_tried:
             self._file_tried = True
@@ -204,7 +205,7 @@ class Image:
                     self._dynamic.setdefault(tag, value)
         return self._dynamic
 
-    def dynamic_address(self, tag: int) -> Optional[int]:
+    def dynamic_address(self, tag: int) -> int | None:
         """The address in the target that the dynamic section's `tag` holds."""
         value = self.dynamic.get(tag)
         if value is None:
@@ -215,7 +216,7 @@ class Image:
         return value if self.contains(value) else None
 
     @property
-    def runtime(self) -> Optional[str]:
+    def runtime(self) -> str | None:
         """The language runtime that this image is or carries: "go", "java", "python"...
 
         Frames, threads or waits of such a process may not be what the system's are.
@@ -236,7 +237,7 @@ class Images:
         self,
         read: Read,
         mappings: Sequence[Mapping],
-        pid: Optional[int] = None,
+        pid: int | None = None,
         here: bool = True,
     ) -> None:
         """`pid` only for a live process of this machine: then files are taken from /proc; `here`
@@ -260,7 +261,7 @@ class Images:
         self._executable = sorted((m.start, m.end) for m in mappings if "x" in m.perms)
         self._images: dict[int, list[Image]] = {}  # by index of the run
 
-    def at(self, address: int) -> Optional[Image]:
+    def at(self, address: int) -> Image | None:
         """The image that `address` belongs to (also its .bss), or None."""
         index = bisect_right(self._starts, address) - 1
         if index < 0:

@@ -3,16 +3,23 @@
 Only the unit that covers an address is read, and only its functions around the address.
 """
 
+from __future__ import annotations
+
 import io
 import os
 import time
 from bisect import bisect_right
-from typing import Any, NamedTuple, Optional
 
 from faultkit.code.elf import SHF_COMPRESSED, ElfFile
 from faultkit.code.images import Image
 from faultkit.code.symbols import debug_file
 from faultkit.model import SourceLine
+from faultkit.record import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 MAX_SECTIONS = 256 << 20  # bytes of all debug sections: pyelftools reads them whole
 MAX_INFLATED = 64 << 20  # bytes of a compressed one
@@ -55,7 +62,7 @@ class _Timed(io.BytesIO):
         super().__init__(data)
         self._clock = clock
 
-    def read(self, size: Optional[int] = -1, /) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         if time.monotonic() > self._clock.end:
             raise TooCostly
         return super().read(size)
@@ -65,7 +72,7 @@ class Row(NamedTuple):
     """A row of a line table; its line is None behind the end of a sequence."""
 
     file: int
-    line: Optional[int]
+    line: int | None
     column: int
 
 
@@ -85,8 +92,8 @@ def lines_at(image: Image, address: int) -> tuple[SourceLine, ...]:
     return cache[address]
 
 
-def _lines(image: Image) -> Optional["Lines"]:
-    found: list[Optional[Lines]] = image.__dict__.setdefault("_debug", [])
+def _lines(image: Image) -> Lines | None:
+    found: list[Lines | None] = image.__dict__.setdefault("_debug", [])
     if not found:
         found.append(None)  # also if it turns out to be broken
         file = image.file
@@ -137,7 +144,7 @@ class Lines:
             section = dwarf.debug_aranges_sec
             small = section is not None and section.size <= MAX_ARANGES
             self._aranges = dwarf.get_aranges() if small else None
-        self._units: Optional[list[tuple[int, int, Any]]] = None
+        self._units: list[tuple[int, int, Any]] | None = None
         self._scopes: dict[int, tuple[list[tuple[int, int, Any]], list[Any]]] = {}
         self._files: dict[int, list[str]] = {}
         self._ranges_of: dict[int, list[tuple[int, int]]] = {}
@@ -230,7 +237,7 @@ class Lines:
                 found.append((start + entry.begin_offset, start + entry.end_offset))
         return found
 
-    def _name(self, die: Any) -> Optional[str]:
+    def _name(self, die: Any) -> str | None:
         """A function's name: its own, or that of its origin or declaration."""
         for _ in range(8):
             if "DW_AT_name" in die.attributes:
@@ -255,7 +262,7 @@ class Lines:
                 self._files[unit.cu_offset] = _files(header, top)
         return self._files[unit.cu_offset]
 
-    def _row(self, unit: Any, address: int) -> Optional[Row]:
+    def _row(self, unit: Any, address: int) -> Row | None:
         """The row of the unit's line table that covers `address`."""
         if not self._files[unit.cu_offset]:
             return None
@@ -357,7 +364,7 @@ def _files(header: Any, top: Any) -> list[str]:
     return files
 
 
-def _source_line(name: Optional[str], row: Optional[Row], files: list[str]) -> SourceLine:
+def _source_line(name: str | None, row: Row | None, files: list[str]) -> SourceLine:
     if row is None:
         return SourceLine(name, None, None, None)
     path = files[row.file] if 0 <= row.file < len(files) else None

@@ -4,11 +4,13 @@ After the opcode maps of the Intel SDM, volume 2, appendix A.  Also which instru
 may not execute, and which need aligned operands.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from collections.abc import Mapping as Registers
-from typing import NamedTuple, Optional
 
 from faultkit.code.encoding import Encoding, Memory, encoding
+from faultkit.record import NamedTuple
 
 MASK = (1 << 64) - 1
 READ, WRITE = "read", "write"
@@ -21,11 +23,11 @@ class Access(NamedTuple):
     pop, call or return; `size` in bytes, as far as it is told."""
 
     mode: str
-    address: Optional[int]
+    address: int | None
     size: int
     operand: str
-    base: Optional[str] = None
-    scaled: Optional[str] = None
+    base: str | None = None
+    scaled: str | None = None
     displacement: int = 0
     stack: bool = False
 
@@ -86,7 +88,7 @@ _STRINGS = {
 
 
 def _explicit(parts: Encoding, memory: Memory, registers: Registers[str, int]) -> Access:
-    address: Optional[int] = memory.displacement
+    address: int | None = memory.displacement
     words = []
     if memory.segment:
         base = registers.get(f"{memory.segment}_base")
@@ -122,8 +124,10 @@ def _takes_address_only(parts: Encoding) -> bool:
     """lea, prefetches and nops with an operand: nothing is accessed."""
     if parts.table == 0:
         return parts.opcode == 0x8D and not parts.vex
-    return parts.table == 1 and not parts.vex and (
-        0x18 <= parts.opcode <= 0x1F or parts.opcode == 0x0D
+    return (
+        parts.table == 1
+        and not parts.vex
+        and (0x18 <= parts.opcode <= 0x1F or parts.opcode == 0x0D)
     )
 
 
@@ -187,7 +191,7 @@ def _writes(parts: Encoding) -> bool:
     return parts.table == 3 and opcode in (0x14, 0x15, 0x16, 0x17, 0x19, 0x1B, 0x1D, 0x39, 0x3B)
 
 
-def _stack(parts: Encoding) -> Optional[tuple[str, str, int]]:
+def _stack(parts: Encoding) -> tuple[str, str, int] | None:
     """(mode, register, displacement) of the access by a push, pop, call, return or leave."""
     opcode, operation = parts.opcode, parts.register & 7
     if parts.vex or parts.table > 1:
@@ -218,7 +222,7 @@ _PRIVILEGED_0F = {
 }  # fmt: skip
 
 
-def privileged(parts: Encoding) -> Optional[str]:
+def privileged(parts: Encoding) -> str | None:
     """The name of an instruction that raises a general protection fault in user code (rdtsc
     only where prctl(PR_SET_TSC) forbids it), None for others."""
     if parts.vex:
@@ -245,11 +249,15 @@ def needs_alignment(parts: Encoding) -> int:
         return 16 if aligned_move else 1
     if aligned_move or (parts.table == 2 and parts.opcode == 0x2A):
         return 16
-    packed = parts.table == 1 and parts.repeat == 0 and (
-        0x51 <= parts.opcode <= 0x6D or 0x74 <= parts.opcode <= 0x76 or parts.opcode >= 0xC2
+    packed = (
+        parts.table == 1
+        and parts.repeat == 0
+        and (0x51 <= parts.opcode <= 0x6D or 0x74 <= parts.opcode <= 0x76 or parts.opcode >= 0xC2)
     )
-    if packed and (parts.operand16 or parts.opcode < 0x60) and parts.opcode not in (
-        0xC3, 0xC4, 0xC5, 0xC7, 0xD6, 0x5A
+    if (
+        packed
+        and (parts.operand16 or parts.opcode < 0x60)
+        and parts.opcode not in (0xC3, 0xC4, 0xC5, 0xC7, 0xD6, 0x5A)
     ):
         return 16
     return 16 if parts.table in (2, 3) and parts.opcode < 0x20 and parts.operand16 else 1

@@ -1,12 +1,14 @@
 """Calls into other images: which function a PLT stub, or a call through the GOT, reaches."""
 
+from __future__ import annotations
+
 from array import array
-from typing import NamedTuple, Optional
 
 from faultkit.code.encoding import Memory
 from faultkit.code.images import Image, Images
 from faultkit.code.symbols import dynamic_symbols, symbol_at
 from faultkit.code.x86 import decode
+from faultkit.record import NamedTuple
 from faultkit.target import ReadError
 
 DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_JMPREL = 2, 7, 8, 23
@@ -23,12 +25,12 @@ class Import(NamedTuple):
     is the slot's value where that is a function's start (not yet so before lazy binding).
     """
 
-    name: Optional[str]
-    address: Optional[int]
+    name: str | None
+    address: int | None
     slot: int
 
 
-def plt_target(images: Images, address: int) -> Optional[Import]:
+def plt_target(images: Images, address: int) -> Import | None:
     """What the PLT stub at `address` jumps to; None if there is no such stub.
 
     Takes .plt, .plt.sec, .plt.got and what other linkers make of them: at most an endbr64,
@@ -50,14 +52,14 @@ def plt_target(images: Images, address: int) -> Optional[Import]:
     return None if slot is None else got_target(images, slot)
 
 
-def slot_of(operand: object) -> Optional[int]:
+def slot_of(operand: object) -> int | None:
     """The address of a rip-relative (or absolute) memory operand, else None."""
     if isinstance(operand, Memory) and not (operand.base or operand.scaled or operand.segment):
         return operand.displacement
     return None
 
 
-def got_target(images: Images, slot: int) -> Optional[Import]:
+def got_target(images: Images, slot: int) -> Import | None:
     """The function that the GOT slot at `slot` stands for; None if it isn't one.
 
     The relocation of the slot names it; where there is none (static-pie, IRELATIVE), the
@@ -67,7 +69,7 @@ def got_target(images: Images, slot: int) -> Optional[Import]:
     if image is None:
         return None
     name = _relocated_name(image, slot)
-    value: Optional[int] = None
+    value: int | None = None
     try:
         value = int.from_bytes(images.read(slot, 8), "little")
     except ReadError:
@@ -96,7 +98,7 @@ def _is_lazy(images: Images, address: int) -> bool:
     return first is not None and first.kind == "push" and isinstance(first.source, int)
 
 
-def _relocated_name(image: Image, slot: int) -> Optional[str]:
+def _relocated_name(image: Image, slot: int) -> str | None:
     symbols = None
     for table, size in ((DT_JMPREL, DT_PLTRELSZ), (DT_RELA, DT_RELASZ)):
         offsets, infos = _relocations(image, table, size)
@@ -111,7 +113,7 @@ def _relocated_name(image: Image, slot: int) -> Optional[str]:
     return None
 
 
-def _relocations(image: Image, table: int, size: int) -> tuple["array[int]", "array[int]"]:
+def _relocations(image: Image, table: int, size: int) -> tuple[array[int], array[int]]:
     """(offsets, infos) of a relocation table with addends, in the file's own addresses."""
     cache: dict[int, tuple[array[int], array[int]]] = image.__dict__.setdefault("_relocations", {})
     if table not in cache:

@@ -1,9 +1,10 @@
 """One process's code behind one object: what the rest of faultkit asks for."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping as Registers
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Optional
 
 from faultkit.code import FormatError, cfi
 from faultkit.code.arguments import Value, argument_at_call, index_of
@@ -30,7 +31,7 @@ class Code:
         self,
         read: Read,
         mappings: Sequence[Mapping],
-        pid: Optional[int] = None,
+        pid: int | None = None,
         here: bool = True,
     ) -> None:
         """`pid` only where /proc/PID of this machine is the process (not for a core); `here` as
@@ -45,7 +46,7 @@ class Code:
             import elftools.dwarf.lineprogram
             import elftools.elf.elffile  # noqa: F401
 
-    def symbol(self, address: int) -> Optional[Symbol]:
+    def symbol(self, address: int) -> Symbol | None:
         """The function or object that covers `address`."""
         image = self.images.at(address)
         return symbol_at(image, address) if image is not None else None
@@ -59,12 +60,12 @@ class Code:
         image = self.images.at(code_address)
         return lines_at(image, code_address) if image is not None else ()
 
-    def unwind(self, registers: Registers[str, Optional[int]], limit: int = 64) -> list[Step]:
+    def unwind(self, registers: Registers[str, int | None], limit: int = 64) -> list[Step]:
         """The call stack from "rip" and "rsp" (and what else is known), innermost first."""
         return unwind(self.read, self.images, registers, limit)
 
     def frames(
-        self, registers: Registers[str, Optional[int]], limit: int = 64, lines: bool = True
+        self, registers: Registers[str, int | None], limit: int = 64, lines: bool = True
     ) -> tuple[Frame, ...]:
         """The same as model Frames, with symbols and (where there are any) source lines.
 
@@ -95,7 +96,7 @@ class Code:
             )
         return tuple(frames)
 
-    def function(self, code_address: int) -> Optional[tuple[int, int]]:
+    def function(self, code_address: int) -> tuple[int, int] | None:
         """[start, end) of the function around a code address, by call frame information (also
         in stripped images), else by its symbol."""
         image = self.images.at(code_address)
@@ -125,7 +126,7 @@ class Code:
                 self._functions[bounds[0]] = ()
         return self._functions[bounds[0]]
 
-    def called(self, call: Instruction) -> Optional[Import]:
+    def called(self, call: Instruction) -> Import | None:
         """What a call or jump reaches: through the PLT, through the GOT, or directly; `slot` is
         0 for a direct one.  None when it is indirect through a register or unknown memory."""
         if call.target is None:
@@ -137,7 +138,7 @@ class Code:
         symbol = self.symbol(call.target)
         return Import(symbol.name if symbol and not symbol.offset else None, call.target, 0)
 
-    def stack_offset(self, pc: int) -> Optional[int]:
+    def stack_offset(self, pc: int) -> int | None:
         """CFA - rsp at `pc`, None where call frame information counts from another register."""
         image = self.images.at(pc)
         if image is None:
@@ -151,7 +152,7 @@ class Code:
 
     def argument(
         self, steps: Sequence[Step], number: int, call_address: int, register: str = "rdi"
-    ) -> Optional[Value]:
+    ) -> Value | None:
         """What the function of steps[number] had in `register` at its call at `call_address`,
         whether that is the call it is in now (its code_address) or an earlier one.
 
@@ -164,7 +165,7 @@ class Code:
         if current is None or index is None:
             return None
 
-        def at_entry(name: str) -> Optional[Value]:
+        def at_entry(name: str) -> Value | None:
             if number + 1 >= len(steps) or frame.is_signal_frame or name == "rsp":
                 return None
             caller = steps[number + 1]

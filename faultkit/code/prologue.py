@@ -3,13 +3,14 @@
 For registers that are not known, and for code without call frame information.
 """
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
 from faultkit.code import cfi
 from faultkit.code.encoding import Memory
 from faultkit.code.expression import DWARF_REGISTERS
 from faultkit.code.images import Read
 from faultkit.code.x86 import RBP, RSP, Instruction, decode
+from faultkit.record import NamedTuple
 from faultkit.target import ReadError
 
 MASK = (1 << 64) - 1
@@ -27,17 +28,15 @@ class Stack(NamedTuple):
     """What is known before an instruction: where rsp and rbp point, which registers of the
     caller were pushed where.  None is unknown; an rbp that is None may be the caller's."""
 
-    sp: Optional[Place]
-    rbp: Optional[Place]
+    sp: Place | None
+    rbp: Place | None
     saved: dict[str, Place]
 
 
 _ENTRY = Stack((0, -8), None, {})
 
 
-def stack_at(
-    read: Read, start: int, pc: int, steps: int = MAX_INSTRUCTIONS
-) -> Optional[Stack]:
+def stack_at(read: Read, start: int, pc: int, steps: int = MAX_INSTRUCTIONS) -> Stack | None:
     """What is known at `pc` of the stack of the function that starts at `start`.
 
     `pc` may lie inside an instruction: a return address less one.  Follows the code's paths,
@@ -47,7 +46,7 @@ def stack_at(
     code = _Code(read)
     paths = [(start, _ENTRY)]
     seen: set[int] = set()
-    switch: Optional[Stack] = None  # where a jump through a table leaves the stack
+    switch: Stack | None = None  # where a jump through a table leaves the stack
     ends: list[int] = []  # behind jumps and returns: code there may be the table's
     while paths and len(seen) < steps:
         address, stack = paths.pop()
@@ -83,7 +82,7 @@ class _Code:
         self.read = read
         self.pages: dict[int, bytes] = {}
 
-    def at(self, address: int) -> Optional[Instruction]:
+    def at(self, address: int) -> Instruction | None:
         """The instruction at `address`; None where there is none or it can't be read."""
         page = address & -PAGE
         for size in (2 * PAGE, PAGE):  # instructions may straddle pages
@@ -112,7 +111,7 @@ def _step(stack: Stack, instruction: Instruction, fresh: int) -> Stack:
     if kind == "leave":
         saved = {name: place for name, place in saved.items() if name != "rbp"}
         return Stack(_moved(rbp, 8), None, saved)
-    place: Optional[Place] = None
+    place: Place | None = None
     if kind == "mov" and isinstance(source, str):
         place = sp if source == "rsp" else rbp if source == "rbp" else None
     elif kind == "lea" and isinstance(source, Memory) and source.scaled is None:
@@ -126,11 +125,11 @@ def _step(stack: Stack, instruction: Instruction, fresh: int) -> Stack:
     return Stack(sp, place, saved)
 
 
-def _moved(place: Optional[Place], distance: int) -> Optional[Place]:
+def _moved(place: Place | None, distance: int) -> Place | None:
     return (place[0], place[1] + distance) if place is not None else None
 
 
-def frame_pointer(read: Read, start: int, pc: int, sp: int) -> Optional[int]:
+def frame_pointer(read: Read, start: int, pc: int, sp: int) -> int | None:
     """rbp in the frame of the function that starts at `start`, is at `pc` and has `sp`.
 
     Exact where the function sets rbp from rsp and afterwards moves rsp only by constants; None
@@ -142,9 +141,7 @@ def frame_pointer(read: Read, start: int, pc: int, sp: int) -> Optional[int]:
     return sp + stack.rbp[1] - stack.sp[1] & MASK
 
 
-def row_from_code(
-    read: Read, start: int, pc: int, steps: int = MAX_INSTRUCTIONS
-) -> Optional[cfi.Row]:
+def row_from_code(read: Read, start: int, pc: int, steps: int = MAX_INSTRUCTIONS) -> cfi.Row | None:
     """What call frame information would say at `pc`, for a function that has none; None where
     the code does not tell."""
     stack = stack_at(read, start, pc, steps)

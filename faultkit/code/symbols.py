@@ -1,15 +1,17 @@
 """Symbol tables: which function or object an address is in, and where a name is."""
 
+from __future__ import annotations
+
 import os
 import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.code import FormatError
 from faultkit.code.elf import SHF_EXECINSTR, ElfFile, open_elf
 from faultkit.code.images import Image
+from faultkit.record import NamedTuple
 from faultkit.target import ReadError
 
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_GNU_IFUNC = 0, 1, 2, 10
@@ -30,14 +32,14 @@ class Symbol(NamedTuple):
 
     name: str
     offset: int
-    size: Optional[int]
+    size: int | None
 
 
 class SymbolTable:
     """One symbol table, in the file's own addresses."""
 
     def __init__(
-        self, symbols: bytes, strings: bytes, code_sections: Optional[frozenset[int]] = None
+        self, symbols: bytes, strings: bytes, code_sections: frozenset[int] | None = None
     ) -> None:
         """`symbols` and `strings` are the raw sections; `code_sections`, for a table that holds
         all functions and not just the exported ones, the numbers of the executable sections:
@@ -90,7 +92,7 @@ class SymbolTable:
             if word >> 32 & 15 == STT_FUNC and sizes[index] and self._usable(index)
         )
 
-    def find(self, address: int) -> Optional[Symbol]:
+    def find(self, address: int) -> Symbol | None:
         """The symbol that covers `address`.
 
         A symbol of known size covers just that; one without a size reaches to the next symbol
@@ -101,8 +103,8 @@ class SymbolTable:
         if not self._sorted:
             self._sort()
         last = bisect_right(self._starts, address) - 1
-        best: Optional[tuple[int, bool, int, bool]] = None
-        chosen: Optional[Symbol] = None
+        best: tuple[int, bool, int, bool] | None = None
+        chosen: Symbol | None = None
         for position in range(last, max(-1, last - MAX_NESTING), -1):
             start = self._starts[position]
             if chosen is not None and chosen.size and address - chosen.offset != start:
@@ -135,7 +137,7 @@ class SymbolTable:
                 position = self._strings.find(wanted, position + 1)
         return sorted(found)
 
-    def label(self, name: str) -> Optional[int]:
+    def label(self, name: str) -> int | None:
         """The address of a symbol of any type, such as one that a linker script defines."""
         wanted = name.encode() + b"\0"
         position = self._strings.find(wanted)
@@ -151,7 +153,7 @@ class SymbolTable:
         return (i for i, word in enumerate(self._first) if word & mask == name_offset)
 
 
-def _from_section(file: ElfFile, name: str) -> Optional[SymbolTable]:
+def _from_section(file: ElfFile, name: str) -> SymbolTable | None:
     section = file.sections.get(name)
     if section is None or section.size > MAX_TABLE:
         return None
@@ -166,12 +168,12 @@ def _from_section(file: ElfFile, name: str) -> Optional[SymbolTable]:
     return SymbolTable(symbols, names, complete) if symbols and names else None
 
 
-def full_table(file: ElfFile) -> Optional[SymbolTable]:
+def full_table(file: ElfFile) -> SymbolTable | None:
     """The symbol table that is not loaded, of all functions; None if it was stripped."""
     return _from_section(file, ".symtab")
 
 
-def dynamic_symbols(image: Image) -> Optional[SymbolTable]:
+def dynamic_symbols(image: Image) -> SymbolTable | None:
     """The image's dynamic symbol table, read from the target's memory (so also for files that
     are gone or have no section headers); None if it has none."""
     cached = _cached(image)
@@ -183,7 +185,7 @@ def dynamic_symbols(image: Image) -> Optional[SymbolTable]:
     return cached["memory"]
 
 
-def _dynamic_symbols(image: Image) -> Optional[SymbolTable]:
+def _dynamic_symbols(image: Image) -> SymbolTable | None:
     table = image.dynamic_address(DT_SYMTAB)
     strings = image.dynamic_address(DT_STRTAB)
     size = image.dynamic.get(DT_STRSZ, 0)
@@ -218,7 +220,7 @@ def _dynamic_count(image: Image) -> int:
     return 0
 
 
-def debug_file(image: Image) -> Optional[ElfFile]:
+def debug_file(image: Image) -> ElfFile | None:
     """The image's separate debug file, by build-id or .gnu_debuglink, if it is installed.
 
     Looked for as gdb does (its manual, "Separate Debug Files"), with the build-id checked.
@@ -244,7 +246,7 @@ def debug_file(image: Image) -> Optional[ElfFile]:
     return None
 
 
-def _debugdata(file: ElfFile) -> Optional[SymbolTable]:
+def _debugdata(file: ElfFile) -> SymbolTable | None:
     """The table inside .gnu_debugdata, an xz-compressed ELF file (gdb manual, "MiniDebugInfo")."""
     try:
         packed = file.section_data(".gnu_debugdata")
@@ -262,14 +264,14 @@ def _debugdata(file: ElfFile) -> Optional[SymbolTable]:
 
 
 # Tables by build-id, as many processes run the same libraries.
-_CACHE: dict[str, dict[str, Optional[SymbolTable]]] = {}
+_CACHE: dict[str, dict[str, SymbolTable | None]] = {}
 _CACHE_LIMIT = 256
 
 
-def _cached(image: Image) -> dict[str, Optional[SymbolTable]]:
+def _cached(image: Image) -> dict[str, SymbolTable | None]:
     identity = image.build_id
     if identity is None:
-        tables: dict[str, Optional[SymbolTable]] = image.__dict__.setdefault("_tables", {})
+        tables: dict[str, SymbolTable | None] = image.__dict__.setdefault("_tables", {})
         return tables
     if identity not in _CACHE and len(_CACHE) >= _CACHE_LIMIT:
         del _CACHE[next(iter(_CACHE))]
@@ -280,7 +282,7 @@ def _tables(image: Image) -> Iterator[SymbolTable]:
     """The image's symbol tables, the cheapest and most telling first."""
     cached = _cached(image)
 
-    def table(name: str) -> Optional[SymbolTable]:
+    def table(name: str) -> SymbolTable | None:
         if name not in cached:
             file = image.file
             if name == "debug":
@@ -307,7 +309,7 @@ def _tables(image: Image) -> Iterator[SymbolTable]:
             yield extra
 
 
-def symbol_at(image: Image, address: int) -> Optional[Symbol]:
+def symbol_at(image: Image, address: int) -> Symbol | None:
     """The symbol of `image` that covers `address` (an address in the target), or None."""
     for table in _tables(image):
         found = table.find(address - image.bias)

@@ -1,7 +1,7 @@
 """Retpolines: what an indirect call goes to where compilers and the kernel guard it, and by which
 register it goes on (arch/x86/lib/retpoline.S; gcc's and clang's own have the same names)."""
 
-from typing import Optional
+from __future__ import annotations
 
 _STARTS = ("__x86_indirect_thunk_", "__x86_indirect_call_thunk_", "__x86_indirect_its_thunk_")
 _LEGACY = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp")
@@ -12,7 +12,7 @@ _FIRST = "__indirect_thunk_start"
 _ALIAS = "__pi_"
 
 
-def _rest(name: str) -> Optional[str]:
+def _rest(name: str) -> str | None:
     name = name[len(_ALIAS) :] if name.startswith(_ALIAS) else name
     return next((name[len(start) :] for start in _STARTS if name.startswith(start)), None)
 
@@ -22,7 +22,7 @@ def is_thunk(name: str) -> bool:
     return _rest(name) is not None or name == _FIRST
 
 
-def thunk_register(name: str) -> Optional[str]:
+def thunk_register(name: str) -> str | None:
     """The register through which it calls on; None if it is no such function."""
     register = _rest(name)
     return register if register in _REGISTERS else None

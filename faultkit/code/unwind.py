@@ -5,9 +5,10 @@ function that addresses its frame by rbp needs rbp recovered: from what its own 
 to rsp since it set rbp, else by looking on the stack for the call that entered it.
 """
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Optional
 
 from faultkit.code import FormatError, cfi
 from faultkit.code.expression import DWARF_REGISTERS, UnknownRegister, evaluate, known
@@ -16,6 +17,7 @@ from faultkit.code.plt import got_target, plt_target, slot_of
 from faultkit.code.prologue import frame_pointer, row_from_code
 from faultkit.code.symbols import symbol_at
 from faultkit.code.x86 import Instruction, call_before, instructions
+from faultkit.record import NamedTuple
 from faultkit.target import ReadError
 
 MASK = (1 << 64) - 1
@@ -63,8 +65,8 @@ class Step(NamedTuple):
     """
 
     pc: int
-    cfa: Optional[int]
-    function_start: Optional[int]
+    cfa: int | None
+    function_start: int | None
     registers: dict[str, int]
     is_signal_frame: bool
     how: str
@@ -81,7 +83,7 @@ class _Caller(NamedTuple):
 def unwind(
     read: Read,
     images: Images,
-    registers: Mapping[str, Optional[int]],
+    registers: Mapping[str, int | None],
     limit: int = 64,
 ) -> list[Step]:
     """The frames of a task that has `registers` ("rip" and "rsp" at least), at most `limit`.
@@ -136,7 +138,7 @@ def unwind(
     return steps
 
 
-def _fde(image: Image, address: int) -> Optional[cfi.Fde]:
+def _fde(image: Image, address: int) -> cfi.Fde | None:
     try:
         return cfi.find_fde(image, address)
     except (FormatError, ReadError):
@@ -156,7 +158,7 @@ def _interrupted(read: Read, registers: dict[str, int]) -> _Caller:
     return _Caller(found, found["rsp"], SIGNAL)
 
 
-def _called_nowhere(read: Read, registers: dict[str, int]) -> Optional[_Caller]:
+def _called_nowhere(read: Read, registers: dict[str, int]) -> _Caller | None:
     """The caller of code that can't run: a jump to nowhere has just pushed the return address."""
     sp = registers["rsp"]
     back = int.from_bytes(read(sp, 8), "little")
@@ -168,7 +170,7 @@ def _called_nowhere(read: Read, registers: dict[str, int]) -> Optional[_Caller]:
 
 def _caller(
     read: Read, images: Images, fde: cfi.Fde, pc: int, registers: dict[str, int]
-) -> Optional[_Caller]:
+) -> _Caller | None:
     row = cfi.row_at(fde, pc)
     try:
         return _apply(read, row, registers, CFI)
@@ -191,7 +193,7 @@ def _caller(
 
 def _caller_from_code(
     read: Read, images: Images, image: Image, pc: int, registers: dict[str, int]
-) -> tuple[Optional[_Caller], Optional[int]]:
+) -> tuple[_Caller | None, int | None]:
     """(the caller, the function's start) where there is no call frame information (musl).
 
     The start is the symbol's, or else the target of a call whose return address lies on the
@@ -221,7 +223,7 @@ def _caller_from_code(
 
 def _caller_by_alignment(
     read: Read, pc: int, registers: dict[str, int]
-) -> tuple[Optional[_Caller], Optional[int]]:
+) -> tuple[_Caller | None, int | None]:
     """The same for a function that nothing on the stack leads to, as it was called through a
     pointer, or by a chain of tail calls: it starts where the code before it has been padded to
     16 bytes, if what it would return to then follows a call."""
@@ -258,7 +260,7 @@ def _tail_targets(images: Images, start: int) -> list[int]:
     return [target for jump in jumps if (target := call_target(images, jump)) is not None]
 
 
-def _apply(read: Read, row: cfi.Row, registers: dict[str, int], how: str) -> Optional[_Caller]:
+def _apply(read: Read, row: cfi.Row, registers: dict[str, int], how: str) -> _Caller | None:
     """The caller's registers by the rules of `row`; None where the stack ends."""
     if isinstance(row.cfa, bytes):
         cfa = evaluate(row.cfa, registers, read)
@@ -287,7 +289,7 @@ def _apply(read: Read, row: cfi.Row, registers: dict[str, int], how: str) -> Opt
 
 def _value(
     read: Read, rule: cfi.Rule, cfa: int, registers: dict[str, int], name: str
-) -> Optional[int]:
+) -> int | None:
     kind, operand = rule
     try:
         if isinstance(operand, bytes):
@@ -320,13 +322,13 @@ def _words(read: Read, address: int, size: int) -> Iterator[tuple[int, int]]:
         address = stop
 
 
-def _scan(read: Read, images: Images, function: int, sp: int) -> Optional[int]:
+def _scan(read: Read, images: Images, function: int, sp: int) -> int | None:
     """A likely rbp of the function at `function`: below the return address of a call to it.
 
     A direct call to the function decides; an indirect one serves, if there is none, where the
     saved rbp below it leads to another return address.
     """
-    weak: Optional[int] = None
+    weak: int | None = None
     saved = 0
     for address, value in _words(read, sp & ~7, MAX_SCAN):
         frame, saved = saved, value
@@ -348,7 +350,7 @@ def _scan(read: Read, images: Images, function: int, sp: int) -> Optional[int]:
     return weak
 
 
-def call_target(images: Images, call: Instruction) -> Optional[int]:
+def call_target(images: Images, call: Instruction) -> int | None:
     """The address that a call or jump reaches, through the PLT or GOT; None when indirect."""
     if call.target is not None:
         stub = plt_target(images, call.target)

@@ -4,11 +4,13 @@ Meaning is given to moves, address computations, calls, jumps, the stack and the
 every other instruction is "other", but says which registers it may write.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Callable, NamedTuple, Optional
 
 from faultkit.code.encoding import MAX_SIZE, REGISTERS, Operand, opcodes, parse
+from faultkit.record import NamedTuple
 from faultkit.target import ReadError
 
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R11 = 1, 2, 4, 8, 16, 32, 64, 128, 1 << 11
@@ -40,11 +42,11 @@ class Instruction(NamedTuple):
     address: int
     size: int
     kind: str
-    destination: Optional[Operand] = None
-    source: Optional[Operand] = None
+    destination: Operand | None = None
+    source: Operand | None = None
     width: int = 8
     writes: int = 0
-    target: Optional[int] = None
+    target: int | None = None
     lock: bool = False
 
     @property
@@ -57,7 +59,7 @@ class Instruction(NamedTuple):
         return bool(self.writes >> REGISTERS.index(register) & 1)
 
 
-def decode(code: bytes, address: int, offset: int = 0) -> Optional[Instruction]:
+def decode(code: bytes, address: int, offset: int = 0) -> Instruction | None:
     """The instruction at code[offset:], which lies at `address`; None if invalid or cut off."""
     try:
         instruction = _decode(code, address, offset)
@@ -70,7 +72,7 @@ def decode(code: bytes, address: int, offset: int = 0) -> Optional[Instruction]:
     return instruction
 
 
-def _decode(code: bytes, address: int, start: int) -> Optional[Instruction]:
+def _decode(code: bytes, address: int, start: int) -> Instruction | None:
     parts = parse(code, address, start)
     if parts is None:
         return None
@@ -107,14 +109,14 @@ def _byte_register(number: int, rex: int) -> int:
 
 def _meaning(
     address: int, size: int, opcode: int, mod: int, register: int, base: int,
-    operand: Optional[Operand], width: int, immediate: int, lock: bool, repeat: int, rex: int,
+    operand: Operand | None, width: int, immediate: int, lock: bool, repeat: int, rex: int,
 ) -> Instruction:  # fmt: skip
     def make(
         kind: str,
-        destination: Optional[Operand] = None,
-        source: Optional[Operand] = None,
+        destination: Operand | None = None,
+        source: Operand | None = None,
         writes: int = 0,
-        target: Optional[int] = None,
+        target: int | None = None,
     ) -> Instruction:
         return Instruction(address, size, kind, destination, source, width, writes, target, lock)
 
@@ -236,14 +238,14 @@ def _meaning(
 
 def _meaning_0f(
     address: int, size: int, opcode: int, mod: int, register: int, base: int,
-    operand: Optional[Operand], width: int, immediate: int, lock: bool, repeat: int,
+    operand: Operand | None, width: int, immediate: int, lock: bool, repeat: int,
     operand16: bool, rex: int,
 ) -> Instruction:  # fmt: skip
     direct = 1 << base if mod == 3 else 0
     kind = "other"
-    source: Optional[Operand] = None
-    destination: Optional[Operand] = None
-    target: Optional[int] = None
+    source: Operand | None = None
+    destination: Operand | None = None
+    target: int | None = None
     writes = 0
     if opcode in _VECTOR:
         pass
@@ -336,7 +338,7 @@ def _read_up_to(read: Read, start: int, end: int) -> bytes:
     return data
 
 
-def call_before(read: Read, return_address: int) -> Optional[Instruction]:
+def call_before(read: Read, return_address: int) -> Instruction | None:
     """The call instruction that ends at `return_address`, or None.
 
     Code can be read backwards only by guessing: a direct call and a call through rip-relative

@@ -1,12 +1,14 @@
 """Tables of abbreviations (DWARF 5, 7.5.3), of which only what is used is unpacked."""
 
+from __future__ import annotations
+
 import re
-from typing import NamedTuple, Optional
 
 from faultkit.code import FormatError
 from faultkit.debuginfo import constants as c
 from faultkit.debuginfo.leb import sleb, uleb
 from faultkit.debuginfo.sections import Section
+from faultkit.record import NamedTuple
 
 _PIECE = 1 << 14
 _NUMBER = rb"[\x80-\xff]*[\x01-\x7f]"
@@ -52,10 +54,10 @@ class Abbreviation(NamedTuple):
     children: bool
     attributes: tuple[tuple[int, int, int], ...]
     names: frozenset[int]
-    size: Optional[int]
+    size: int | None
     steps: tuple[tuple[int, int], ...]
     rest: int
-    sibling: Optional[int]
+    sibling: int | None
 
 
 class Abbreviations(dict[int, Abbreviation]):
@@ -90,7 +92,7 @@ class Abbreviations(dict[int, Abbreviation]):
         return len(self._data) > have
 
 
-def _unpack(match: "re.Match[bytes]") -> Abbreviation:
+def _unpack(match: re.Match[bytes]) -> Abbreviation:
     data = match[4]
     at = 0
     attributes = []

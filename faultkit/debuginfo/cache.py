@@ -4,11 +4,13 @@ One small database for each file, named by its build-id and size: what was found
 for ever.  Whatever goes wrong with it costs nothing but the time that it would have saved.
 """
 
+from __future__ import annotations
+
 import os
 import zlib
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Callable, Optional
+from collections.abc import Callable, Iterable, Mapping
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
 
@@ -35,14 +37,14 @@ class Cache:
         """`name` identifies the file's content; "" keeps nothing."""
         folder = os.path.join(cache_directory(), f"lines-{FORMAT}")
         self.path = os.path.join(folder, f"{name}.sqlite") if name else ""
-        self._database: Optional[sqlite3.Connection] = None
+        self._database: sqlite3.Connection | None = None
 
     def get(self, kind: str, keys: Iterable[str]) -> dict[str, str]:
         """What is kept of the keys."""
         wanted = [f"{kind} {key}" for key in keys]
         found: dict[str, str] = {}
 
-        def read(database: "sqlite3.Connection") -> None:
+        def read(database: sqlite3.Connection) -> None:
             for start in range(0, len(wanted), AT_ONCE):
                 some = wanted[start : start + AT_ONCE]
                 marks = ",".join("?" * len(some))
@@ -60,18 +62,16 @@ class Cache:
 
     def put(self, kind: str, texts: Mapping[str, str]) -> None:
         """Keep texts by their keys."""
-        rows = [
-            (f"{kind} {key}", _sum(f"{kind} {key}", text), text) for key, text in texts.items()
-        ]
+        rows = [(f"{kind} {key}", _sum(f"{kind} {key}", text), text) for key, text in texts.items()]
 
-        def write(database: "sqlite3.Connection") -> None:
+        def write(database: sqlite3.Connection) -> None:
             with database:
                 database.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", rows)
 
         if rows:
             self._do(write, create=True)
 
-    def _do(self, action: "Callable[[sqlite3.Connection], None]", create: bool) -> bool:
+    def _do(self, action: Callable[[sqlite3.Connection], None], create: bool) -> bool:
         """Whether it worked; a damaged file is thrown away."""
         if not self.path:
             return False
@@ -94,7 +94,7 @@ class Cache:
         except OSError:
             return False
 
-    def _open(self) -> "sqlite3.Connection":
+    def _open(self) -> sqlite3.Connection:
         import sqlite3
 
         os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)

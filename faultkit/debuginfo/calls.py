@@ -1,12 +1,14 @@
 """Calls that debug information tells of (DWARF 5, 3.4; DWARF 4: GNU's extension of it)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
 
 from faultkit.debuginfo import constants as c
 from faultkit.debuginfo.functions import INNER
 from faultkit.debuginfo.leb import uleb
 from faultkit.debuginfo.units import Entry, Unit
+from faultkit.record import NamedTuple
 
 MAX_CALLS = 10_000  # of one function
 _SITES = frozenset((c.TAG_CALL_SITE, c.TAG_GNU_CALL_SITE))
@@ -17,9 +19,9 @@ class Site(NamedTuple):
     the function called, None for a call through a pointer."""
 
     entry: Entry
-    return_address: Optional[int]
+    return_address: int | None
     tail: bool
-    origin: Optional[int]
+    origin: int | None
 
 
 def sites(unit: Unit, position: int) -> Iterator[Site]:

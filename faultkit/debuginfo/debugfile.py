@@ -1,9 +1,10 @@
 """One file with debug information: from addresses to inline chains."""
 
+from __future__ import annotations
+
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable
-from typing import Optional
 
 from faultkit.code import FormatError
 from faultkit.code.elf import ElfFile, open_elf
@@ -27,9 +28,14 @@ from faultkit.debuginfo.units import (
 from faultkit.model import SourceLine
 from faultkit.target import FaultkitError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
+
 Chain = tuple[SourceLine, ...]
 # From where on code is of which file and line, in order.
-Near = tuple[tuple[int, Optional[str], Optional[int]], ...]
+Near: TypeAlias = "tuple[tuple[int, str | None, int | None], ...]"
 
 # What a reader of broken debug information raises; FormatError is no ValueError.
 BROKEN = (FormatError, LookupError, ValueError, struct.error, OverflowError)
@@ -49,10 +55,10 @@ class DebugFile:
         self.sections = Sections(file)
         self.near: dict[int, Near] = {}  # the lines around addresses
         self.declared: dict[int, dict[str, int]] = {}  # the lines of the declarations of functions
-        self._coverage: Optional[Coverage] = None
-        self._rest: Optional[Coverage] = None
+        self._coverage: Coverage | None = None
+        self._rest: Coverage | None = None
         self._told: set[int] = set()
-        self._headers: Optional[list[Header]] = None
+        self._headers: list[Header] | None = None
         self._units: dict[int, tuple[Unit, Functions]] = {}
 
     @property
@@ -91,7 +97,7 @@ class DebugFile:
                     raise
         return found
 
-    def unit_at(self, address: int) -> Optional[int]:
+    def unit_at(self, address: int) -> int | None:
         """The offset of the unit that covers `address`: by .debug_aranges, else (clang and rustc
         write none) by the units' own ranges."""
         if self._coverage is None:
@@ -169,7 +175,7 @@ class DebugFile:
                 pass
             if around:
                 self.declared[address] = self._declared(unit, calls)
-            place: Optional[tuple[int, int, int]] = rows.get(address)
+            place: tuple[int, int, int] | None = rows.get(address)
             chain = []
             for call in reversed(calls):
                 chain.append(self._source_line(self.name(unit, call.entry), place, table))
@@ -180,7 +186,7 @@ class DebugFile:
             found[address] = tuple(chain)
 
     def _source_line(
-        self, name: Optional[str], place: Optional[tuple[int, int, int]], table: Optional[LineTable]
+        self, name: str | None, place: tuple[int, int, int] | None, table: LineTable | None
     ) -> SourceLine:
         if place is None or table is None:
             return SourceLine(name, None, None)
@@ -202,12 +208,12 @@ class DebugFile:
                 found[name] = line
         return found
 
-    def name(self, unit: Unit, entry: Entry) -> Optional[str]:
+    def name(self, unit: Unit, entry: Entry) -> str | None:
         """A function's name: its own, or that of its origin or declaration."""
         named = self._named(unit, entry)
         return named.text(c.AT_NAME) if named is not None else None
 
-    def _named(self, unit: Unit, entry: Entry) -> Optional[Entry]:
+    def _named(self, unit: Unit, entry: Entry) -> Entry | None:
         """The entry that has a function's name."""
         for _ in range(8):
             if entry.text(c.AT_NAME) is not None:
@@ -220,8 +226,8 @@ class DebugFile:
         return None
 
     def _referred(
-        self, unit: Unit, entry: Entry, attribute: Optional[int]
-    ) -> Optional[tuple[Unit, Entry]]:
+        self, unit: Unit, entry: Entry, attribute: int | None
+    ) -> tuple[Unit, Entry] | None:
         """The entry that an attribute refers to, and its unit."""
         form, value = entry.values.get(attribute or 0, (0, None))
         if not isinstance(value, int):
@@ -233,7 +239,7 @@ class DebugFile:
         except BROKEN:
             return None
 
-    def callee(self, return_address: int) -> Optional[str]:
+    def callee(self, return_address: int) -> str | None:
         """The function that a call before `return_address` calls, by name; None for one through a
         pointer, and where nothing is known."""
         for unit, site in self._sites(return_address - 1):
@@ -258,7 +264,7 @@ class DebugFile:
         except BROKEN:
             return []
 
-    def _called(self, unit: Unit, site: Site) -> Optional[str]:
+    def _called(self, unit: Unit, site: Site) -> str | None:
         found = self._referred(unit, site.entry, site.origin)
         return self.name(*found) if found is not None else None
 

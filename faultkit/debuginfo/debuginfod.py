@@ -1,13 +1,15 @@
 """Debug information from debuginfod servers, as elfutils' client gets and keeps it."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.debuginfo.progress import tell
 
 TIMEOUT = 90.0  # seconds without a byte: $DEBUGINFOD_TIMEOUT of debuginfod-find(1)
 PIECE = 1 << 16
+
 
 def server_urls() -> tuple[str, ...]:
     """The servers that $DEBUGINFOD_URLS names."""
@@ -15,7 +17,7 @@ def server_urls() -> tuple[str, ...]:
     return tuple(word for word in words if word.startswith(("http://", "https://", "file://")))
 
 
-def fetch(build_id: str, urls: Sequence[str]) -> Optional[str]:
+def fetch(build_id: str, urls: Sequence[str]) -> str | None:
     """The path of the debug information of a build-id, in the cache that debuginfod's own client
     uses; None if no server has it."""
     folder = os.path.join(_cache(), build_id)

@@ -1,12 +1,14 @@
 """Where the debug information of a kernel, a module or a program is."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.code.elf import open_elf
 from faultkit.debuginfo.lookup import build_id_of
 from faultkit.debuginfo.packed import ENDINGS, open_file
+from faultkit.record import NamedTuple
 
 DEBUG = "/usr/lib/debug"
 _MODULES = (".ko", ".ko.debug", *(f".ko{ending}" for ending in ENDINGS))
@@ -17,15 +19,13 @@ class Places(NamedTuple):
     """Where the user says that debug information is: a vmlinux, modules, directories; and the
     servers of debuginfod."""
 
-    vmlinux: Optional[str] = None
+    vmlinux: str | None = None
     modules: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
 
 
-def find_vmlinux(
-    places: Places, release: Optional[str], build_id: Optional[str] = None
-) -> Optional[str]:
+def find_vmlinux(places: Places, release: str | None, build_id: str | None = None) -> str | None:
     """The path of a vmlinux with debug information: the one that the user names, else by
     build-id, else by release in the usual places, else from a debuginfod server."""
     if places.vmlinux is not None:
@@ -36,9 +36,7 @@ def find_vmlinux(
     return _fetched(places, build_id)
 
 
-def _vmlinux_paths(
-    places: Places, release: Optional[str], build_id: Optional[str]
-) -> Iterator[str]:
+def _vmlinux_paths(places: Places, release: str | None, build_id: str | None) -> Iterator[str]:
     given = [each for folder in places.directories for each in (folder, f"{folder}{DEBUG}")]
     for folder in (*given, DEBUG):
         yield from _by_build_id(folder, build_id)
@@ -68,8 +66,8 @@ def _of_release(folder: str, release: str) -> Iterator[str]:
 
 
 def find_module(
-    places: Places, name: str, release: Optional[str], build_id: Optional[str] = None
-) -> Optional[str]:
+    places: Places, name: str, release: str | None, build_id: str | None = None
+) -> str | None:
     """The path of a module's file with debug information: as for find_vmlinux()."""
     wanted = _module_key(name)
     for path in places.modules:
@@ -119,7 +117,7 @@ def module_files(root: str) -> dict[str, list[str]]:
     return _listed[root]
 
 
-def find_program(places: Places, path: str) -> Optional[str]:
+def find_program(places: Places, path: str) -> str | None:
     """The debug information of a program or library: its own, or that of its build-id."""
     file = open_elf(path)
     if file is None:
@@ -142,13 +140,13 @@ def _module_key(file: str) -> str:
     return file.partition(".")[0].replace("-", "_")
 
 
-def _by_build_id(folder: str, build_id: Optional[str]) -> Sequence[str]:
+def _by_build_id(folder: str, build_id: str | None) -> Sequence[str]:
     if build_id is None or len(build_id) < 4:
         return ()
     return (f"{folder}/.build-id/{build_id[:2]}/{build_id[2:]}.debug",)
 
 
-def _is_debug_file(path: str, build_id: Optional[str]) -> bool:
+def _is_debug_file(path: str, build_id: str | None) -> bool:
     """Whether the file has debug information, and is of that build, if one is given."""
     if not os.path.isfile(path):
         return False
@@ -158,7 +156,7 @@ def _is_debug_file(path: str, build_id: Optional[str]) -> bool:
     return build_id is None or build_id_of(file) in (build_id, None)
 
 
-def _fetched(places: Places, build_id: Optional[str]) -> Optional[str]:
+def _fetched(places: Places, build_id: str | None) -> str | None:
     if build_id is None or not places.urls:
         return None
     from faultkit.debuginfo.debuginfod import fetch

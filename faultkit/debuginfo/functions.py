@@ -1,14 +1,16 @@
 """The functions of a unit, and the chain of inlined ones around an address."""
 
+from __future__ import annotations
+
 import struct
 from bisect import bisect_right
-from typing import NamedTuple, Optional
 
 from faultkit.code import FormatError
 from faultkit.debuginfo import constants as c
 from faultkit.debuginfo.leb import uleb
 from faultkit.debuginfo.ranges import ranges_of
 from faultkit.debuginfo.units import Entry, Unit
+from faultkit.record import NamedTuple
 
 MAX_DEPTH = 200
 
@@ -25,9 +27,9 @@ class Call(NamedTuple):
     unit's line table, line and column; None for the outermost."""
 
     entry: Entry
-    file: Optional[int] = None
-    line: Optional[int] = None
-    column: Optional[int] = None
+    file: int | None = None
+    line: int | None = None
+    column: int | None = None
 
 
 class Functions:
@@ -35,10 +37,10 @@ class Functions:
 
     def __init__(self, unit: Unit) -> None:
         self._unit = unit
-        self._shallow: Optional[list[tuple[int, int, int]]] = None
-        self._deep: Optional[list[tuple[int, int, int]]] = None
+        self._shallow: list[tuple[int, int, int]] | None = None
+        self._deep: list[tuple[int, int, int]] | None = None
 
-    def at(self, address: int) -> Optional[int]:
+    def at(self, address: int) -> int | None:
         """The position of the function that covers `address`.
 
         Namespaces are looked into, whatever else holds functions (classes, blocks, other
@@ -132,7 +134,7 @@ class Functions:
         return calls
 
 
-def _covering(functions: list[tuple[int, int, int]], address: int) -> Optional[int]:
+def _covering(functions: list[tuple[int, int, int]], address: int) -> int | None:
     """The position of the innermost function: the last to begin that reaches to `address`."""
     index = bisect_right(functions, (address, 1 << 64, 0)) - 1
     for start, end, position in reversed(functions[max(0, index - 15) : index + 1]):

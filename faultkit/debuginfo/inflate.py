@@ -1,10 +1,11 @@
 """Compressed debug sections: zlib and zstd (System V gABI, chapter 4, Elf64_Chdr)."""
 
+from __future__ import annotations
+
 import os
 import struct
 import zlib
-from collections.abc import Iterator
-from typing import Callable, Union
+from collections.abc import Callable, Iterator
 
 from faultkit.code import FormatError
 from faultkit.code.elf import Buffer, FileBytes
@@ -16,7 +17,7 @@ LARGEST = 8 << 30
 PIECE = 1 << 20
 
 
-def inflate(data: Buffer, start: int, size: int, name: str) -> Union[bytes, FileBytes]:
+def inflate(data: Buffer, start: int, size: int, name: str) -> bytes | FileBytes:
     """What the compressed section at [start, start + size) of a file holds.
 
     Raises FormatError for what is not compressed by zlib or zstd, is broken, or needs libzstd
@@ -44,7 +45,7 @@ def inflate(data: Buffer, start: int, size: int, name: str) -> Union[bytes, File
 
 def _collect(
     expand: Callable[[bytes], bytes], packed: Iterator[bytes], whole: int
-) -> Union[bytes, FileBytes]:
+) -> bytes | FileBytes:
     if whole <= IN_MEMORY:
         return b"".join(map(expand, packed))
     import tempfile  # which the Python inside some debuggers lacks

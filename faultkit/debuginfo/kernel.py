@@ -1,8 +1,9 @@
 """A kernel's vmlinux and modules: from what a trace says of a place to its source lines."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.debuginfo.find import Places, find_module, find_program, find_vmlinux
 from faultkit.debuginfo.lookup import Lookup
@@ -10,6 +11,7 @@ from faultkit.debuginfo.sections import PLACE
 from faultkit.debuginfo.symbols import Symbol
 from faultkit.decode.model import Address, Decoded
 from faultkit.model import SourceLine
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 MOST_NAMED = 8  # of several functions of one name
@@ -20,10 +22,10 @@ class Place(NamedTuple):
 
     file: Lookup
     address: int
-    symbol: Optional[Symbol] = None
+    symbol: Symbol | None = None
 
     @property
-    def offset(self) -> Optional[int]:
+    def offset(self) -> int | None:
         """How far behind the function's start it is."""
         return self.address - self.symbol.address if self.symbol is not None else None
 
@@ -36,10 +38,10 @@ class Kernel:
     def __init__(
         self,
         places: Places,
-        release: Optional[str] = None,
-        build_id: Optional[str] = None,
-        offset: Optional[int] = None,
-        loaded: Optional[Mapping[str, Mapping[str, int]]] = None,
+        release: str | None = None,
+        build_id: str | None = None,
+        offset: int | None = None,
+        loaded: Mapping[str, Mapping[str, int]] | None = None,
         use_cache: bool = True,
         around: int = 0,
     ) -> None:
@@ -54,9 +56,9 @@ class Kernel:
         self.misfits: Counter[Lookup] = Counter()
         self._use_cache = use_cache
         self.around = around  # as Lookup's
-        self._files: dict[Optional[str], Optional[Lookup]] = {}
+        self._files: dict[str | None, Lookup | None] = {}
 
-    def file(self, module: Optional[str], build_id: Optional[str] = None) -> Optional[Lookup]:
+    def file(self, module: str | None, build_id: str | None = None) -> Lookup | None:
         """The debug information of a module, of vmlinux (None), or of a program ("/usr/bin/cat");
         None where there is none.  Raises FaultkitError for a file that the user names but that
         can't be used."""
@@ -64,7 +66,7 @@ class Kernel:
             self._files[module] = self._find(module, build_id)
         return self._files[module]
 
-    def known(self, module: Optional[str]) -> Optional[Lookup]:
+    def known(self, module: str | None) -> Lookup | None:
         """The same where it has been asked for already."""
         return self._files.get(module)
 
@@ -74,7 +76,7 @@ class Kernel:
 
         note_elided(frames, [file for file in self._files.values() if file is not None])
 
-    def _find(self, module: Optional[str], build_id: Optional[str]) -> Optional[Lookup]:
+    def _find(self, module: str | None, build_id: str | None) -> Lookup | None:
         if module is None:
             path = find_vmlinux(self.places, self.release, build_id or self.build_id)
         elif module.startswith("/"):
@@ -128,7 +130,7 @@ class Kernel:
     def _place(
         self,
         file: Lookup,
-        module: Optional[str],
+        module: str | None,
         addresses: Sequence[Address],
         indices: Sequence[int],
         frames: Sequence[Decoded],
@@ -150,15 +152,15 @@ class Kernel:
         for index, static in plain.items():
             here, before = symbols[static], symbols[static - 1]
             # Behind a call that does not return another function may begin.
-            if before is not None and not addresses[index].exact and (
-                here is None or static - before.address <= before.size
+            if (
+                before is not None
+                and not addresses[index].exact
+                and (here is None or static - before.address <= before.size)
             ):
                 here = before
             places[index] = [Place(file, static, here)]
 
-    def static(
-        self, file: Lookup, module: Optional[str], address: Optional[int]
-    ) -> Optional[int]:
+    def static(self, file: Lookup, module: str | None, address: int | None) -> int | None:
         """The file's own address for one at run time; None where it can't be told."""
         if address is None or (module or "").startswith("/"):
             return None

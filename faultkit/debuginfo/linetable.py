@@ -1,12 +1,14 @@
 """Line number programs (DWARF 5, 6.2)."""
 
+from __future__ import annotations
+
 import struct
-from typing import NamedTuple, Optional
 
 from faultkit.code import FormatError
 from faultkit.debuginfo import constants as c
 from faultkit.debuginfo.leb import sleb, uleb
 from faultkit.debuginfo.units import Unit
+from faultkit.record import NamedTuple
 
 MAX_FILES = 1 << 20
 _LNCT_PATH, _LNCT_DIRECTORY = 1, 2
@@ -50,11 +52,11 @@ class LineTable:
         self._special = data[at + 3]  # opcode_base
         self._operands = data[at + 4 : at + 3 + self._special]
         self._names = at + 3 + self._special
-        self._paths: Optional[list[Optional[str]]] = None
+        self._paths: list[str | None] | None = None
         self._entries: list[tuple[object, int]] = []
         self._directories: list[tuple[object, int]] = []
 
-    def path(self, number: int) -> Optional[str]:
+    def path(self, number: int) -> str | None:
         """The path of a file by its number, None if there is none such."""
         if self._paths is None:
             self._read_names()

@@ -1,7 +1,8 @@
 """A file with debug information behind its cache: what is kept is not looked up again."""
 
-from collections.abc import Iterable, Iterator
-from typing import Callable, Optional, TypeVar
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
 
 from faultkit.code.elf import ElfFile, FileBytes, build_id, parse_notes
 from faultkit.debuginfo.cache import Cache
@@ -12,12 +13,17 @@ from faultkit.debuginfo.symbols import Symbol, Symbols
 from faultkit.model import SourceLine
 from faultkit.target import FaultkitError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+
 AROUND = 128  # bytes of code that are shown on each side of a place at most, usually
 
 _FIELD, _RECORD, _GROUP = "\x1f", "\x1e", "\x1d"
 _BANNER = b"Linux version "
-
-T = TypeVar("T")
 
 
 class Lookup:
@@ -36,8 +42,8 @@ class Lookup:
         self.around = 0  # bytes around addresses whose lines are wanted, in `near`, as well
         self.near: dict[int, Near] = {}
         self.declared: dict[int, dict[str, int]] = {}  # with them: where functions are declared
-        self._debug: Optional[DebugFile] = None
-        self._symbols: Optional[Symbols] = None
+        self._debug: DebugFile | None = None
+        self._symbols: Symbols | None = None
 
     @property
     def debug(self) -> DebugFile:
@@ -104,10 +110,10 @@ class Lookup:
             found.update(new)
         return found
 
-    def symbols_at(self, addresses: Iterable[int]) -> dict[int, Optional[Symbol]]:
+    def symbols_at(self, addresses: Iterable[int]) -> dict[int, Symbol | None]:
         """The function that each address is in; None where there is none."""
         wanted = {f"{address:x}": address for address in addresses}
-        found: dict[int, Optional[Symbol]] = {}
+        found: dict[int, Symbol | None] = {}
         for key, symbols in self._unpacked("at", wanted, _unpack_symbols):
             found[wanted[key]] = next(iter(symbols), None)
         missing = [address for address in wanted.values() if address not in found]
@@ -119,7 +125,7 @@ class Lookup:
             found.update(new)
         return found
 
-    def callees(self, return_addresses: Iterable[int]) -> dict[int, Optional[str]]:
+    def callees(self, return_addresses: Iterable[int]) -> dict[int, str | None]:
         """The functions that the calls before return addresses call, as DebugFile.callee()."""
         wanted = {f"{address:x}": address for address in return_addresses}
         found = self._kept("callee", wanted, lambda key: self.debug.callee(wanted[key]) or "")
@@ -135,9 +141,7 @@ class Lookup:
         found = self._kept("tail", wanted, names)
         return {a: set(found[key].split(_FIELD)) - {""} for key, a in wanted.items()}
 
-    def _kept(
-        self, kind: str, keys: Iterable[str], find: Callable[[str], str]
-    ) -> dict[str, str]:
+    def _kept(self, kind: str, keys: Iterable[str], find: Callable[[str], str]) -> dict[str, str]:
         """Texts by their keys: what is kept of them, and what `find` finds."""
         keys = list(keys)
         found = self._cache.get(kind, keys)
@@ -155,7 +159,7 @@ class Lookup:
         """Whether it is a module, whose sections have no addresses yet."""
         return self.file.header.type == ET_REL
 
-    def release(self) -> Optional[str]:
+    def release(self) -> str | None:
         """The release of a vmlinux ("6.1.0-56-amd64"), by its linux_banner (init/version.c)."""
         kept = self._cache.get("release", ("",))
         if "" in kept:
@@ -178,12 +182,12 @@ class Lookup:
         return self._symbols
 
 
-def build_id_of_notes(data: bytes) -> Optional[str]:
+def build_id_of_notes(data: bytes) -> str | None:
     """The build-id in a section of notes, or in /sys/kernel/notes, in hex."""
     return build_id(parse_notes(data))
 
 
-def build_id_of(file: ElfFile) -> Optional[str]:
+def build_id_of(file: ElfFile) -> str | None:
     """A file's build-id in hex: by its program headers, else (a module has none) by sections."""
     found = file.build_id
     if found is None:

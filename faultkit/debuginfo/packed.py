@@ -1,9 +1,11 @@
 """Files that are packed as a whole, as /lib/modules has them: NAME.ko.xz, .gz or .zst."""
 
+from __future__ import annotations
+
 import os
 import tempfile
 import zlib
-from typing import Callable, Optional
+from collections.abc import Callable
 
 from faultkit.code import FormatError
 from faultkit.code.elf import ElfFile, FileBytes, open_elf
@@ -13,10 +15,10 @@ ENDINGS = (".xz", ".gz", ".zst")
 LARGEST = 8 << 30  # bytes of what is in it
 PIECE = 1 << 20
 
-_unpacked: dict[tuple[int, ...], Optional[ElfFile]] = {}
+_unpacked: dict[tuple[int, ...], ElfFile | None] = {}
 
 
-def open_file(path: str) -> Optional[ElfFile]:
+def open_file(path: str) -> ElfFile | None:
     """The ELF file at `path`, also if it is packed; None if it can't be opened or isn't one."""
     if not path.endswith(ENDINGS):
         return open_elf(path)

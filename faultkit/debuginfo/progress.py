@@ -1,8 +1,10 @@
 """What takes long, told to whoever sits at a terminal."""
 
-from typing import Callable, Optional
+from __future__ import annotations
 
-show: Optional[Callable[[str], object]] = None  # is given a line of text, often
+from collections.abc import Callable
+
+show: Callable[[str], object] | None = None  # is given a line of text, often
 
 
 def tell(text: str) -> None:

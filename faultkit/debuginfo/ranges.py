@@ -1,9 +1,10 @@
 """Address ranges of entries, and of units by .debug_aranges (DWARF 5, 2.17 and 6.1.2)."""
 
+from __future__ import annotations
+
 import struct
 from array import array
 from bisect import bisect_right
-from typing import Optional
 
 from faultkit.code import FormatError
 from faultkit.debuginfo import constants as c
@@ -115,7 +116,7 @@ class Coverage:
         self._ends = array("Q", [end for _, end, _ in found])
         self._units = array("Q", [unit for _, _, unit in found])
 
-    def unit(self, address: int) -> Optional[int]:
+    def unit(self, address: int) -> int | None:
         """The offset of the unit that covers `address`."""
         index = bisect_right(self._starts, address) - 1
         if index >= 0 and address < self._ends[index]:

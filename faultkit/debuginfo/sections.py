@@ -1,7 +1,8 @@
 """Debug sections by pieces: unpacked where compressed, relocated where the file needs it."""
 
+from __future__ import annotations
+
 import struct
-from typing import Optional
 
 from faultkit.code import FormatError
 from faultkit.code.elf import SHF_COMPRESSED, SHT_NOBITS, Buffer, ElfFile
@@ -58,7 +59,7 @@ class Section:
 class Relocated(Section):
     """A section of a relocatable file: each piece is relocated when it is read."""
 
-    def __init__(self, section: Section, table: Section, values: "SymbolValues") -> None:
+    def __init__(self, section: Section, table: Section, values: SymbolValues) -> None:
         super().__init__(section._data, section._offset, section.size)
         self._table = table
         self._count = table.size // _ENTRY
@@ -140,8 +141,8 @@ class Sections:
     def __init__(self, file: ElfFile) -> None:
         self.file = file
         self.relocatable = file.header.type == ET_REL
-        self._values: Optional[SymbolValues] = None
-        self._open: dict[str, Optional[Section]] = {}
+        self._values: SymbolValues | None = None
+        self._open: dict[str, Section | None] = {}
 
     @property
     def placed(self) -> frozenset[int]:
@@ -149,7 +150,7 @@ class Sections:
         sections = self.file.sections.values()
         return frozenset(each.number for each in sections if each.flags & SHF_ALLOC)
 
-    def get(self, name: str) -> Optional[Section]:
+    def get(self, name: str) -> Section | None:
         """The section, None if there is none.  Raises FormatError if it can't be unpacked."""
         if name not in self._open:
             self._open[name] = self._make(name)
@@ -162,7 +163,7 @@ class Sections:
             raise FormatError(f"debug information without its section {name}")
         return section
 
-    def _make(self, name: str) -> Optional[Section]:
+    def _make(self, name: str) -> Section | None:
         section = self._plain(name)
         if section is None or not self.relocatable:
             return section
@@ -173,7 +174,7 @@ class Sections:
             self._values = SymbolValues(self.file, self.placed)
         return Relocated(section, table, self._values)
 
-    def _plain(self, name: str) -> Optional[Section]:
+    def _plain(self, name: str) -> Section | None:
         found = self.file.sections.get(name)
         if found is None or found.type == SHT_NOBITS:
             return None

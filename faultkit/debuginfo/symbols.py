@@ -4,13 +4,15 @@ Unlike `faultkit.code.symbols` it knows the sizes that the kernel prints, and so
 it can: a vmlinux has 130,000 symbols, a back trace 60.
 """
 
+from __future__ import annotations
+
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable
-from typing import NamedTuple, Optional
 
 from faultkit.code.elf import SHF_EXECINSTR
 from faultkit.debuginfo.sections import PLACE, Sections
+from faultkit.record import NamedTuple
 
 STT_NOTYPE, STT_FUNC, STT_GNU_IFUNC = 0, 2, 10
 _KINDS = frozenset((STT_NOTYPE, STT_FUNC, STT_GNU_IFUNC))
@@ -54,7 +56,7 @@ class Symbols:
             self._table = data[: len(data) - len(data) % 24]
             self._strings = file.data[strings.offset : strings.offset + strings.size]
         self._code = {s.number: s for s in file.sections.values() if s.flags & SHF_EXECINSTR}
-        self._values: Optional[list[int]] = None
+        self._values: list[int] | None = None
         self._ordered: list[int] = []
 
     def named(self, names: Iterable[str]) -> dict[str, list[Symbol]]:
@@ -77,13 +79,13 @@ class Symbols:
             for name, by in found.items()
         }
 
-    def at(self, addresses: Iterable[int]) -> dict[int, Optional[Symbol]]:
+    def at(self, addresses: Iterable[int]) -> dict[int, Symbol | None]:
         """The function that each address is in; None where there is none.
 
         Of names for the same place, a sized one goes before a bare label, then the one with
         fewest leading underscores.
         """
-        found: dict[int, Optional[Symbol]] = {}
+        found: dict[int, Symbol | None] = {}
         values = self._sorted()
         left = {address: bisect_right(values, address) - 1 for address in addresses}
         for _ in range(MOST_BACK):
@@ -105,7 +107,7 @@ class Symbols:
                     left[address] = position - 1
         return {address: found.get(address) for address in [*found, *left]}
 
-    def _best(self, indices: list[int], start: int, address: int) -> Optional[Symbol]:
+    def _best(self, indices: list[int], start: int, address: int) -> Symbol | None:
         candidates = []
         for index in indices:
             name = self._name(index)

@@ -1,7 +1,8 @@
 """Frames that are not on the stack, as their functions ended with a jump to another: tail calls."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.debuginfo.lookup import Lookup
 from faultkit.decode.model import Decoded
@@ -21,7 +22,7 @@ def note_elided(frames: Sequence[Decoded], files: Sequence[Lookup]) -> None:
         for callee, caller in _neighbours(frames)
         if not caller.exact and caller.place is not None and caller.debug_file in by_path
     ]
-    called: dict[tuple[str, int], Optional[str]] = {}
+    called: dict[tuple[str, int], str | None] = {}
     for path, file in by_path.items():
         places = [c.place for _, c in pairs if c.debug_file == path and c.place is not None]
         called.update({(path, at): name for at, name in file.callees(places).items()})
@@ -78,6 +79,6 @@ def _tail_calls(name: str, files: Sequence[Lookup]) -> set[str]:
     return set()
 
 
-def _base(symbol: Optional[str]) -> str:
+def _base(symbol: str | None) -> str:
     """A symbol without what the compiler adds to a function's name."""
     return (symbol or "").partition(".")[0]

@@ -1,8 +1,9 @@
 """Units of .debug_info and their entries (DWARF 5, 7.5)."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Optional, Union
 
 from faultkit.code import FormatError
 from faultkit.debuginfo import constants as c
@@ -19,6 +20,12 @@ from faultkit.debuginfo.abbreviations import (
 )  # fmt: skip
 from faultkit.debuginfo.leb import sleb, uleb
 from faultkit.debuginfo.sections import Section, Sections
+from faultkit.record import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
 
 UT_COMPILE, UT_TYPE, UT_PARTIAL, UT_SKELETON, UT_SPLIT_COMPILE, UT_SPLIT_TYPE = range(1, 7)
 MAX_UNITS = 1 << 20
@@ -27,7 +34,7 @@ _u16 = struct.Struct("<H").unpack_from
 _u32 = struct.Struct("<I").unpack_from
 _u64 = struct.Struct("<Q").unpack_from
 
-Value = Union[int, str, bytes, None]
+Value: TypeAlias = "int | str | bytes | None"
 
 
 class Header(NamedTuple):
@@ -50,12 +57,12 @@ class Entry(NamedTuple):
     abbreviation: Abbreviation
     values: dict[int, tuple[int, Value]]
 
-    def number(self, name: int) -> Optional[int]:
+    def number(self, name: int) -> int | None:
         """An attribute's value if it is a number."""
         found = self.values.get(name)
         return found[1] if found is not None and isinstance(found[1], int) else None
 
-    def text(self, name: int) -> Optional[str]:
+    def text(self, name: int) -> str | None:
         """An attribute's value if it is a string."""
         found = self.values.get(name)
         return found[1] if found is not None and isinstance(found[1], str) else None
@@ -121,7 +128,7 @@ class Unit:
         self.low = self.root.number(c.AT_LOW_PC) or 0
 
     @property
-    def lines_offset(self) -> Optional[int]:
+    def lines_offset(self) -> int | None:
         """Where in .debug_line the unit's line number program is."""
         return self.root.number(c.AT_STMT_LIST)
 

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.code import FormatError, cfi
 from faultkit.code.expression import DWARF_REGISTERS, UnknownRegister, evaluate, sleb, uleb
 from faultkit.code.unwind import CALLEE_SAVED
 from faultkit.model import Frame
+from faultkit.record import NamedTuple
 from faultkit.target import ReadError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
 
 MASK = (1 << 64) - 1
 _NO_CIE = 0xFFFFFFFF
@@ -30,10 +35,10 @@ class FrameTable:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self._found: dict[int, Optional[cfi.Fde]] = {}
+        self._found: dict[int, cfi.Fde | None] = {}
         self._cies: dict[int, cfi.Cie] = {}
 
-    def find(self, start: int) -> Optional[cfi.Fde]:
+    def find(self, start: int) -> cfi.Fde | None:
         """The FDE of the function that starts at `start`; None if there is none.
 
         Its address is searched for in the section's bytes: that costs nothing beside reading
@@ -46,7 +51,7 @@ class FrameTable:
                 self._found[start] = None
         return self._found[start]
 
-    def _find(self, start: int) -> Optional[cfi.Fde]:
+    def _find(self, start: int) -> cfi.Fde | None:
         data, wanted = self.data, struct.pack("<Q", start)
         at = data.find(wanted)
         for _ in range(MOST_MATCHES):
@@ -97,11 +102,11 @@ class State(NamedTuple):
     exact: bool
     registers: dict[str, int]
     origins: dict[str, str]
-    cfa: Optional[int]
+    cfa: int | None
 
 
 # (the FrameTable, what to add to the target's addresses to get the file's) for a code address
-Tables = Callable[[int], Optional[tuple[FrameTable, int]]]
+Tables: TypeAlias = "Callable[[int], tuple[FrameTable, int] | None]"
 
 
 def frame_states(
@@ -141,7 +146,7 @@ def _caller(
     origins: dict[str, str],
     tables: Tables,
     read: Read,
-) -> tuple[Optional[int], dict[str, int], dict[str, str]]:
+) -> tuple[int | None, dict[str, int], dict[str, str]]:
     """(CFA, the caller's registers, where they come from); (None, {}, {}) if unknown."""
     nothing: tuple[None, dict[str, int], dict[str, str]] = None, {}, {}
     if frame.function_start is None:

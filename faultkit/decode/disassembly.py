@@ -9,10 +9,15 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.decode.model import Instruction
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
 
 MOST_PIECES = 4096  # of one ELF file
 MOST_BYTES = 8 << 20
@@ -28,7 +33,7 @@ _ADDRESS = re.compile(r"\$0x(ffffffff[89a-f][0-9a-f]{7})\b")  # of the kernel's 
 _SCALED = re.compile(r"-0x([0-9a-f]{8})\(,%")  # a table of the kernel's, below 2^64
 
 # "symbol" or "symbol+0x10" of each address that has a name
-Names = Callable[[Iterable[int]], Mapping[int, Optional[str]]]
+Names: TypeAlias = "Callable[[Iterable[int]], Mapping[int, str | None]]"
 
 
 class Piece(NamedTuple):
@@ -80,11 +85,11 @@ def _run(pieces: Sequence[Piece], names_of: Names) -> list[list[Instruction]]:
 
 class _Told(NamedTuple):
     instruction: Instruction
-    pointed: Optional[int]  # the address that it calls, jumps to or works with
+    pointed: int | None  # the address that it calls, jumps to or works with
     is_data: bool
 
 
-def _named(told: _Told, names: Mapping[int, Optional[str]]) -> Instruction:
+def _named(told: _Told, names: Mapping[int, str | None]) -> Instruction:
     instruction, pointed, is_data = told
     if pointed is None:
         return instruction

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.debuginfo.debugfile import BROKEN
 from faultkit.debuginfo.kernel import Kernel as DebugFiles
@@ -45,16 +44,16 @@ class KernelSubject(Subject):
         super().__init__(system.kernel.read, sources)
         self.system = system
         self.files = files
-        self._codes: dict[int, Optional[Code]] = {}
-        self._tables: dict[str, Optional[FrameTable]] = {}
-        self._bases: dict[tuple[str, int], Optional[int]] = {}
-        self._meanings: dict[tuple[int, Optional[str]], Optional[str]] = {}
+        self._codes: dict[int, Code | None] = {}
+        self._tables: dict[str, FrameTable | None] = {}
+        self._bases: dict[tuple[str, int], int | None] = {}
+        self._meanings: dict[tuple[int, str | None], str | None] = {}
         self._slabs = 0
-        self._of_files: Optional[Files] = None
+        self._of_files: Files | None = None
 
     # Frames
 
-    def task_frames(self, task: Task, most: Optional[int] = None) -> list[Shown]:
+    def task_frames(self, task: Task, most: int | None = None) -> list[Shown]:
         """The task's kernel frames, innermost first; [] if it has none."""
         system = self.system
         frames = frames_with_registers(system, task)
@@ -151,7 +150,7 @@ class KernelSubject(Subject):
 
     # Debug information
 
-    def code_at(self, start: int) -> Optional[Code]:
+    def code_at(self, start: int) -> Code | None:
         """Where the function that starts there is in debug information."""
         if start not in self._codes:
             try:
@@ -160,7 +159,7 @@ class KernelSubject(Subject):
                 self._codes[start] = None
         return self._codes[start]
 
-    def _code_at(self, start: int) -> Optional[Code]:
+    def _code_at(self, start: int) -> Code | None:
         symbol = self.system.symbol_at(start)
         if symbol is None:
             return None
@@ -193,7 +192,7 @@ class KernelSubject(Subject):
         self._bases.setdefault((module, place >> PLACE), start - (place & (1 << PLACE) - 1))
         return Code(lookup, place - start, lambda address: self._in_module(lookup, module, address))
 
-    def slide(self, lookup: Lookup) -> Optional[int]:
+    def slide(self, lookup: Lookup) -> int | None:
         """How far the kernel was moved from where its vmlinux has it (KASLR)."""
         if self.files.offset is None:
             running = self.system.kernel.symbol("_stext")
@@ -203,11 +202,11 @@ class KernelSubject(Subject):
             self.files.offset = running - static[0].address
         return self.files.offset
 
-    def _in_module(self, lookup: Lookup, module: str, address: int) -> Optional[int]:
+    def _in_module(self, lookup: Lookup, module: str, address: int) -> int | None:
         base = self._base(lookup, module, address >> PLACE)
         return base + (address & (1 << PLACE) - 1) if base is not None else None
 
-    def _base(self, lookup: Lookup, module: str, section: int) -> Optional[int]:
+    def _base(self, lookup: Lookup, module: str, section: int) -> int | None:
         """Where a section of a module was loaded, by a symbol in it that has no namesake."""
         key = module, section
         if key not in self._bases:
@@ -220,7 +219,7 @@ class KernelSubject(Subject):
                     break
         return self._bases[key]
 
-    def _table_at(self, start: int) -> Optional[tuple[FrameTable, int]]:
+    def _table_at(self, start: int) -> tuple[FrameTable, int] | None:
         code = self.code_at(start)
         if code is None:
             return None
@@ -236,7 +235,7 @@ class KernelSubject(Subject):
         table = self._tables[path]
         return (table, code.shift) if table is not None else None
 
-    def original(self, start: int, size: int) -> Optional[Original]:
+    def original(self, start: int, size: int) -> Original | None:
         code = self.code_at(start)
         if code is None:
             return None
@@ -249,7 +248,7 @@ class KernelSubject(Subject):
 
     # Names
 
-    def name_of(self, address: int) -> Optional[str]:
+    def name_of(self, address: int) -> str | None:
         symbol = self.system.symbol_at(address)
         if symbol is None or symbol.offset > FARTHEST:
             return None
@@ -257,10 +256,10 @@ class KernelSubject(Subject):
         return f"{name} [{symbol.module}]" if symbol.module else name
 
     @property
-    def describe(self) -> Optional[Describe]:
+    def describe(self) -> Describe | None:
         return self._describe
 
-    def _describe(self, value: int, type_name: str, structure: Optional[str]) -> Optional[str]:
+    def _describe(self, value: int, type_name: str, structure: str | None) -> str | None:
         key = value, structure
         if key not in self._meanings:
             try:
@@ -269,7 +268,7 @@ class KernelSubject(Subject):
                 self._meanings[key] = None
         return self._meanings[key]
 
-    def _meaning(self, value: int, type_name: str, structure: Optional[str]) -> Optional[str]:
+    def _meaning(self, value: int, type_name: str, structure: str | None) -> str | None:
         if value < PAGE:
             return None
         wrong = meaning_of(value)
@@ -306,7 +305,7 @@ class KernelSubject(Subject):
         (start, _), (modules, top) = self.system.code_ranges
         return start <= value < modules or modules <= value < top
 
-    def _path(self, value: int) -> Optional[str]:
+    def _path(self, value: int) -> str | None:
         opened = self._files().file(value)
         return self._files().link(opened) if opened is not None else None
 
@@ -315,10 +314,10 @@ class KernelSubject(Subject):
             self._of_files = Files(self.system)
         return self._of_files
 
-    def _named(self, value: int, structure: str) -> Optional[str]:
+    def _named(self, value: int, structure: str) -> str | None:
         """An object that has a name of its own: a device, a file system, a dentry..."""
         kernel = self.system.kernel
-        name: Optional[str] = None
+        name: str | None = None
         if structure in _NAMES:
             offset = kernel.offset(structure, _NAMES[structure])
             name = text(kernel, value + offset, 64) if offset is not None else None
@@ -335,11 +334,11 @@ class KernelSubject(Subject):
             name = f"{inode.number} on {inode.type}" if inode is not None else None
         return f"{structure} {name}" if name and name.isprintable() else None
 
-    def _string(self, value: int) -> Optional[str]:
+    def _string(self, value: int) -> str | None:
         found = text(self.system.kernel, value, 64)
         return f'"{found}"' if len(found) > 1 and found.isprintable() else None
 
-    def _stack(self, value: int) -> Optional[str]:
+    def _stack(self, value: int) -> str | None:
         """Whose kernel stack it lies on."""
         for task in self.system.tasks:
             try:

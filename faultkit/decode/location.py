@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Optional
 
 from faultkit.code import FormatError
 from faultkit.code.expression import DWARF_REGISTERS, sleb, uleb
 from faultkit.code.unwind import CALLEE_SAVED
+from faultkit.record import NamedTuple
 from faultkit.target import ReadError
 
 MASK = (1 << 64) - 1
@@ -35,9 +35,9 @@ class Place(NamedTuple):
     of it is optimized out where both are None.  `origin` says where that was found."""
 
     origin: str
-    address: Optional[int] = None
-    value: Optional[bytes] = None
-    bits: Optional[int] = None  # of a part
+    address: int | None = None
+    value: bytes | None = None
+    bits: int | None = None  # of a part
     shift: int = 0  # of the part, in bits
 
 
@@ -58,22 +58,22 @@ class Context:
         self,
         read: Callable[[int, int], bytes],
         registers: Mapping[str, int],
-        cfa: Optional[int] = None,
-        frame_base: Optional[bytes] = None,
-        runtime: Optional[Callable[[int], Optional[int]]] = None,
-        origins: Optional[Mapping[str, str]] = None,
+        cfa: int | None = None,
+        frame_base: bytes | None = None,
+        runtime: Callable[[int], int | None] | None = None,
+        origins: Mapping[str, str] | None = None,
     ) -> None:
         self.read = read
         self.registers = registers
         self.cfa = cfa
         self.frame_base = frame_base
         # From one of the file's own addresses to the target's; None where that is not known.
-        self.runtime: Callable[[int], Optional[int]] = runtime or (lambda address: address)
+        self.runtime: Callable[[int], int | None] = runtime or (lambda address: address)
         self.origins = origins or {}
         # What a register had when the function was entered; raises Unavailable.
         self.entry_value: Callable[[str, int], tuple[int, str]] = _no_entry_value
-        self.indexed: Callable[[int], Optional[int]] = lambda index: None  # .debug_addr, file's own
-        self.base_type: Callable[[int], Optional[Type]] = lambda offset: None
+        self.indexed: Callable[[int], int | None] = lambda index: None  # .debug_addr, file's own
+        self.base_type: Callable[[int], Type | None] = lambda offset: None
 
     def address(self, static: int) -> int:
         """The target's address for one of the file's own; raises Unavailable."""
@@ -140,7 +140,7 @@ class _Machine:
         self.depth = depth
         self.at = 0
         self.stack: list[int] = []
-        self.types: list[Optional[Type]] = []
+        self.types: list[Type | None] = []
         self.used: list[str] = []  # what the value was computed from
         self.plain = True  # nothing but an address
         self.computed = False
@@ -233,7 +233,7 @@ class _Machine:
                 raise FormatError("a DWARF expression that leaves its bounds")
         raise FormatError("a DWARF expression that does not end")
 
-    def push(self, value: int, kind: Optional[Type] = None) -> None:
+    def push(self, value: int, kind: Type | None = None) -> None:
         if kind is not None:
             value &= (1 << 8 * kind.size) - 1
             if kind.signed and value >> (8 * kind.size - 1):
@@ -241,7 +241,7 @@ class _Machine:
         self.stack.append(value & MASK)
         self.types.append(kind)
 
-    def pop(self) -> tuple[int, Optional[Type]]:
+    def pop(self) -> tuple[int, Type | None]:
         return self.stack.pop(), self.types.pop()
 
     def step(self) -> None:
@@ -339,7 +339,7 @@ class _Machine:
             return
         raise Unavailable("only the state at the function's entry would tell, which is not known")
 
-    def type(self) -> Optional[Type]:
+    def type(self) -> Type | None:
         """A base type by its DIE's offset in the unit; 0 is the generic one."""
         offset, self.at = uleb(self.code, self.at)
         if offset == 0:
@@ -409,7 +409,7 @@ class _Machine:
             self.push(*_binary(operation, left, right, kind))
 
 
-def _read_as(value: int, kind: Optional[Type], signed: Optional[bool] = None) -> int:
+def _read_as(value: int, kind: Type | None, signed: bool | None = None) -> int:
     """The number that the 64 bits mean; generic ones are signed where it matters."""
     if kind is not None and signed is None:
         signed = kind.signed
@@ -418,9 +418,7 @@ def _read_as(value: int, kind: Optional[Type], signed: Optional[bool] = None) ->
     return value - (1 << 64) if signed is not False and value >> 63 else value
 
 
-def _binary(
-    operation: int, left: int, right: int, kind: Optional[Type]
-) -> tuple[int, Optional[Type]]:
+def _binary(operation: int, left: int, right: int, kind: Type | None) -> tuple[int, Type | None]:
     a, b = _read_as(left, kind), _read_as(right, kind)
     if operation in (0x29, 0x2A, 0x2B, 0x2C, 0x2D, 0x2E):
         told = {0x29: a == b, 0x2A: a >= b, 0x2B: a > b, 0x2C: a <= b, 0x2D: a < b, 0x2E: a != b}

@@ -3,11 +3,14 @@
 Plain classes and NamedTuples, for the reason that faultkit.model gives.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from faultkit.model import SourceLine
+from faultkit.record import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from faultkit.debuginfo.lookup import Lookup
 
@@ -24,23 +27,23 @@ class Instruction(NamedTuple):
     address: int
     bytes: bytes
     text: str
-    file: Optional[str] = None
-    line: Optional[int] = None
+    file: str | None = None
+    line: int | None = None
     current: bool = False
-    note: Optional[str] = None
-    target: Optional[int] = None
+    note: str | None = None
+    target: int | None = None
 
 
 class Value(NamedTuple):
     """An argument or local: its value in words and where that is from, or why there is none."""
 
     name: str
-    type: Optional[str]
-    text: Optional[str] = None
-    origin: Optional[str] = None  # "rdi", "stack at rsp+8", "constant"
-    unavailable: Optional[str] = None
-    meaning: Optional[str] = None  # symbol, slab cache, task, file
-    function: Optional[str] = None  # the inlined one that it belongs to, None: the frame's own
+    type: str | None
+    text: str | None = None
+    origin: str | None = None  # "rdi", "stack at rsp+8", "constant"
+    unavailable: str | None = None
+    meaning: str | None = None  # symbol, slab cache, task, file
+    function: str | None = None  # the inlined one that it belongs to, None: the frame's own
 
 
 class Address(NamedTuple):
@@ -53,15 +56,15 @@ class Address(NamedTuple):
     `build_id` in hex where the trace gives it.
     """
 
-    address: Optional[int] = None
+    address: int | None = None
     exact: bool = False
-    symbol: Optional[str] = None
-    offset: Optional[int] = None
-    size: Optional[int] = None
-    module: Optional[str] = None
+    symbol: str | None = None
+    offset: int | None = None
+    size: int | None = None
+    module: str | None = None
     unreliable: bool = False
-    registers: Optional[dict[str, int]] = None
-    build_id: Optional[str] = None
+    registers: dict[str, int] | None = None
+    build_id: str | None = None
 
 
 class Decoded:
@@ -75,10 +78,10 @@ class Decoded:
         index: int,
         address: int,
         exact: bool,
-        symbol: Optional[str] = None,
-        offset: Optional[int] = None,
-        size: Optional[int] = None,
-        module: Optional[str] = None,
+        symbol: str | None = None,
+        offset: int | None = None,
+        size: int | None = None,
+        module: str | None = None,
     ) -> None:
         self.index = index
         self.address = address
@@ -89,12 +92,12 @@ class Decoded:
         self.module = module
         self.unreliable = False
         self.placed = True
-        self.place: Optional[int] = None
-        self.debug_file: Optional[str] = None
-        self.lookup: Optional[Lookup] = None  # that file
+        self.place: int | None = None
+        self.debug_file: str | None = None
+        self.lookup: Lookup | None = None  # that file
         self.inlines: list[Inline] = []
         self.source: list[tuple[int, str]] = []  # around the innermost function's line
-        self.inline_text: list[Optional[str]] = []  # the line itself, of each of `inlines`
+        self.inline_text: list[str | None] = []  # the line itself, of each of `inlines`
         self.instructions: list[Instruction] = []
         self.arguments: list[Value] = []
         self.locals: list[Value] = []
@@ -120,15 +123,15 @@ class Trace:
     def __init__(self, kind: str, title: str = "") -> None:
         self.kind = kind
         self.title = title
-        self.task: Optional[str] = None
-        self.pid: Optional[int] = None
-        self.cpu: Optional[int] = None
-        self.release: Optional[str] = None
-        self.build_id: Optional[str] = None
-        self.offset: Optional[int] = None
+        self.task: str | None = None
+        self.pid: int | None = None
+        self.cpu: int | None = None
+        self.release: str | None = None
+        self.build_id: str | None = None
+        self.offset: int | None = None
         self.entries: list[Address] = []
         self.registers: dict[str, int] = {}
-        self.code: Optional[CodeBytes] = None
+        self.code: CodeBytes | None = None
         self.notes: list[str] = []
 
 

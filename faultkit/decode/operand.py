@@ -8,7 +8,6 @@ that debug information has in a register there.  Whatever is not certain is left
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, Optional
 
 from faultkit.code import x86
 from faultkit.code.encoding import MAX_SIZE, Memory
@@ -17,7 +16,13 @@ from faultkit.debuginfo.debugfile import BROKEN
 from faultkit.decode.types import Types
 from faultkit.decode.values import FrameView
 from faultkit.decode.variables import scope_at
+from faultkit.record import NamedTuple
 from faultkit.target import ReadError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
 
 MASK = (1 << 64) - 1
 MAX_BACK = 64  # instructions that are followed backwards
@@ -25,9 +30,7 @@ MAX_DEPTH = 6
 MAX_FUNCTION = 1 << 16
 PAGE = 4096
 _CALLER_SAVED = ("rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11")
-_OPERAND = re.compile(
-    r"(?:%([defgs]s):)?(-?0x[0-9a-f]+)?\((%\w+)?(?:,(%\w+)(?:,([1248]))?)?\)"
-)
+_OPERAND = re.compile(r"(?:%([defgs]s):)?(-?0x[0-9a-f]+)?\((%\w+)?(?:,(%\w+)(?:,([1248]))?)?\)")
 _ABSOLUTE = re.compile(r"(?:%([defgs]s):)(0x[0-9a-f]+)(?![\w(])")
 _READ_ONLY = re.compile(r"^(?:cmp|test|bt[lqw]?$|push|call|jmp|nop|prefetch|u?comis|div|idiv|mul)")
 _PREFIX = re.compile(r"^(?:(?:lock|rep[nz]*|data16|cs|ds|es|notrack|bnd)\s+)+")
@@ -49,10 +52,10 @@ _PATTERNS = {
 class Operand(NamedTuple):
     """A memory operand as AT&T syntax has it."""
 
-    segment: Optional[str]
+    segment: str | None
     displacement: int
-    base: Optional[str]
-    scaled: Optional[str]
+    base: str | None
+    scaled: str | None
     scale: int
     is_written: bool
 
@@ -86,7 +89,7 @@ def parse(text: str) -> list[Operand]:
     return found
 
 
-def _whole(name: Optional[str]) -> Optional[str]:
+def _whole(name: str | None) -> str | None:
     """The 64-bit register that a name in AT&T syntax is (a part of)."""
     if name is None:
         return None
@@ -96,9 +99,7 @@ def _whole(name: Optional[str]) -> Optional[str]:
     return "r" + name[1:] if name.startswith("e") else name
 
 
-def explain(
-    view: FrameView, text: str, fault_address: Optional[int] = None
-) -> list[str]:
+def explain(view: FrameView, text: str, fault_address: int | None = None) -> list[str]:
     """What the instruction at the frame's address did when it was stopped, in sentences; [] where
     nothing can be told.  `text` is the instruction's, `fault_address` what the exception
     reported (CR2)."""
@@ -109,7 +110,7 @@ def explain(
         return ["int3: a breakpoint"]
     registers = view.context.registers
     operands = parse(text)
-    chosen: Optional[tuple[Operand, int]] = None
+    chosen: tuple[Operand, int] | None = None
     for operand in operands:
         address = _address(operand, registers)
         if address is None:
@@ -148,7 +149,7 @@ def _is_readable(view: FrameView, address: int) -> bool:
     return True
 
 
-def _address(operand: Operand, registers: object) -> Optional[int]:
+def _address(operand: Operand, registers: object) -> int | None:
     if not isinstance(registers, dict) or operand.base == "rip" or operand.segment in ("fs", "gs"):
         return None
     total = operand.displacement
@@ -189,7 +190,7 @@ def _sentence(view: FrameView, operand: Operand, address: int) -> str:
     return f"{text} ({sense})" if sense else text
 
 
-def meaning_of(value: int) -> Optional[str]:
+def meaning_of(value: int) -> str | None:
     """What a pointer of that value is, if it is no good one: NULL, an error, poison..."""
     if value < PAGE:
         return "NULL" if value == 0 else "NULL and an offset: in the first page"
@@ -211,7 +212,7 @@ def meaning_of(value: int) -> Optional[str]:
     return None
 
 
-Named = tuple[str, Optional[int]]  # an expression in C, and its type's position
+Named: TypeAlias = "tuple[str, int | None]"  # an expression in C, and its type's position
 
 
 class _Tracer:
@@ -257,10 +258,10 @@ class _Tracer:
         return found
 
     @property
-    def types(self) -> Optional[Types]:
+    def types(self) -> Types | None:
         return self.view.types
 
-    def value(self, register: str, address: int, depth: int) -> Optional[Named]:
+    def value(self, register: str, address: int, depth: int) -> Named | None:
         """An expression for what the register holds before the instruction at `address`."""
         named = self._variable(register, address)
         if named is not None or depth > MAX_DEPTH:
@@ -281,7 +282,7 @@ class _Tracer:
             return self._source(instruction, register, depth)
         return None
 
-    def _source(self, instruction: x86.Instruction, register: str, depth: int) -> Optional[Named]:
+    def _source(self, instruction: x86.Instruction, register: str, depth: int) -> Named | None:
         if instruction.destination != register or instruction.width != 8:
             return None
         source = instruction.source
@@ -298,7 +299,7 @@ class _Tracer:
             return self._member(inner, source.displacement, 8)
         return None
 
-    def _variable(self, register: str, address: int) -> Optional[Named]:
+    def _variable(self, register: str, address: int) -> Named | None:
         """The variable that debug information has in the register at the address."""
         view = self.view
         if view.code is None or view.unit is None:
@@ -313,7 +314,7 @@ class _Tracer:
                 return variable.name, variable.type_at
         return None
 
-    def _on_stack(self, source: Memory, address: int) -> Optional[Named]:
+    def _on_stack(self, source: Memory, address: int) -> Named | None:
         """The variable whose place on the stack it is."""
         view = self.view
         base = view.context.registers.get(str(source.base))
@@ -325,13 +326,13 @@ class _Tracer:
                 return found.variable.name, found.variable.type_at
         return None
 
-    def _is_pointer(self, at: Optional[int]) -> bool:
+    def _is_pointer(self, at: int | None) -> bool:
         try:
             return self.types is not None and self.types.is_pointer(at)
         except BROKEN:
             return False
 
-    def _member(self, pointer: Named, offset: int, width: Optional[int]) -> Optional[Named]:
+    def _member(self, pointer: Named, offset: int, width: int | None) -> Named | None:
         """The member at `offset` bytes of what a pointer points to."""
         if self.types is None or not self._is_pointer(pointer[1]):
             return None
@@ -349,7 +350,7 @@ class _Tracer:
             return f"*{pointer[0]}", type_at
         return f"{pointer[0]}->{path}", type_at
 
-    def element(self, name: str, type_at: Optional[int], operand: Operand) -> Optional[str]:
+    def element(self, name: str, type_at: int | None, operand: Operand) -> str | None:
         """What the operand means in terms of the pointer in its base register."""
         if operand.scaled is not None:
             size = self.types.size(self.types.pointee(type_at)) if self.types else None

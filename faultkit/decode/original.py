@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Optional
 
 from faultkit.code.elf import SHF_EXECINSTR, SHT_NOBITS, ElfFile, Section, open_elf
 from faultkit.debuginfo.lookup import Lookup, build_id_of
 from faultkit.debuginfo.sections import PLACE
 from faultkit.decode.patches import Original, relocations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
+
 MAX_TABLE = 1 << 28
 _WIDE = frozenset((1, 24))  # R_X86_64_64, R_X86_64_PC64: eight bytes, all others four
 
 
-Relocated = dict[int, tuple[int, Optional[str]]]
+Relocated: TypeAlias = "dict[int, tuple[int, str | None]]"
 
 
 class CodeOf:
@@ -32,10 +36,10 @@ class CodeOf:
         ]
         self._names = {section.number: name for name, section in file.sections.items()}
         self._tables: dict[int, bytes] = {}
-        self._symbols: Optional[bytes] = None
+        self._symbols: bytes | None = None
         self._strings = b""
 
-    def at(self, place: int, size: int) -> Optional[tuple[bytes, Relocated]]:
+    def at(self, place: int, size: int) -> tuple[bytes, Relocated] | None:
         """(bytes, what loading fills in: offset -> (size, symbol's name)) of the code there; None
         if the file holds none, as one with debug information alone."""
         for section in self._code:
@@ -46,14 +50,12 @@ class CodeOf:
                 return data, self._relocated(section, offset, len(data))
         return None
 
-    def _offset(self, section: Section, place: int) -> Optional[int]:
+    def _offset(self, section: Section, place: int) -> int | None:
         if not self.relocatable:
             return place - section.address
         return place & (1 << PLACE) - 1 if place >> PLACE == section.number else None
 
-    def _relocated(
-        self, section: Section, offset: int, size: int
-    ) -> Relocated:
+    def _relocated(self, section: Section, offset: int, size: int) -> Relocated:
         if not self.relocatable:
             return {}
         if section.number not in self._tables:
@@ -69,7 +71,7 @@ class CodeOf:
             )
         }
 
-    def _name(self, number: int) -> Optional[str]:
+    def _name(self, number: int) -> str | None:
         if self._symbols is None:
             self._symbols = self.file.section_data(".symtab")
             self._strings = self.file.section_data(".strtab")
@@ -80,16 +82,16 @@ class CodeOf:
         return self._strings[at:end].decode("ascii", "replace") or None if at else None
 
 
-def code_of(lookup: Lookup) -> Optional[CodeOf]:
+def code_of(lookup: Lookup) -> CodeOf | None:
     """The code of the file whose debug information `lookup` is: its own, or that of the stripped
     file which lies beside it or where modules are."""
-    known: dict[str, Optional[CodeOf]] = lookup.__dict__.setdefault("_code_of", {})
+    known: dict[str, CodeOf | None] = lookup.__dict__.setdefault("_code_of", {})
     if "" not in known:
         known[""] = _open(lookup)
     return known[""]
 
 
-def _open(lookup: Lookup) -> Optional[CodeOf]:
+def _open(lookup: Lookup) -> CodeOf | None:
     own = CodeOf(lookup.file)
     if own._code:
         return own
@@ -106,7 +108,7 @@ def _open(lookup: Lookup) -> Optional[CodeOf]:
     return None
 
 
-def original(code: CodeOf, place: int, start: int, size: int, slide: int) -> Optional[Original]:
+def original(code: CodeOf, place: int, start: int, size: int, slide: int) -> Original | None:
     """What the file has at `place`, which is at `start` in the target."""
     found = code.at(place, size)
     return Original(start, found[0], found[1], slide) if found is not None else None

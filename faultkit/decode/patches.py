@@ -10,18 +10,23 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.code import x86
 from faultkit.code.encoding import Memory
 from faultkit.decode.model import Instruction
+from faultkit.record import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
 
 MASK = (1 << 64) - 1
 BREAKPOINT = b"\xcc"
 REST = "patched: rest of the one before"
 LOCK, DS = 0xF0, 0x3E
 NEAR = 3  # bytes on both sides of a breakpoint that have to be as they were
-Names = Callable[[int], Optional[str]]
+Names: TypeAlias = "Callable[[int], str | None]"
 
 _TRACE = ("__fentry__", "mcount")
 _RETURN = ("__x86_return_thunk", "srso_", "its_return_thunk", "retbleed_", "zen_untrain_ret")
@@ -38,7 +43,7 @@ class Original(NamedTuple):
 
     start: int
     data: bytes
-    relocated: Mapping[int, tuple[int, Optional[str]]] = {}
+    relocated: Mapping[int, tuple[int, str | None]] = {}
     slide: int = 0
 
 
@@ -112,7 +117,7 @@ def _why(
     original: Original,
     boundaries: Sequence[int],
     name_of: Names,
-) -> Optional[str]:
+) -> str | None:
     index = bisect_right(boundaries, live.address) - 1
     place = boundaries[index] if index >= 0 else live.address
     at = place - original.start
@@ -153,9 +158,7 @@ def _why(
     return f"patched: alternative, was {_was(file, callee)}"
 
 
-def _is_breakpoint(
-    code: tuple[bytes, int], at: int, size: int, original: Original
-) -> bool:
+def _is_breakpoint(code: tuple[bytes, int], at: int, size: int, original: Original) -> bool:
     """Whether nothing but an instruction's first byte was changed to int3; what fills up a shorter
     alternative changes more."""
     live, start = code
@@ -165,9 +168,7 @@ def _is_breakpoint(
     return _same(now[: behind - before], original.data[before:behind], before, original)
 
 
-def _callee(
-    file: x86.Instruction, at: int, original: Original, name_of: Names
-) -> Optional[str]:
+def _callee(file: x86.Instruction, at: int, original: Original, name_of: Names) -> str | None:
     """The name of what the file's call or jump leads to, or of the pointer that it goes through."""
     for place in range(at, at + file.size):
         relocation = original.relocated.get(place)
@@ -183,7 +184,7 @@ def _callee(
     return None
 
 
-def _was(file: x86.Instruction, callee: Optional[str]) -> str:
+def _was(file: x86.Instruction, callee: str | None) -> str:
     if file.kind in ("call", "jmp", "jcc"):
         return f"{file.kind} {callee}" if callee else file.kind
     return file.kind if file.kind != "other" else "another instruction"

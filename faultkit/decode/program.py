@@ -4,7 +4,6 @@ registers only where they surely are the frame's."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.code import FormatError, cfi
 from faultkit.code.expression import DWARF_REGISTERS
@@ -21,14 +20,20 @@ from faultkit.decode.patches import Original
 from faultkit.decode.source import Sources
 from faultkit.decode.values import Code, Describe, FrameView
 from faultkit.decode.view import Shown, Subject
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError, Mapping, ReadError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
 
 MASK = (1 << 64) - 1
 MOST_TEXT = 64  # characters of a string that a pointer points to
 FARTHEST = 1 << 20  # bytes into a symbol that names a pointer
 
-Symbol = Callable[[int], Optional[tuple[str, int, Optional[int]]]]  # name, offset, size
-Elsewhere = Callable[[int], Optional[str]]
+Symbol: TypeAlias = "Callable[[int], tuple[str, int, int | None] | None]"  # name, offset, size
+Elsewhere: TypeAlias = "Callable[[int], str | None]"
 
 
 class Unwound(NamedTuple):
@@ -38,10 +43,10 @@ class Unwound(NamedTuple):
     address: int
     exact: bool
     registers: dict[str, int]
-    cfa: Optional[int] = None
-    symbol: Optional[str] = None
-    start: Optional[int] = None
-    module: Optional[str] = None
+    cfa: int | None = None
+    symbol: str | None = None
+    start: int | None = None
+    module: str | None = None
 
 
 class ProgramSubject(Subject):
@@ -51,7 +56,7 @@ class ProgramSubject(Subject):
         self,
         read: Callable[[int, int], bytes],
         mappings: Sequence[Mapping],
-        pid: Optional[int],
+        pid: int | None,
         symbol: Symbol,
         places: Places,
         sources: Sources,
@@ -65,9 +70,9 @@ class ProgramSubject(Subject):
         self._symbol = symbol
         self._places = places
         self._elsewhere = elsewhere
-        self._files: dict[str, Optional[Lookup]] = {}
-        self._tables: dict[str, Optional[FrameTable]] = {}
-        self._originals: dict[str, Optional[CodeOf]] = {}
+        self._files: dict[str, Lookup | None] = {}
+        self._tables: dict[str, FrameTable | None] = {}
+        self._originals: dict[str, CodeOf | None] = {}
         self.limits: list[str] = []
 
     def frames(self, unwound: Sequence[Unwound]) -> list[Shown]:
@@ -105,11 +110,11 @@ class ProgramSubject(Subject):
             sound = sound and self._has_cfi(frame, code)
         return shown
 
-    def _end(self, start: Optional[int]) -> Optional[int]:
+    def _end(self, start: int | None) -> int | None:
         found = self._symbol(start) if start is not None else None
         return start + found[2] if found is not None and start is not None and found[2] else None
 
-    def _has_cfi(self, frame: Unwound, code: Optional[Code]) -> bool:
+    def _has_cfi(self, frame: Unwound, code: Code | None) -> bool:
         """Whether call frame information, and no guess, leads from the frame to its caller."""
         place = frame.address - (not frame.exact)
         image = self._images.at(place)
@@ -128,7 +133,7 @@ class ProgramSubject(Subject):
         except (*BROKEN, FormatError, ReadError):
             return False
 
-    def _cfa(self, frame: Unwound, registers: dict[str, int]) -> Optional[int]:
+    def _cfa(self, frame: Unwound, registers: dict[str, int]) -> int | None:
         """The canonical frame address of a frame whose caller the debugger does not show, as of
         main()."""
         place = frame.address - (not frame.exact)
@@ -143,14 +148,14 @@ class ProgramSubject(Subject):
         base = registers.get(DWARF_REGISTERS[row.cfa[0]])
         return base + row.cfa[1] & MASK if base is not None else None
 
-    def code_at(self, frame: Unwound) -> Optional[Code]:
+    def code_at(self, frame: Unwound) -> Code | None:
         """Where the frame is in debug information; None where that is not here."""
         try:
             return self._code_at(frame)
         except (*BROKEN, FaultkitError):
             return None
 
-    def _code_at(self, frame: Unwound) -> Optional[Code]:
+    def _code_at(self, frame: Unwound) -> Code | None:
         address = frame.address - (not frame.exact)
         image = self._images.at(address)
         if image is not None:
@@ -178,7 +183,7 @@ class ProgramSubject(Subject):
             lookup, shift, lambda place: place + moved & MASK if moved is not None else None
         )
 
-    def _file(self, path: str) -> Optional[Lookup]:
+    def _file(self, path: str) -> Lookup | None:
         if path not in self._files:
             self._files[path] = None
             found = find_program(self._places, path)
@@ -196,7 +201,7 @@ class ProgramSubject(Subject):
         if text not in self.limits:
             self.limits.append(text)
 
-    def original(self, start: int, size: int) -> Optional[Original]:
+    def original(self, start: int, size: int) -> Original | None:
         image = self._images.at(start)
         if image is None or image.file is None:
             return None
@@ -208,17 +213,17 @@ class ProgramSubject(Subject):
 
     # Names
 
-    def name_of(self, address: int) -> Optional[str]:
+    def name_of(self, address: int) -> str | None:
         found = self._symbol(address)
         if found is None or found[1] > FARTHEST:
             return None
         return found[0] + (f"+{found[1]:#x}" if found[1] else "")
 
     @property
-    def describe(self) -> Optional[Describe]:
+    def describe(self) -> Describe | None:
         return self._describe
 
-    def _describe(self, value: int, type_name: str, structure: Optional[str]) -> Optional[str]:
+    def _describe(self, value: int, type_name: str, structure: str | None) -> str | None:
         if value < PAGE:
             return None
         wrong = meaning_of(value)
@@ -239,7 +244,7 @@ class ProgramSubject(Subject):
         offset = value - mapping.start + mapping.offset
         return f"{mapping.path}+{offset:#x}" if mapping.path else None
 
-    def _string(self, value: int) -> Optional[str]:
+    def _string(self, value: int) -> str | None:
         for size in (MOST_TEXT, 16, 4):
             try:
                 data = self.read(value, size)
@@ -249,5 +254,3 @@ class ProgramSubject(Subject):
             more = "" if b"\0" in data else "..."
             return f'"{text}"{more}' if text.isprintable() and text else None
         return None
-
-

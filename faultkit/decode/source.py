@@ -10,7 +10,6 @@ import os
 import re
 import stat
 from collections.abc import Sequence
-from typing import Optional
 
 MAX_FILE = 8 << 20  # bytes
 MAX_LINE = 400  # characters of a line that are kept
@@ -32,7 +31,7 @@ _MADE = re.compile(r"^(__do_sys_|__se_sys_|__x64_sys_|__ia32_sys_|__do_compat_sy
 class Sources:
     """The source trees that are here, given ones first."""
 
-    def __init__(self, given: Sequence[str] = (), release: Optional[str] = None) -> None:
+    def __init__(self, given: Sequence[str] = (), release: str | None = None) -> None:
         """`given` are directories to look in, `release` is a kernel's, whose tree is then looked
         for in the usual places."""
         self.roots = [os.path.realpath(os.path.expanduser(root)) for root in given]
@@ -44,13 +43,13 @@ class Sources:
                 root = place.format(release=release, version=version[0])
                 if os.path.isdir(root):
                     self.roots.append(os.path.realpath(root))
-        self._found: dict[str, Optional[str]] = {}
-        self._directories: dict[str, Optional[tuple[str, str]]] = {}
+        self._found: dict[str, str | None] = {}
+        self._directories: dict[str, tuple[str, str] | None] = {}
         self._lines: dict[str, list[str]] = {}
         self._texts: dict[str, str] = {}
         self.missing: set[str] = set()
 
-    def find(self, file: str) -> Optional[str]:
+    def find(self, file: str) -> str | None:
         """Where the file that debug information names so lies here; None if it does not."""
         if file not in self._found:
             self._found[file] = self._find(os.path.normpath(file))
@@ -58,7 +57,7 @@ class Sources:
                 self.missing.add(file)
         return self._found[file]
 
-    def _find(self, file: str) -> Optional[str]:
+    def _find(self, file: str) -> str | None:
         directory, name = os.path.split(file)
         known = self._directories.get(directory)
         if known is not None and _is_file(os.path.join(*known, name)):
@@ -108,8 +107,8 @@ class Sources:
         ]
 
     def mismatch(
-        self, file: str, line: Optional[int], function: Optional[str], declared: Optional[int]
-    ) -> Optional[str]:
+        self, file: str, line: int | None, function: str | None, declared: int | None
+    ) -> str | None:
         """Why the file here can't be the one that was built from; None if nothing speaks against.
 
         `declared` is the line at which debug information has the function's name: a file in
@@ -133,7 +132,7 @@ class Sources:
                 return f"{path} is another version: {name} is not at line {declared}"
         return None
 
-    def _wrong_release(self, path: str) -> Optional[str]:
+    def _wrong_release(self, path: str) -> str | None:
         """Whether the tree's own Makefile names another release than the kernel's."""
         if not self.release:
             return None

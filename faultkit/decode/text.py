@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Optional
 
 from faultkit.code.elf import SHF_EXECINSTR
 from faultkit.debuginfo.debugfile import BROKEN
@@ -30,15 +29,11 @@ FAULTS = frozenset(("oops",))
 _TOLD = re.compile(r"(?:address:|dereference at|request at) *(?:0x)?([0-9a-f]{8,16})\b")
 
 
-def dress_traces(
-    traces: Sequence[DecodedTrace], sources: Sources, wanted: Wanted
-) -> list[str]:
+def dress_traces(traces: Sequence[DecodedTrace], sources: Sources, wanted: Wanted) -> list[str]:
     """Fill in source, code and values of the frames.  Returns what could not be done, each with
     its remedy."""
     subject = TextSubject(sources)
-    shown = [
-        subject.frame(trace.trace, frame) for trace in traces for frame in trace.frames
-    ]
+    shown = [subject.frame(trace.trace, frame) for trace in traces for frame in trace.frames]
     limits = dress([each for each in shown if each is not None], subject, wanted)
     subject.relocate([each for each in shown if each is not None])
     return limits
@@ -52,7 +47,7 @@ class TextSubject(Subject):
         self._ranges: list[tuple[int, int, Lookup, int]] = []  # [start, end), file, shift
         self._overlays: dict[int, bytes] = {}
 
-    def frame(self, trace: Trace, decoded: Decoded) -> Optional[Shown]:
+    def frame(self, trace: Trace, decoded: Decoded) -> Shown | None:
         """The frame as it is to be dressed; None where its file is not known."""
         lookup, place = decoded.lookup, decoded.place
         if lookup is None or place is None:
@@ -87,7 +82,7 @@ class TextSubject(Subject):
         fault_address = _fault_address(trace) if faulted and _is_page_fault(trace) else None
         return Shown(decoded, view, faulted, fault_address)
 
-    def original(self, start: int, size: int) -> Optional[Original]:
+    def original(self, start: int, size: int) -> Original | None:
         """Only where the text has bytes of its own can they differ."""
         found = self._file_at(start)
         if found is None or not any(start <= at < start + size for at in self._overlays):
@@ -97,23 +92,23 @@ class TextSubject(Subject):
         slide = -shift if code is not None and not code.relocatable else 0
         return original(code, start + shift & MASK, start, size, slide) if code else None
 
-    def _file_at(self, address: int) -> Optional[tuple[Lookup, int]]:
+    def _file_at(self, address: int) -> tuple[Lookup, int] | None:
         for start, end, lookup, shift in self._ranges:
             if start <= address < end:
                 return lookup, shift
         return None
 
-    def name_of(self, address: int) -> Optional[str]:
+    def name_of(self, address: int) -> str | None:
         return self.names_of((address,)).get(address)
 
-    def names_of(self, addresses: Iterable[int]) -> Mapping[int, Optional[str]]:
+    def names_of(self, addresses: Iterable[int]) -> Mapping[int, str | None]:
         wanted: dict[int, tuple[Lookup, int]] = {}
         vmlinux = next(((f, s) for _, _, f, s in self._ranges if not f.relocatable), None)
         for address in addresses:
             found = self._file_at(address) or vmlinux
             if found is not None and _is_code(found[0], address + found[1] & MASK):
                 wanted[address] = found
-        names: dict[int, Optional[str]] = {}
+        names: dict[int, str | None] = {}
         files: dict[int, tuple[Lookup, list[tuple[int, int]]]] = {}
         for address, (lookup, shift) in wanted.items():
             entry = files.setdefault(id(lookup), (lookup, []))
@@ -146,7 +141,7 @@ class TextSubject(Subject):
 class _Reader:
     """Code from a file, but where the text has it."""
 
-    def __init__(self, code: Optional[CodeOf], shift: int, overlay: tuple[int, bytes]) -> None:
+    def __init__(self, code: CodeOf | None, shift: int, overlay: tuple[int, bytes]) -> None:
         self._code = code
         self._shift = shift
         self._overlay = overlay
@@ -193,7 +188,7 @@ def _is_code(lookup: Lookup, place: int) -> bool:
     return False
 
 
-def _fault_address(trace: Trace) -> Optional[int]:
+def _fault_address(trace: Trace) -> int | None:
     """The address that could not be accessed.  CR2 may be another's by then: that of the code's
     own bytes, which the oops has tried to print ("Code: Unable to access opcode bytes")."""
     told = _TOLD.search(trace.title)

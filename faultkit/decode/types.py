@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import NamedTuple, Optional
 
 from faultkit.debuginfo import constants as c
 from faultkit.debuginfo.units import Entry, Unit
@@ -17,6 +16,7 @@ from faultkit.decode.variables import (
     inherited,
     position_of,
 )
+from faultkit.record import NamedTuple
 
 ARRAY, CLASS, ENUM, POINTER, STRUCT, TYPEDEF, UNION = 0x01, 0x02, 0x04, 0x0F, 0x13, 0x16, 0x17
 MEMBER, SUBRANGE, BASE, CONST, ENUMERATOR, VOLATILE, RESTRICT = (
@@ -41,8 +41,8 @@ class Member(NamedTuple):
 
     name: str
     offset: int
-    type_at: Optional[int]
-    bits: Optional[int]
+    type_at: int | None
+    bits: int | None
 
 
 class Types:
@@ -59,12 +59,12 @@ class Types:
             self._entries[at] = self.unit.entry(at)
         return self._entries[at]
 
-    def inner(self, entry: Entry) -> Optional[int]:
+    def inner(self, entry: Entry) -> int | None:
         """What a pointer, array, typedef or qualified type is of; None for void."""
         found = inherited(self.unit, entry, AT_TYPE)
         return position_of(self.unit, *found) if found is not None else None
 
-    def strip(self, at: Optional[int]) -> Optional[Entry]:
+    def strip(self, at: int | None) -> Entry | None:
         """The type behind typedefs and qualifiers; None for void."""
         for _ in range(DEEPEST):
             if at is None:
@@ -75,7 +75,7 @@ class Types:
             at = self.inner(entry)
         return None
 
-    def name(self, at: Optional[int], depth: int = 0) -> str:
+    def name(self, at: int | None, depth: int = 0) -> str:
         """As C has it: "struct mutex *", "const char [16]"."""
         if at is None:
             return "void"
@@ -106,7 +106,7 @@ class Types:
             return f"{self.name(self.inner(entry), depth + 1)} (...)"
         return name or "?"
 
-    def size(self, at: Optional[int], depth: int = 0) -> Optional[int]:
+    def size(self, at: int | None, depth: int = 0) -> int | None:
         """Bytes; None where that is not known."""
         entry = self.strip(at)
         if entry is None or depth > DEEPEST:
@@ -126,8 +126,8 @@ class Types:
             return self.size(self.inner(entry), depth + 1) or 4
         return None
 
-    def _counts(self, entry: Entry) -> list[Optional[int]]:
-        counts: list[Optional[int]] = []
+    def _counts(self, entry: Entry) -> list[int | None]:
+        counts: list[int | None] = []
         if entry.abbreviation.children:
             for child in children(self.unit, entry.after):
                 if child.abbreviation.tag == SUBRANGE and len(counts) < 8:
@@ -139,7 +139,7 @@ class Types:
                     counts.append(count)
         return counts or [None]
 
-    def base(self, at: int) -> Optional[BaseType]:
+    def base(self, at: int) -> BaseType | None:
         """What DWARF expressions need to know of a base type; None for floats and the like."""
         entry = self.entry(at)
         size = entry.number(AT_BYTE_SIZE)
@@ -148,19 +148,19 @@ class Types:
             return None
         return BaseType(size, encoding in (SIGNED, SIGNED_CHAR))
 
-    def pointee(self, at: Optional[int]) -> Optional[int]:
+    def pointee(self, at: int | None) -> int | None:
         """What the pointer type points to; None for void and for what is no pointer."""
         entry = self.strip(at)
         if entry is None or entry.abbreviation.tag not in _POINTERS:
             return None
         return self.inner(entry)
 
-    def is_pointer(self, at: Optional[int]) -> bool:
+    def is_pointer(self, at: int | None) -> bool:
         """Whether the type is a pointer or reference."""
         entry = self.strip(at)
         return entry is not None and entry.abbreviation.tag in _POINTERS
 
-    def structure(self, at: Optional[int]) -> Optional[str]:
+    def structure(self, at: int | None) -> str | None:
         """The name of the structure or union that the type is, behind typedefs."""
         entry = self.strip(at)
         if entry is None or entry.abbreviation.tag not in (STRUCT, CLASS, UNION):
@@ -196,19 +196,17 @@ class Types:
                 elif old is not None:  # DWARF 3: from the most significant bit
                     size = child.number(AT_BYTE_SIZE) or self.size(self.inner(child)) or 4
                     offset += 8 * size - old - bits
-            found.append(
-                Member(child.text(c.AT_NAME) or "", offset, self.inner(child), bits)
-            )
+            found.append(Member(child.text(c.AT_NAME) or "", offset, self.inner(child), bits))
         return found
 
-    def path(self, at: Optional[int], offset: int, width: Optional[int] = None) -> Optional[str]:
+    def path(self, at: int | None, offset: int, width: int | None = None) -> str | None:
         """The member at `offset` bytes: "list.next", "pages[3]"; "" for the whole."""
         found = self.place(at, offset, width)
         return found[0] if found is not None else None
 
     def place(
-        self, at: Optional[int], offset: int, width: Optional[int] = None, depth: int = 0
-    ) -> Optional[tuple[str, Optional[int]]]:
+        self, at: int | None, offset: int, width: int | None = None, depth: int = 0
+    ) -> tuple[str, int | None] | None:
         """(path, type's position) of what lies `offset` bytes into a type, of `width` bytes if
         that is given; None if nothing does."""
         entry = self.strip(at)
@@ -229,7 +227,7 @@ class Types:
             return ("", at) if offset == 0 or (size is not None and offset < size) else None
         if AT_DECLARATION in entry.values:
             return None
-        best: Optional[tuple[str, Optional[int]]] = None
+        best: tuple[str, int | None] | None = None
         for member in self.members(entry):
             start = member.offset // 8
             size = self.size(member.type_at)
@@ -249,11 +247,11 @@ class Types:
 
     def text(
         self,
-        at: Optional[int],
+        at: int | None,
         data: bytes,
-        address: Optional[int] = None,
+        address: int | None = None,
         depth: int = 0,
-        describe: Optional[Callable[[int], Optional[str]]] = None,
+        describe: Callable[[int], str | None] | None = None,
     ) -> str:
         """The value in words.  `describe` adds to a pointer inside what it points to."""
         entry = self.strip(at)
@@ -313,7 +311,7 @@ class Types:
         more = ", ..." if len(members) > MOST_MEMBERS else ""
         return "{" + ", ".join(shown) + more + "}"
 
-    def _member(self, member: Member, data: bytes) -> Optional[bytes]:
+    def _member(self, member: Member, data: bytes) -> bytes | None:
         size = self.size(member.type_at)
         if not size:
             return None
@@ -334,7 +332,7 @@ def _join(outer: str, inner: str) -> str:
     return outer + inner if inner.startswith("[") else f"{outer}.{inner}"
 
 
-def _number(encoding: Optional[int], data: bytes, name: str) -> str:
+def _number(encoding: int | None, data: bytes, name: str) -> str:
     if encoding == BOOLEAN:
         value = int.from_bytes(data, "little")
         return {0: "false", 1: "true"}.get(value, str(value))

@@ -9,7 +9,6 @@ called this very function.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.code import FormatError
 from faultkit.code.expression import DWARF_REGISTERS
@@ -29,14 +28,20 @@ from faultkit.decode.location import (
 from faultkit.decode.model import Value
 from faultkit.decode.types import Types
 from faultkit.decode.variables import Scope, Variable, call_site, scope_at
+from faultkit.record import NamedTuple
 from faultkit.target import ReadError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
 
 MASK = (1 << 64) - 1
 MOST_BYTES = 256  # of one variable that are read
 
 Read = Callable[[int, int], bytes]
 # What a pointer points to, in words: of (its value, its type in C, the structure's name)
-Describe = Callable[[int, str, Optional[str]], Optional[str]]
+Describe: TypeAlias = "Callable[[int, str, str | None], str | None]"
 
 
 class Found(NamedTuple):
@@ -44,10 +49,10 @@ class Found(NamedTuple):
 
     variable: Variable
     types: Types
-    origin: Optional[str] = None
-    data: Optional[bytes] = None
-    address: Optional[int] = None
-    reason: Optional[str] = None  # why there is no value
+    origin: str | None = None
+    data: bytes | None = None
+    address: int | None = None
+    reason: str | None = None  # why there is no value
 
 
 class Code(NamedTuple):
@@ -56,7 +61,7 @@ class Code(NamedTuple):
 
     file: Lookup
     shift: int
-    runtime: Callable[[int], Optional[int]]
+    runtime: Callable[[int], int | None]
 
 
 class FrameView:
@@ -70,44 +75,44 @@ class FrameView:
         self,
         address: int,
         exact: bool,
-        start: Optional[int],
-        code: Optional[Code],
+        start: int | None,
+        code: Code | None,
         registers: dict[str, int],
         origins: dict[str, str],
-        cfa: Optional[int],
+        cfa: int | None,
         read: Read,
     ) -> None:
         self.address = address
         self.exact = exact
         self.start = start
-        self.end: Optional[int] = None  # of the function, where known
+        self.end: int | None = None  # of the function, where known
         self.code = code
         self.read = read
-        self.caller: Optional[FrameView] = None
-        self.name_of: Callable[[int], Optional[str]] = lambda address: None
+        self.caller: FrameView | None = None
+        self.name_of: Callable[[int], str | None] = lambda address: None
         self._is_open = False
-        self._unit: Optional[Unit] = None
-        self._position: Optional[int] = None
-        self._scope: Optional[Scope] = None
-        self._types: Optional[Types] = None
+        self._unit: Unit | None = None
+        self._position: int | None = None
+        self._scope: Scope | None = None
+        self._types: Types | None = None
         runtime = code.runtime if code is not None else None
         self.context = Context(read, registers, cfa, None, runtime, origins)
         self.context.entry_value = self._entry_value
 
     @property
-    def scope(self) -> Optional[Scope]:
+    def scope(self) -> Scope | None:
         """What is in scope, None where that is not known; read when first asked for."""
         self._open()
         return self._scope
 
     @property
-    def types(self) -> Optional[Types]:
+    def types(self) -> Types | None:
         """The types of its unit."""
         self._open()
         return self._types
 
     @property
-    def unit(self) -> Optional[tuple[Unit, int]]:
+    def unit(self) -> tuple[Unit, int] | None:
         """Its unit, and the position of its function there."""
         self._open()
         if self._unit is None or self._position is None:
@@ -152,7 +157,7 @@ class FrameView:
             return []
         return [self._evaluate(variable, self.types) for variable in self.scope.variables]
 
-    def values(self, describe: Optional[Describe] = None) -> tuple[list[Value], list[Value]]:
+    def values(self, describe: Describe | None = None) -> tuple[list[Value], list[Value]]:
         """(arguments, locals), in words."""
         arguments: list[Value] = []
         local: list[Value] = []
@@ -177,9 +182,7 @@ class FrameView:
         except BROKEN:
             return Found(variable, types, reason="its debug information can't be read")
 
-    def _fetch(
-        self, variable: Variable, types: Types, places: Sequence[Place], size: int
-    ) -> Found:
+    def _fetch(self, variable: Variable, types: Types, places: Sequence[Place], size: int) -> Found:
         place = places[0]
         if len(places) == 1 and (place.bits in (None, 8 * size) and not place.shift):
             if place.address is not None:
@@ -249,7 +252,7 @@ class FrameView:
             raise Unavailable(f"{why}, and its caller's debug information can't be read") from None
         return value, f"{name} at entry, by the call"
 
-    def _is_called(self, caller: FrameView, target: Optional[bytes], depth: int) -> bool:
+    def _is_called(self, caller: FrameView, target: bytes | None, depth: int) -> bool:
         """Whether the call that returns to the caller surely entered this very function, and not
         another one that ended in a jump to it."""
         call = call_before(self.read, caller.address)
@@ -267,13 +270,13 @@ class FrameView:
         except Unavailable:
             return False
 
-    def _by_way_of(self, target: int) -> Optional[str]:
+    def _by_way_of(self, target: int) -> str | None:
         """The register through which a retpoline that is called calls on; None if the target is
         none."""
         return thunk_register(self.name_of(target) or "")
 
 
-def _number(value: object) -> Optional[int]:
+def _number(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
@@ -285,7 +288,7 @@ def _constant(variable: Variable, types: Types, size: int) -> Found:
     return Found(variable, types, "constant", data + bytes(size - len(data)))
 
 
-def in_words(found: Found, describe: Optional[Describe] = None) -> Value:
+def in_words(found: Found, describe: Describe | None = None) -> Value:
     """The variable for people."""
     variable, types = found.variable, found.types
     try:
@@ -296,8 +299,8 @@ def in_words(found: Found, describe: Optional[Describe] = None) -> Value:
         return Value(
             variable.name, name, None, None, found.reason or "unknown", None, variable.function
         )
-    text: Optional[str] = None
-    meaning: Optional[str] = None
+    text: str | None = None
+    meaning: str | None = None
     try:
         text = types.text(variable.type_at, found.data, found.address)
         size = types.size(variable.type_at) or 0

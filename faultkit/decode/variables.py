@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Optional, Union
 
 from faultkit.code import FormatError
 from faultkit.debuginfo import constants as c
 from faultkit.debuginfo.leb import uleb
 from faultkit.debuginfo.ranges import ranges_of
 from faultkit.debuginfo.units import Entry, Unit
+from faultkit.record import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
 
 TAG_FORMAL_PARAMETER, TAG_VARIABLE, TAG_CALL_SITE_PARAMETER = 0x05, 0x34, 0x49
 TAG_GNU_CALL_SITE_PARAMETER = 0x410A
@@ -29,7 +34,7 @@ MAX_DEPTH = 64
 MAX_LIST = 1 << 14  # entries of one location list
 
 _INNER = (c.TAG_LEXICAL_BLOCK, c.TAG_TRY_BLOCK, c.TAG_CATCH_BLOCK, c.TAG_INLINED_SUBROUTINE)
-Constant = Union[int, bytes]
+Constant: TypeAlias = "int | bytes"
 
 
 class Variable(NamedTuple):
@@ -42,10 +47,10 @@ class Variable(NamedTuple):
 
     name: str
     is_argument: bool
-    type_at: Optional[int]
-    location: Optional[bytes]
-    constant: Optional[Constant]
-    function: Optional[str]
+    type_at: int | None
+    location: bytes | None
+    constant: Constant | None
+    function: str | None
     elsewhere: bool  # it has a location, but not at this address
 
 
@@ -54,7 +59,7 @@ class Scope(NamedTuple):
     function out."""
 
     entry: Entry
-    frame_base: Optional[bytes]
+    frame_base: bytes | None
     variables: list[Variable]
     declared: dict[str, int]  # function -> line of its declaration
 
@@ -68,11 +73,11 @@ def scope_at(unit: Unit, function: int, place: int) -> Scope:
     declared: dict[str, int] = {}
     _declared(unit, entry, declared)
     at = entry.after if entry.abbreviation.children else None
-    inlined: Optional[str] = None
+    inlined: str | None = None
     for _ in range(MAX_DEPTH):
         if at is None:
             break
-        following: Optional[Entry] = None
+        following: Entry | None = None
         for child in children(unit, at):
             tag = child.abbreviation.tag
             if tag in (TAG_FORMAL_PARAMETER, TAG_VARIABLE):
@@ -107,7 +112,7 @@ def _covers(unit: Unit, entry: Entry, place: int) -> bool:
     return any(start <= place < end for start, end in ranges_of(unit, entry))
 
 
-def origin_of(unit: Unit, entry: Entry) -> Optional[Entry]:
+def origin_of(unit: Unit, entry: Entry) -> Entry | None:
     """The entry that this one is an instance of, or whose declaration it completes."""
     for name in (c.AT_ABSTRACT_ORIGIN, c.AT_SPECIFICATION):
         found = entry.values.get(name)
@@ -117,7 +122,7 @@ def origin_of(unit: Unit, entry: Entry) -> Optional[Entry]:
     return None
 
 
-def position_of(unit: Unit, form: int, value: object) -> Optional[int]:
+def position_of(unit: Unit, form: int, value: object) -> int | None:
     """Where in the unit a reference leads; None if it leads out of it."""
     if not isinstance(value, int):
         return None
@@ -129,9 +134,9 @@ def position_of(unit: Unit, form: int, value: object) -> Optional[int]:
     return None
 
 
-def inherited(unit: Unit, entry: Entry, name: int) -> Optional[tuple[int, object]]:
+def inherited(unit: Unit, entry: Entry, name: int) -> tuple[int, object] | None:
     """(form, value) of an attribute of the entry, or of what it is an instance of."""
-    current: Optional[Entry] = entry
+    current: Entry | None = entry
     for _ in range(8):
         if current is None:
             return None
@@ -141,7 +146,7 @@ def inherited(unit: Unit, entry: Entry, name: int) -> Optional[tuple[int, object
     return None
 
 
-def _declared(unit: Unit, entry: Entry, declared: dict[str, int]) -> Optional[str]:
+def _declared(unit: Unit, entry: Entry, declared: dict[str, int]) -> str | None:
     """The function's name; its line is noted."""
     name = inherited(unit, entry, c.AT_NAME)
     line = inherited(unit, entry, AT_DECL_LINE)
@@ -152,16 +157,14 @@ def _declared(unit: Unit, entry: Entry, declared: dict[str, int]) -> Optional[st
     return name[1]
 
 
-def _variable(
-    unit: Unit, entry: Entry, place: int, function: Optional[str]
-) -> Optional[Variable]:
+def _variable(unit: Unit, entry: Entry, place: int, function: str | None) -> Variable | None:
     name = inherited(unit, entry, c.AT_NAME)
     if name is None or not isinstance(name[1], str) or AT_DECLARATION in entry.values:
         return None
     type_ = inherited(unit, entry, AT_TYPE)
     type_at = position_of(unit, *type_) if type_ is not None else None
     constant = inherited(unit, entry, AT_CONST_VALUE)
-    value: Optional[Constant] = None
+    value: Constant | None = None
     if constant is not None and isinstance(constant[1], (int, bytes)):
         value = constant[1]
     elif constant is not None and isinstance(constant[1], str):
@@ -175,9 +178,7 @@ def _variable(
     return Variable(name[1], is_argument, type_at, location, value, function, elsewhere)
 
 
-def _expression(
-    unit: Unit, entry: Entry, name: int, place: int
-) -> tuple[Optional[bytes], bool]:
+def _expression(unit: Unit, entry: Entry, name: int, place: int) -> tuple[bytes | None, bool]:
     """(the expression that an attribute has at `place`, whether it only has others elsewhere)."""
     found = entry.values.get(name)
     if found is None:
@@ -199,11 +200,11 @@ def _expression(
     return location, location is None
 
 
-def _listed(unit: Unit, at: int, place: int) -> Optional[bytes]:
+def _listed(unit: Unit, at: int, place: int) -> bytes | None:
     """The expression for `place` in a list of .debug_loclists (DWARF 5, 7.7.3)."""
     section = unit.sections.need(".debug_loclists")
     base = unit.low
-    default: Optional[bytes] = None
+    default: bytes | None = None
     for _ in range(MAX_LIST):
         data, position = section.near(at, 64)
         began = position
@@ -253,7 +254,7 @@ def _listed(unit: Unit, at: int, place: int) -> Optional[bytes]:
     raise FormatError("a list of locations that does not end")
 
 
-def _old_listed(unit: Unit, at: int, place: int) -> Optional[bytes]:
+def _old_listed(unit: Unit, at: int, place: int) -> bytes | None:
     """The expression for `place` in a list of .debug_loc (DWARF 4, 2.6.2)."""
     section = unit.sections.need(".debug_loc")
     base = unit.low
@@ -283,18 +284,18 @@ class CallSite(NamedTuple):
     register; `target` that of the function called where the call is indirect."""
 
     values: dict[int, bytes]
-    target: Optional[bytes]
+    target: bytes | None
 
 
-def call_site(unit: Unit, function: int, returns_to: int) -> Optional[CallSite]:
+def call_site(unit: Unit, function: int, returns_to: int) -> CallSite | None:
     """What is known of the call that returns to `returns_to` (the file's own address), in the
     function whose entry is at a position; None if debug information does not have it."""
     place = returns_to - 1
-    at: Optional[int] = unit.entry(function).after
+    at: int | None = unit.entry(function).after
     for _ in range(MAX_DEPTH):
         if at is None:
             return None
-        following: Optional[Entry] = None
+        following: Entry | None = None
         for child in children(unit, at):
             tag = child.abbreviation.tag
             if tag in (c.TAG_CALL_SITE, c.TAG_GNU_CALL_SITE):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.debuginfo.debugfile import BROKEN, Near
 from faultkit.debuginfo.linetable import LineTable
@@ -19,6 +18,7 @@ from faultkit.decode.patches import REST, Original, mark
 from faultkit.decode.source import Sources
 from faultkit.decode.values import Code, Describe, FrameView
 from faultkit.options.kdecode import KdecodeArguments
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError, ReadError
 
 MASK = (1 << 64) - 1
@@ -62,20 +62,20 @@ class Subject:
         self.read = read
         self.sources = sources
 
-    def name_of(self, address: int) -> Optional[str]:
+    def name_of(self, address: int) -> str | None:
         """ "symbol" or "symbol+0x10" for an address of code or data."""
         return None
 
-    def names_of(self, addresses: Iterable[int]) -> Mapping[int, Optional[str]]:
+    def names_of(self, addresses: Iterable[int]) -> Mapping[int, str | None]:
         """The same of many at once."""
         return {address: self.name_of(address) for address in addresses}
 
-    def original(self, start: int, size: int) -> Optional[Original]:
+    def original(self, start: int, size: int) -> Original | None:
         """The bytes that the file has where `size` bytes of the target's code are."""
         return None
 
     @property
-    def describe(self) -> Optional[Describe]:
+    def describe(self) -> Describe | None:
         """Says what a pointer points to."""
         return None
 
@@ -88,7 +88,7 @@ class Shown(NamedTuple):
     decoded: Decoded
     view: FrameView
     faulted: bool = False
-    fault_address: Optional[int] = None
+    fault_address: int | None = None
 
 
 def dress(frames: Sequence[Shown], subject: Subject, wanted: Wanted) -> list[str]:
@@ -139,9 +139,7 @@ def _chains(frames: Sequence[Shown]) -> None:
             frame.decoded.debug_file = code.file.path
 
 
-def _source(
-    frames: Sequence[Shown], sources: Sources, context: int, limits: list[str]
-) -> None:
+def _source(frames: Sequence[Shown], sources: Sources, context: int, limits: list[str]) -> None:
     told: set[str] = set()
     for frame in frames:
         decoded = frame.decoded
@@ -178,7 +176,7 @@ def _declared(view: FrameView) -> dict[str, int]:
     return known
 
 
-def _line(sources: Sources, file: Optional[str], line: Optional[int]) -> Optional[str]:
+def _line(sources: Sources, file: str | None, line: int | None) -> str | None:
     found = sources.window(file, line, 0) if file and line else []
     return found[0][1].strip() if found else None
 
@@ -221,7 +219,7 @@ def _is_filler(instruction: Instruction) -> bool:
     return fills and (instruction.note or "").endswith(REST)
 
 
-def _piece(view: FrameView, around: int) -> Optional[Piece]:
+def _piece(view: FrameView, around: int) -> Piece | None:
     """The code to decode for a frame: from its function's start, or, in a long one, from where
     its lines say that an instruction begins."""
     end = view.address + BEHIND * around
@@ -241,7 +239,7 @@ def _piece(view: FrameView, around: int) -> Optional[Piece]:
     return None
 
 
-def _near(view: FrameView, wanted: int) -> Optional[int]:
+def _near(view: FrameView, wanted: int) -> int | None:
     """An address before `wanted`, near it, at which an instruction begins by the line table."""
     if view.code is None:
         return None
@@ -267,7 +265,7 @@ def _group(windows: list[tuple[Shown, list[Instruction]]]) -> None:
 
 def _rows_near(
     known: Near, addresses: list[int], shift: int
-) -> dict[int, tuple[Optional[str], Optional[int], bool]]:
+) -> dict[int, tuple[str | None, int | None, bool]]:
     starts = [start for start, _, _ in known]
     found = {}
     for address in addresses:
@@ -279,9 +277,7 @@ def _rows_near(
     return found
 
 
-def _rows(
-    view: FrameView, addresses: list[int]
-) -> dict[int, tuple[Optional[str], Optional[int], bool]]:
+def _rows(view: FrameView, addresses: list[int]) -> dict[int, tuple[str | None, int | None, bool]]:
     """(file, line, whether a row begins there) of code addresses."""
     code = view.code
     if code is None or not addresses:
@@ -300,7 +296,7 @@ def _rows(
         if table is None:
             table = unit.__dict__["_table"] = LineTable(unit)
         rows = table.rows(sorted(address + code.shift & MASK for address in addresses))
-        found: dict[int, tuple[Optional[str], Optional[int], bool]] = {}
+        found: dict[int, tuple[str | None, int | None, bool]] = {}
         before = None
         for address in sorted(addresses):
             row = rows.get(address + code.shift & MASK)

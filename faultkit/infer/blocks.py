@@ -1,12 +1,13 @@
 """A function's basic blocks, in an order in which every block comes after those that lead to it
 (loops aside), and what its loops may change."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
 from faultkit.code.encoding import REGISTERS, Memory
 from faultkit.code.x86 import Instruction
 from faultkit.infer.code import Function
 from faultkit.infer.values import CLOBBERED
+from faultkit.record import NamedTuple
 
 SCRATCH = sum(1 << REGISTERS.index(name) for name in CLOBBERED)
 
@@ -27,7 +28,7 @@ class Block:
         self.follows: list[Block] = []
         self.leads: list[Block] = []  # the blocks that lead here
         self.position = -1  # in the order of `ordered`
-        self.loop: Optional[Changes] = None  # if it is a loop's head
+        self.loop: Changes | None = None  # if it is a loop's head
 
 
 class Graph:
@@ -49,7 +50,7 @@ class Graph:
                 if head.position <= block.position:
                     _note_loop(head, block)
 
-    def _link(self, function: Function, block: Block, following: Optional[Block]) -> None:
+    def _link(self, function: Function, block: Block, following: Block | None) -> None:
         last = block.body[-1]
         targets = [self.by_start.get(last.target)] if last.target is not None else []
         if last.kind == "call":
@@ -77,7 +78,7 @@ class Graph:
         block = self.block_of(jump.address)
         return _may_use_table(jump) and block is not None and bool(block.follows)
 
-    def block_of(self, address: int) -> Optional[Block]:
+    def block_of(self, address: int) -> Block | None:
         """The block that has an instruction at `address`."""
         for block in self.ordered:
             if block.start <= address < block.body[-1].end:

@@ -1,9 +1,10 @@
 """A process's functions: where they begin and end, what they are called, what they call."""
 
+from __future__ import annotations
+
 import math
 import os.path
 import time
-from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from faultkit.code.cfi import Fde, find_fde
 from faultkit.code.images import Images
@@ -14,9 +15,11 @@ from faultkit.code.x86 import Instruction, instructions
 from faultkit.infer.functions import Role, role_of
 from faultkit.infer.values import State, Value
 from faultkit.model import Frame
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError, Process, ReadError
 from faultkit.world import World
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from faultkit.infer.blocks import Graph
 
@@ -38,9 +41,9 @@ class Function:
         self.start = start
         self.body = body
         self.end = body[-1].end if body else start
-        self.graph: Optional[Graph] = None  # of its blocks, once it was followed
+        self.graph: Graph | None = None  # of its blocks, once it was followed
 
-    def contains(self, address: Optional[int]) -> bool:
+    def contains(self, address: int | None) -> bool:
         """Whether the address is one of this function's."""
         return address is not None and self.start <= address < self.end
 
@@ -75,9 +78,9 @@ class Code:
         self.images = Images(process.read, process.code_mappings(), pid, process.here)
         self.begin()
         self._functions: dict[int, Function] = {}
-        self._names: dict[int, Optional[str]] = {}
-        self._constants: dict[tuple[int, int], Optional[int]] = {}
-        self._stubs: dict[int, tuple[Optional[int], Optional[str]]] = {}
+        self._names: dict[int, str | None] = {}
+        self._constants: dict[tuple[int, int], int | None] = {}
+        self._stubs: dict[int, tuple[int | None, str | None]] = {}
 
     def begin(self, latest: float = math.inf) -> None:
         """A new inference: its allowance of code and time begins.  `latest` is when all of them
@@ -95,13 +98,13 @@ class Code:
             self._late = time.thread_time() > self.deadline
         return self.budget <= 0 or self._late
 
-    def name(self, address: int) -> Optional[str]:
+    def name(self, address: int) -> str | None:
         """The name of the function that starts at `address`; None if it has none."""
         if address not in self._names:
             self._names[address] = self._name(address)
         return self._names[address]
 
-    def _name(self, address: int) -> Optional[str]:
+    def _name(self, address: int) -> str | None:
         try:
             image = self.images.at(address)
             symbol = symbol_at(image, address) if image is not None else None
@@ -112,14 +115,14 @@ class Code:
             return None
         return found[0] if found is not None and found[1] == 0 else None
 
-    def constant(self, address: int, width: int) -> Optional[int]:
+    def constant(self, address: int, width: int) -> int | None:
         """What lies in memory that the process may not write to; None where it may."""
         key = address, width
         if key not in self._constants:
             self._constants[key] = self._read_constant(address, width)
         return self._constants[key]
 
-    def _read_constant(self, address: int, width: int) -> Optional[int]:
+    def _read_constant(self, address: int, width: int) -> int | None:
         try:
             mapping = self.process.mapping(address)
             if mapping is None or not mapping.perms.startswith("r-") or mapping.shared:
@@ -141,13 +144,11 @@ class Code:
         image = self.images.at(address)
         return image is not None and os.path.basename(image.path).startswith(SYSTEM_LIBRARIES)
 
-    def role_of(self, name: str, family: str) -> Optional[Role]:
+    def role_of(self, name: str, family: str) -> Role | None:
         """What the function called `name` does to locks of the family."""
         return role_of(name, family)
 
-    def inline_role(
-        self, instruction: Instruction, state: State, family: str
-    ) -> Optional[Inlined]:
+    def inline_role(self, instruction: Instruction, state: State, family: str) -> Inlined | None:
         """What an instruction in the place of a call does, and to which lock."""
         return None
 
@@ -156,7 +157,7 @@ class Code:
         name says."""
         return self.is_system(address)
 
-    def callee(self, instruction: Instruction) -> tuple[Optional[int], Optional[str]]:
+    def callee(self, instruction: Instruction) -> tuple[int | None, str | None]:
         """(address, name) of the function that a call or jump goes to, through the PLT or the
         GOT if need be; None for what can't be told."""
         try:
@@ -164,7 +165,7 @@ class Code:
         except FaultkitError:  # a damaged image
             return instruction.target, None
 
-    def _callee(self, instruction: Instruction) -> tuple[Optional[int], Optional[str]]:
+    def _callee(self, instruction: Instruction) -> tuple[int | None, str | None]:
         target = instruction.target
         if target is None:
             slot = slot_of(instruction.source)
@@ -174,7 +175,7 @@ class Code:
             return found.address or self._defined(found.name), found.name
         if target not in self._stubs:
             name = self.name(target)
-            address: Optional[int] = target
+            address: int | None = target
             if name is None or "@" in name:
                 stub = plt_target(self.images, target)
                 if stub is not None:
@@ -183,7 +184,7 @@ class Code:
             self._stubs[target] = address, name
         return self._stubs[target]
 
-    def _defined(self, name: Optional[str]) -> Optional[int]:
+    def _defined(self, name: str | None) -> int | None:
         """Where a function that was never called yet (lazy binding) is defined."""
         if name is None:
             return None
@@ -202,7 +203,7 @@ class Code:
         self._functions[start] = function
         return function
 
-    def _size(self, start: int) -> Optional[int]:
+    def _size(self, start: int) -> int | None:
         image = self.images.at(start)
         try:
             symbol = symbol_at(image, start) if image is not None else None
@@ -213,14 +214,14 @@ class Code:
         fde = self._fde(start)
         return fde.end - start if fde is not None and fde.start == start else None
 
-    def _fde(self, address: int) -> Optional[Fde]:
+    def _fde(self, address: int) -> Fde | None:
         image = self.images.at(address)
         try:
             return find_fde(image, address) if image is not None else None
         except FaultkitError:
             return None
 
-    def start(self, frame: Frame) -> Optional[int]:
+    def start(self, frame: Frame) -> int | None:
         """Where the code of the frame's function starts: by call frame information, as that
         knows of parts that were split off; None if unknown."""
         fde = self._fde(frame.address - (frame.index > 0))
@@ -303,7 +304,7 @@ class Code:
 
 def code_of(world: World, process: Process) -> Code:
     """The process's code; the world keeps it."""
-    code: Optional[Code] = world.cache.get(f"code {process.pid}")
+    code: Code | None = world.cache.get(f"code {process.pid}")
     if code is None:
         code = world.cache[f"code {process.pid}"] = Code(process)
     return code

@@ -1,9 +1,10 @@
 """Whether a conditional jump is taken, where what it depends on is known."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
 from faultkit.code.x86 import Instruction
 from faultkit.infer.values import Value
+from faultkit.record import NamedTuple
 
 
 class Compared(NamedTuple):
@@ -15,16 +16,14 @@ class Compared(NamedTuple):
     width: int
 
 
-def compared(
-    instruction: Instruction, left: Optional[Value], right: Optional[Value]
-) -> Optional[Compared]:
+def compared(instruction: Instruction, left: Value | None, right: Value | None) -> Compared | None:
     """What a cmp or test leaves in the flags; None if it compares what is not followed."""
     if left is None or right is None:
         return None
     return Compared(instruction.kind, left, right, instruction.width)
 
 
-def is_taken(flags: Optional[Compared], condition: int) -> Optional[bool]:
+def is_taken(flags: Compared | None, condition: int) -> bool | None:
     """Whether a jump with this condition (the low four bits of its opcode: Intel SDM, volume 2,
     appendix B.1.4.7) is taken; None if that can't be told."""
     if flags is None or flags.left.base is not None or flags.right.base is not None:

@@ -5,8 +5,9 @@ is not taken (what the loop changes is unknown from its start on).  That is an a
 enough for an inference with evidence; it is never called proof.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Optional
 
 from faultkit.code.encoding import REGISTERS, Memory
 from faultkit.code.x86 import Instruction
@@ -65,9 +66,9 @@ class Tracer:
         self.waiting = waiting
         self.named = named
         self.key = f"{family} {sorted(waiting)} {named}"
-        self._summaries: dict[tuple[int, Optional[int]], Summary] = {}
+        self._summaries: dict[tuple[int, int | None], Summary] = {}
         self._walks: dict[tuple[int, int], Walk] = {}
-        self._primitives: dict[int, Optional[Role]] = {}
+        self._primitives: dict[int, Role | None] = {}
 
     def walk_to(self, start: int, stop: int) -> Walk:
         """The walk through the function at `start` for frames that stand at `stop`."""
@@ -81,9 +82,9 @@ class Tracer:
     def walk(
         self,
         function: Function,
-        stop: Optional[int] = None,
+        stop: int | None = None,
         depth: int = 0,
-        entry: Optional[Mapping[str, int]] = None,
+        entry: Mapping[str, int] | None = None,
     ) -> Walk:
         """Follow `function`; `stop` is a pc in it, or the return address of the live call.  With
         `entry`, the registers that are known on entry, only the ways that these allow."""
@@ -170,7 +171,7 @@ class Tracer:
                 path.flags = None
             path.step(instruction)
 
-    def _certain(self, instruction: Instruction, path: Path, narrow: bool) -> Optional[bool]:
+    def _certain(self, instruction: Instruction, path: Path, narrow: bool) -> bool | None:
         """Whether a conditional jump is taken for sure, or for sure not: by what lies in memory
         that nobody may write to; if `narrow`, by other numbers, too.
 
@@ -194,7 +195,7 @@ class Tracer:
                 return number(found + value.offset)
         return value
 
-    def _condition(self, instruction: Instruction) -> Optional[int]:
+    def _condition(self, instruction: Instruction) -> int | None:
         """The condition of a jump, None for those that depend on rcx."""
         code = self.code.process.read(instruction.address, min(instruction.size, 2))
         if code[0] == 0x0F:
@@ -247,7 +248,7 @@ class Tracer:
             return change is None or change.base is not None or change.offset >> 31 & 1 == 1
         return True
 
-    def role(self, call: Instruction, depth: int = 0) -> Optional[Role]:
+    def role(self, call: Instruction, depth: int = 0) -> Role | None:
         """What the called function does to locks of this family; None if nothing is known."""
         target, name = self.code.callee(call)
         if name is not None:
@@ -351,7 +352,7 @@ class Tracer:
         elif role.what == WAIT:
             pass  # given back and taken again
 
-    def _primitive(self, target: int, depth: int) -> Optional[Role]:
+    def _primitive(self, target: int, depth: int) -> Role | None:
         """What a nameless library function does to the lock in its first argument."""
         if depth >= MAX_DEPTH or self.code.exhausted:
             return None
@@ -365,7 +366,7 @@ class Tracer:
                 self._primitives[target] = Role(ACQUIRE if takes else RELEASE)
         return self._primitives[target]
 
-    def _signal(self, target: int) -> Optional[Role]:
+    def _signal(self, target: int) -> Role | None:
         """Whether a nameless library function waits on the condition variable in its first
         argument, or signals it: then it takes its internal lock, which destroying one does not."""
         if self.code.exhausted:
@@ -374,7 +375,7 @@ class Tracer:
             self._primitives[target] = self._condition_role(target)
         return self._primitives[target]
 
-    def _condition_role(self, target: int) -> Optional[Role]:
+    def _condition_role(self, target: int) -> Role | None:
         """A wait's own code is not looked into any further: a wait that is cancelled takes the
         lock, too (nptl/pthread_cond_wait.c, __condvar_cancel_waiting), to hand on what it got."""
         function = self.code.function(target)
@@ -387,7 +388,7 @@ class Tracer:
         signals = any(variable.plus(offset) in atomics for offset in CONDVAR_LOCKS)
         return Role(EVENT) if signals and target not in self.waiting else None
 
-    def _summary(self, target: Optional[int], name: Optional[str], depth: int) -> Summary:
+    def _summary(self, target: int | None, name: str | None, depth: int) -> Summary:
         if target is None:
             return OPAQUE
         if depth >= MAX_DEPTH or self.code.exhausted:
@@ -413,7 +414,7 @@ def _passes_held(path: Path) -> bool:
     return any(path.registers[name] in path.held for name in ("rdi", "rsi", "rdx", "rcx", "r8"))
 
 
-def _file_role(role: Role, name: str, path: Path) -> Optional[Role]:
+def _file_role(role: Role, name: str, path: Path) -> Role | None:
     """flock's and fcntl's second argument says what they do.  A second fcntl for a descriptor
     that is locked already is taken to unlock it: its struct flock can't be read any more."""
     name = plain_name(name)

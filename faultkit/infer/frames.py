@@ -4,8 +4,9 @@ Unknown values of a frame's code become numbers where the stopped task still kee
 callee-saved register, in a stack slot, or in an argument that the caller's code tells.
 """
 
-from collections.abc import Iterator
-from typing import Callable, NamedTuple, Optional
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 from faultkit.code.x86 import Instruction
 from faultkit.infer.code import Code
@@ -25,6 +26,7 @@ from faultkit.infer.values import (
 )
 from faultkit.infer.walk import Walk
 from faultkit.model import Frame
+from faultkit.record import NamedTuple
 from faultkit.target import Process, ReadError
 
 MAX_FRAMES = 32
@@ -39,7 +41,7 @@ class LiveFrame:
         frame: Frame,
         walk: Walk,
         at: Path,
-        caller: Optional[Frame],
+        caller: Frame | None,
         arguments: dict[str, int],
     ) -> None:
         self.process = process
@@ -63,7 +65,7 @@ class LiveFrame:
             if name in registers and isinstance(base, (Unknown, Load)):
                 self.known[base] = (registers[name] - offset) & MASK  # type: ignore[index]
 
-    def _frame_address(self, caller: Optional[Frame]) -> Optional[int]:
+    def _frame_address(self, caller: Frame | None) -> int | None:
         """The canonical frame address: the caller's stack pointer after the return."""
         if caller is not None and caller.sp is not None:
             return caller.sp
@@ -72,14 +74,14 @@ class LiveFrame:
             return self.frame.sp - offset
         return None
 
-    def resolve(self, value: Optional[Value], depth: int = 0) -> Optional[int]:
+    def resolve(self, value: Value | None, depth: int = 0) -> int | None:
         """The number that `value` stands for in this frame, None if it can't be told."""
         if value is None or depth > MAX_NESTING:
             return None
         base = self._base(value, depth)
         return None if base is None else (base + value.offset) & MASK
 
-    def _base(self, value: Value, depth: int) -> Optional[int]:
+    def _base(self, value: Value, depth: int) -> int | None:
         base = value.base
         if base is None:
             return 0
@@ -102,7 +104,7 @@ class LiveFrame:
             return None if address is None else self._read(address, base.width)
         return None
 
-    def _slot(self, base: object, depth: int) -> Optional[int]:
+    def _slot(self, base: object, depth: int) -> int | None:
         """The unknown's number from a stack slot that it was saved in."""
         for address, (value, width) in self.at.memory.items():
             if value.base == base and in_frame(address) and address.base == CFA:
@@ -112,19 +114,19 @@ class LiveFrame:
                     return number - value.offset
         return None
 
-    def _read(self, address: int, width: int) -> Optional[int]:
+    def _read(self, address: int, width: int) -> int | None:
         try:
             return int.from_bytes(self.process.read(address, width), "little")
         except ReadError:
             return None
 
-    def argument(self, register: str) -> Optional[int]:
+    def argument(self, register: str) -> int | None:
         """What the live call was given in `register`."""
         if self.walk.live is None or self.walk.live.kind != "call":
             return None
         return self.resolve(self.at.registers[register])
 
-    def held(self) -> Iterator[tuple[Optional[int], Held]]:
+    def held(self) -> Iterator[tuple[int | None, Held]]:
         """The locks that the code up to here took and did not give back: (address or None if
         it can't be told, how).  What may have been given back since is not sure."""
         for lock, held in self.at.held.items():
@@ -136,7 +138,7 @@ class LiveFrame:
             doubtful = doubtful or self.leads(held.passed, address)
             yield address, held._replace(sure=held.sure and not doubtful)
 
-    def leads(self, values: tuple[Value, ...], address: Optional[int]) -> bool:
+    def leads(self, values: tuple[Value, ...], address: int | None) -> bool:
         """Whether any of the values is `address`, or in an object around it, or an object in this
         frame that leads there."""
         if address is None:
@@ -153,7 +155,7 @@ class LiveFrame:
             ]
         return False
 
-    def _may_share_object(self, address: int, place: Optional[int]) -> bool:
+    def _may_share_object(self, address: int, place: int | None) -> bool:
         if place is None or self._is_here(address):
             return address == place
         return abs(address - place) < self.at.reach
@@ -162,7 +164,7 @@ class LiveFrame:
         low, high = self.frame.sp, self.cfa
         return low is not None and high is not None and low <= address < high
 
-    def narrowed(self, tracer: Tracer) -> "LiveFrame":
+    def narrowed(self, tracer: Tracer) -> LiveFrame:
         """The same frame by those ways through its code only that its arguments allow; itself
         where these are not known, or contradict where it stands."""
         start = self.frame.function_start
@@ -176,12 +178,10 @@ class LiveFrame:
             self.process, self.frame, walk, walk.at_stop, self.caller, dict(self.arguments)
         )
 
-    def later(self) -> Iterator[tuple[Optional[int], Event]]:
+    def later(self) -> Iterator[tuple[int | None, Event]]:
         """The events in this frame's code that are still to come; without those on a lock that it
         would take first, as a semaphore."""
-        taken = {
-            self.resolve(lock): site for site, lock in self.walk.takes if self._ahead(site)
-        }
+        taken = {self.resolve(lock): site for site, lock in self.walk.takes if self._ahead(site)}
         for event in self.walk.events:
             if self._ahead(event.site):
                 address = self.resolve(event.lock)
@@ -207,9 +207,9 @@ class CallSite(NamedTuple):
     """Where a live frame's call goes: to `target`, with `first` in rdi."""
 
     frame: LiveFrame
-    target: Optional[int]
-    name: Optional[str]
-    first: Optional[int]
+    target: int | None
+    name: str | None
+    first: int | None
 
 
 def live_frames(
@@ -241,7 +241,7 @@ def live_frames(
     return result
 
 
-def _passed(code: Code, live: LiveFrame, callee: Optional[Frame]) -> dict[str, int]:
+def _passed(code: Code, live: LiveFrame, callee: Frame | None) -> dict[str, int]:
     """The arguments that reached `callee`, if it is what the live call goes to."""
     if callee is None or live.walk.live is None or live.walk.live.kind != "call":
         return {}
@@ -255,8 +255,7 @@ def _passed(code: Code, live: LiveFrame, callee: Optional[Frame]) -> dict[str, i
 def call_sites(code: Code, frames: list[LiveFrame]) -> Iterator[CallSite]:
     """The live calls, outermost first."""
     for live in frames:
-        instruction: Optional[Instruction] = live.walk.live
+        instruction: Instruction | None = live.walk.live
         if instruction is not None and instruction.kind == "call":
             target, name = code.callee(instruction)
             yield CallSite(live, target, name, live.argument("rdi"))
-

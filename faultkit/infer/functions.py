@@ -5,11 +5,13 @@ underscores and versions are dropped before the table is asked.  Rust's are matc
 inside their mangled name (library/std/src/sys/sync).
 """
 
+from __future__ import annotations
+
 import re
-from typing import NamedTuple, Optional
 
 from faultkit.model import EVENT as EVENT_NEEDED
 from faultkit.model import HELD
+from faultkit.record import NamedTuple
 
 ACQUIRE = "acquire"  # holds the lock when it returns
 TRY = "try"  # holds the lock when it returned 0 (or, if the role says so, anything else)
@@ -121,7 +123,7 @@ _PATTERNS = {
 }
 
 
-def role_of(name: str, family: str) -> Optional[Role]:
+def role_of(name: str, family: str) -> Role | None:
     """What the function called `name` does to locks of this family, or None."""
     if family in _PATTERNS:
         for pattern, role in _PATTERNS[family]:
@@ -131,7 +133,7 @@ def role_of(name: str, family: str) -> Optional[Role]:
     return _TABLE[family].get(plain_name(name))
 
 
-def family_of(kind: str, needs: str = HELD) -> Optional[str]:
+def family_of(kind: str, needs: str = HELD) -> str | None:
     """The family of a Lock's kind, or None if nothing is known about how it is taken."""
     kind = kind.lower()
     if kind == "futex" and needs == EVENT_NEEDED:

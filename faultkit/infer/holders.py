@@ -5,10 +5,11 @@ curious.  A task is named as holder on a strong sign, never on weak ones: these 
 whoever works with a lock without holding it gives all of them.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
-from typing import NamedTuple, Optional
 
 from faultkit.code.symbols import demangle
 from faultkit.infer import functions
@@ -28,8 +29,14 @@ from faultkit.infer.lock import Target, locate
 from faultkit.infer.trace import Trace, Tracing
 from faultkit.layouts.guards import guard_of
 from faultkit.model import HELD, INFERRED, Task, Wait
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError, Process
 from faultkit.world import World
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
 
 _MANGLED = r"\b_[ZR]\w[\w.$]*"
 _HASH = r"::h[0-9a-f]{16}$"  # that rustc's older mangling ends with
@@ -59,9 +66,9 @@ class Case:
         self.task = task
         self.strong: list[str] = []
         self.weak: list[str] = []
-        self.on_stack: Optional[str] = None
+        self.on_stack: str | None = None
         self.given_back = False
-        self.taken: Optional[str] = None  # a semaphore, for good: as one takes a lock
+        self.taken: str | None = None  # a semaphore, for good: as one takes a lock
 
     @property
     def strength(self) -> int:
@@ -75,7 +82,7 @@ class Case:
         return tuple(lines + [self.on_stack] if self.on_stack else lines)
 
 
-Doors = frozenset[Optional[int]]  # where functions start
+Doors: TypeAlias = "frozenset[int | None]"  # where functions start
 
 
 class Findings(NamedTuple):
@@ -176,7 +183,7 @@ def _doors(world: World, wait: Wait, tracing: Tracing) -> Doors:
 def _examine(
     task: Task,
     process: Process,
-    trace: Optional[Trace],
+    trace: Trace | None,
     target: Target,
     family: str,
     waits_too: bool,
@@ -228,9 +235,7 @@ def resolve(
     return conclude(wait, family_of(wait.lock.kind, wait.needs), found)
 
 
-def conclude(
-    wait: Wait, family: Optional[str], found: Findings, task_noun: str = "thread"
-) -> Wait:
+def conclude(wait: Wait, family: str | None, found: Findings, task_noun: str = "thread") -> Wait:
     """What the findings amount to: `wait` with holders or with another `missing`."""
     named = [suspect for suspect in found.suspects if suspect.strength >= ENOUGH]
     refusal = _refusal(family, wait, found, named) if named else None
@@ -244,13 +249,13 @@ def conclude(
     if not named or refusal is not None:
         suspects = tuple(suspect.task for suspect in found.suspects)
         return wait.but(missing=_missing(wait, found, refusal, task_noun), suspects=suspects)
-    any_of = bool(others) or family in (*COUNTS, CONDITION) or (
-        family == BARRIER and len(named) > (wait.holder_count or len(named))
+    any_of = (
+        bool(others)
+        or family in (*COUNTS, CONDITION)
+        or (family == BARRIER and len(named) > (wait.holder_count or len(named)))
     )
     evidence = tuple(
-        f"{task_noun} {suspect.task.tid}: {line}"
-        for suspect in named
-        for line in suspect.evidence
+        f"{task_noun} {suspect.task.tid}: {line}" for suspect in named for line in suspect.evidence
     )
     return wait.but(
         holders=tuple(suspect.task for suspect in named),
@@ -275,9 +280,7 @@ def _readable(lines: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def _refusal(
-    family: Optional[str], wait: Wait, found: Findings, named: list[Suspect]
-) -> Optional[str]:
+def _refusal(family: str | None, wait: Wait, found: Findings, named: list[Suspect]) -> str | None:
     """Why the signs do not suffice though they are strong, or None.
 
     For an event it matters who else could bring it about.  Those whose code can't be followed
@@ -313,8 +316,8 @@ def _takers(cases: Sequence[Case]) -> list[Suspect]:
 
 
 def _within_count(
-    family: Optional[str], wait: Wait, named: list[Suspect]
-) -> tuple[list[Suspect], Optional[str]]:
+    family: str | None, wait: Wait, named: list[Suspect]
+) -> tuple[list[Suspect], str | None]:
     """The suspects that fit the lock's own count of holders; strictly stronger ones first."""
     most = wait.holder_count
     if family in EVENTS:
@@ -328,9 +331,7 @@ def _within_count(
     return [], f"{len(named)} threads look like holders, and the lock counts {most}"
 
 
-def _missing(
-    wait: Wait, found: Findings, refusal: Optional[str], task_noun: str
-) -> Optional[str]:
+def _missing(wait: Wait, found: Findings, refusal: str | None, task_noun: str) -> str | None:
     parts = [wait.missing] if wait.missing else []
     if found.suspects:
         first = found.suspects[0]
@@ -372,7 +373,7 @@ def _by_once(case: Case, trace: Trace, target: Target, waits: bool, doors: Doors
 
 
 def _by_guards(
-    case: Case, process: Process, task: Task, trace: Optional[Trace], target: Target
+    case: Case, process: Process, task: Task, trace: Trace | None, target: Target
 ) -> None:
     """Local guard objects in the task's frames, by debug information."""
     try:
@@ -392,7 +393,7 @@ def _by_guards(
             case.strong.append(line)
 
 
-def on_stack(process: Process, trace: Trace, target: Target) -> Optional[str]:
+def on_stack(process: Process, trace: Trace, target: Target) -> str | None:
     """The lock's exact address in the task's live stack or callee-saved registers."""
     where = trace.find_word(process, target.addresses)
     return f"its address is {where}" if where is not None else None

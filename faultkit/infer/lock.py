@@ -1,11 +1,13 @@
 """The lock that a suspect would hold, as the suspect's process sees it."""
 
+from __future__ import annotations
+
 import os
-from typing import NamedTuple, Optional
 
 from faultkit.infer.functions import FILE, family_of
 from faultkit.model import Task, Wait
 from faultkit.procfs.process import read_proc
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError, Process
 from faultkit.world import World
 
@@ -33,7 +35,7 @@ class Target(NamedTuple):
         return self.start <= call.args[0] < self.end
 
 
-def locate(world: World, wait: Wait, process: Process) -> Optional[Target]:
+def locate(world: World, wait: Wait, process: Process) -> Target | None:
     """Where `process` has the lock that `wait` waits for; None if that can't be told."""
     if family_of(wait.lock.kind, wait.needs) == FILE:
         numbers = _descriptors(wait, process)
@@ -46,12 +48,10 @@ def locate(world: World, wait: Wait, process: Process) -> Optional[Target]:
         address = _translate(own, address, process) if own is not None else None
         if address is None:
             return None
-    return Target(
-        frozenset((address,)), address, address + EXTENT.get(wait.lock.kind, 4)
-    )
+    return Target(frozenset((address,)), address, address + EXTENT.get(wait.lock.kind, 4))
 
 
-def _translate(own: Process, address: int, other: Process) -> Optional[int]:
+def _translate(own: Process, address: int, other: Process) -> int | None:
     """The place in `other` where the same shared object is mapped."""
     here = own.mapping(address)
     if here is None or not here.shared or not here.inode:

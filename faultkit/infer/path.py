@@ -1,10 +1,12 @@
 """What one way through a function's code knows: values, and locks taken and given back."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.infer.conditions import Compared
 from faultkit.infer.values import ARGUMENTS, State, Value, in_frame
+from faultkit.record import NamedTuple
 
 MOST_PASSED = 32
 PASSED_DEPTH = 2  # a closure that refers to a variable that has a guard
@@ -41,7 +43,7 @@ class Summary(NamedTuple):
     released: tuple[Value, ...] = ()
     events: tuple[Event, ...] = ()
     stores: tuple[tuple[Value, Value, int], ...] = ()
-    returns: Optional[Value] = None
+    returns: Value | None = None
     opaque: bool = False
     unknown: bool = False  # it, or what it calls, calls nobody knows what
     passed: tuple[Value, ...] = ()  # to functions that nobody can look into
@@ -63,13 +65,13 @@ class Path(State):
         self.released: tuple[Value, ...] = ()
         self.given_back: frozenset[Value] = frozenset()  # taken here, and released here
         self.passed: tuple[Value, ...] = ()  # to functions that nobody can look into
-        self.tried: Optional[Value] = None  # by the last call, whose result is to be tested
+        self.tried: Value | None = None  # by the last call, whose result is to be tested
         self.tried_nonzero = False  # that result is not zero if it succeeded
         self.failed: frozenset[Value] = frozenset()  # locks that an attempt here did not get
-        self.flags: Optional[Compared] = None
+        self.flags: Compared | None = None
         self.ended = False  # by a jump that is always taken
 
-    def copy(self) -> "Path":
+    def copy(self) -> Path:
         """An independent copy."""
         other = Path.__new__(Path)
         other.copy_values(self)
@@ -85,7 +87,7 @@ class Path(State):
         other.ended = False
         return other
 
-    def merge(self, other: "Path", address: int) -> None:
+    def merge(self, other: Path, address: int) -> None:
         """This path joined by `other` at `address`."""
         self.merge_values(other, address)
         merged = {}
@@ -93,10 +95,14 @@ class Path(State):
             mine, theirs = self.held.get(lock), other.held.get(lock)
             either = mine or theirs
             assert either is not None
-            sure = mine is not None and theirs is not None and (
-                (mine.sure and theirs.sure)
-                or (mine.sure and mine.insisted)
-                or (theirs.sure and theirs.insisted)
+            sure = (
+                mine is not None
+                and theirs is not None
+                and (
+                    (mine.sure and theirs.sure)
+                    or (mine.sure and mine.insisted)
+                    or (theirs.sure and theirs.insisted)
+                )
             )
             released = (mine.released if mine else ()) + (theirs.released if theirs else ())
             passed = (mine.passed if mine else ()) + (theirs.passed if theirs else ())
@@ -164,7 +170,7 @@ class Path(State):
             released = _distinct(*held.released, *others)[:32]
             self.held[lock] = held._replace(released=released)
 
-    def release(self, lock: Optional[Value]) -> None:
+    def release(self, lock: Value | None) -> None:
         """A call gave `lock` back; None if it can't be told which."""
         if lock is None:
             self.doubt()

@@ -1,6 +1,6 @@
 """Where a lock that records its holder was taken: for the report, not for the verdict."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.infer.functions import family_of
 from faultkit.infer.lock import locate
@@ -10,7 +10,7 @@ from faultkit.target import FaultkitError
 from faultkit.world import World
 
 
-def taken_at(world: World, wait: Wait, holder: Task) -> Optional[str]:
+def taken_at(world: World, wait: Wait, holder: Task) -> str | None:
     """The place in `holder`'s live code that took what `wait` waits for ("frame #2 f() calls
     pthread_mutex_lock on it at f.c:12, ..."), None where its code does not tell."""
     family = family_of(wait.lock.kind)

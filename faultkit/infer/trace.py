@@ -1,10 +1,11 @@
 """One task's call trace, read together with the code of its frames."""
 
+from __future__ import annotations
+
 import re
 import struct
 import time
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
 
 from faultkit.infer.code import MAX_DEPTH, Code, code_of
 from faultkit.infer.flow import CHANGED, LOCKED, Tracer
@@ -25,6 +26,7 @@ from faultkit.infer.lock import Target
 from faultkit.infer.path import Held
 from faultkit.infer.values import Unknown, Value
 from faultkit.model import Frame, Task, Wait
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError, Process, ReadError
 from faultkit.world import World
 
@@ -59,7 +61,7 @@ class Tracing:
         self.family = family
         self._waiting: dict[int, Tracer] = {}
 
-    def trace(self, process: Process, task: Task) -> "Optional[Trace]":
+    def trace(self, process: Process, task: Task) -> Trace | None:
         """The task's trace; None if its stack or code can't be read."""
         tracer = self._tracer(process)
         traces = self.world.cache.setdefault(f"traces {process.pid} {tracer.key}", {})
@@ -69,7 +71,7 @@ class Tracing:
             if tracer.code.exhausted:
                 return None
             traces[task.tid] = Trace(tracer, frames, live) if live else None
-        found: Optional[Trace] = traces[task.tid]
+        found: Trace | None = traces[task.tid]
         return found
 
     def _tracer(self, process: Process) -> Tracer:
@@ -222,7 +224,7 @@ class Trace:
             for live, role in ((live, self._live_role(live)) for live in self.live)
         )
 
-    def _live_role(self, live: LiveFrame) -> Optional[Role]:
+    def _live_role(self, live: LiveFrame) -> Role | None:
         """What the live call does to locks."""
         instruction = live.walk.live
         if instruction is None or instruction.kind != "call":
@@ -273,18 +275,18 @@ class Trace:
                 innermost += 1
         yield from sites
 
-    def entered(self, site: CallSite) -> frozenset[Optional[int]]:
+    def entered(self, site: CallSite) -> frozenset[int | None]:
         """Where the functions start that the live call entered: the one called, and the next
         inner frame's, which a tail call may have led to."""
         inner = site.frame.frame.index - 1
         start = self.tracer.code.start(self.frames[inner]) if inner >= 0 else None
         return frozenset((site.target, start)) - {None}
 
-    def waits_inside(self, target: Target) -> frozenset[Optional[int]]:
+    def waits_inside(self, target: Target) -> frozenset[int | None]:
         """The functions through which the task waits for the lock, which was passed to them and
         which change it atomically: a condition variable's wait, for one, does not."""
         code = self.tracer.code
-        found: set[Optional[int]] = set()
+        found: set[int | None] = set()
         for site in call_sites(code, self.live):
             if site.first is not None and site.first in target.addresses:
                 found |= {*self.entered(site), code.start(site.frame.frame)}
@@ -305,7 +307,7 @@ class Trace:
                 return any(re.search(_MOVES, name) for name in live.walk.names)
         return True
 
-    def find_word(self, process: Process, words: frozenset[int]) -> Optional[str]:
+    def find_word(self, process: Process, words: frozenset[int]) -> str | None:
         """Where in the live stack or the callee-saved registers one of `words` is."""
         for frame in self.frames:
             for name, value in (frame.registers or {}).items():

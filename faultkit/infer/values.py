@@ -5,11 +5,13 @@ A value is a known number, an address in the frame, or an unknown ("what was in 
 registers and memory of a stopped frame tell where such a value has been kept.
 """
 
+from __future__ import annotations
+
 from collections.abc import Hashable
-from typing import NamedTuple, Optional
 
 from faultkit.code.encoding import REGISTERS, Memory, Operand
 from faultkit.code.x86 import Instruction
+from faultkit.record import NamedTuple
 
 CFA = "cfa"  # base of values that are addresses in the frame: the canonical frame address
 MASK = (1 << 64) - 1
@@ -27,7 +29,7 @@ class Value(NamedTuple):
     offset: int = 0
     nesting: int = 0
 
-    def plus(self, number: int) -> "Value":
+    def plus(self, number: int) -> Value:
         """The value moved by `number`."""
         return Value(self.base, _wrap(self.offset + number, self.base is None), self.nesting)
 
@@ -83,13 +85,13 @@ class State:
         self.memory: dict[Value, tuple[Value, int]] = {}
         self.exposed: frozenset[Value] = frozenset()
 
-    def copy_values(self, other: "State") -> None:
+    def copy_values(self, other: State) -> None:
         """Take over what `other` knows."""
         self.registers = dict(other.registers)
         self.memory = dict(other.memory)
         self.exposed = other.exposed
 
-    def merge_values(self, other: "State", address: int) -> None:
+    def merge_values(self, other: State, address: int) -> None:
         """Keep what holds on both of two paths that meet at `address`."""
         for name, value in self.registers.items():
             if other.registers[name] != value:
@@ -98,7 +100,7 @@ class State:
         self.memory = {key: value for key, value in self.memory.items() if theirs.get(key) == value}
         self.exposed |= other.exposed
 
-    def address(self, memory: Memory) -> Optional[Value]:
+    def address(self, memory: Memory) -> Value | None:
         """The address that the operand means; None for thread-local ones."""
         if memory.segment is not None:
             return None
@@ -114,7 +116,7 @@ class State:
         return result
 
     @staticmethod
-    def _sum(left: Value, right: Value, scale: int) -> Optional[Value]:
+    def _sum(left: Value, right: Value, scale: int) -> Value | None:
         if right.base is None:
             return left.plus(right.offset * scale)
         if left.base is None and scale == 1:
@@ -124,7 +126,7 @@ class State:
             return None
         return Value(Sum(left, right, scale), 0, nesting)
 
-    def load(self, address: Optional[Value], width: int = 8) -> Optional[Value]:
+    def load(self, address: Value | None, width: int = 8) -> Value | None:
         """What lies at `address`: what was stored there, or an unknown to be read later."""
         if address is None or width not in (4, 8):
             return None
@@ -135,7 +137,7 @@ class State:
             return None
         return Value(Load(address, width), 0, address.nesting + 1)
 
-    def store(self, address: Optional[Value], value: Value, width: int) -> None:
+    def store(self, address: Value | None, value: Value, width: int) -> None:
         """Note what is written to `address`, and forget what the write may have changed."""
         if address is None:
             return
@@ -155,7 +157,7 @@ class State:
         if len(self.memory) > MAX_PLACES:
             del self.memory[next(iter(self.memory))]
 
-    def value(self, operand: Optional[Operand], width: int) -> Optional[Value]:
+    def value(self, operand: Operand | None, width: int) -> Value | None:
         """The operand's value, None if it is not followed."""
         if isinstance(operand, int):
             return number(operand if width == 8 else operand & ((1 << 8 * width) - 1))
@@ -205,7 +207,7 @@ class State:
             registers["rsp"] = registers["rbp"].plus(8)
             registers["rbp"] = self.load(registers["rsp"].plus(-8)) or unknown(where, "rbp")
             return
-        result: Optional[Value] = None
+        result: Value | None = None
         if kind == "mov":
             result = self.value(source, width)
         elif kind == "lea" and isinstance(source, Memory):
@@ -232,7 +234,7 @@ class State:
                     registers[name] = unknown(where, name)
 
     def _assign(
-        self, destination: Optional[Operand], value: Optional[Value], width: int, where: int
+        self, destination: Operand | None, value: Value | None, width: int, where: int
     ) -> None:
         if isinstance(destination, str):
             if value is None or width < 4:
@@ -254,7 +256,7 @@ def _may_alias(known: Value, written: Value) -> bool:
     return not in_frame(known) and not (known.base is None and in_frame(written))
 
 
-def substitute(value: Value, arguments: State, depth: int = 0) -> Optional[Value]:
+def substitute(value: Value, arguments: State, depth: int = 0) -> Value | None:
     """A callee's value in its caller's terms, `arguments` being the caller's state at the call.
 
     None if it speaks of the callee's own frame or of anything that the caller can't know.

@@ -1,6 +1,6 @@
 """One way through a function's code, block after block, and what it gave in the end."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.code.encoding import REGISTERS
 from faultkit.code.x86 import Instruction
@@ -16,10 +16,10 @@ class Walk:
     def __init__(self, graph: Graph, narrow: bool = False) -> None:
         self.graph = graph
         self.narrow = narrow
-        self.at_stop: Optional[Path] = None
+        self.at_stop: Path | None = None
         self.site = 0  # of the instruction where it is stopped
-        self.live: Optional[Instruction] = None  # the call or system call that it is stopped in
-        self.at_return: Optional[Path] = None
+        self.live: Instruction | None = None  # the call or system call that it is stopped in
+        self.at_return: Path | None = None
         self.events: list[Event] = []
         self.takes: list[tuple[int, Value]] = []  # (site, lock) of acquisitions
         self.atomics: list[Value] = []
@@ -54,9 +54,7 @@ def summarise(walk: Walk) -> Summary:
     )
 
 
-def jump(
-    arriving: dict[int, Path], graph: Graph, instruction: Instruction, path: Path
-) -> None:
+def jump(arriving: dict[int, Path], graph: Graph, instruction: Instruction, path: Path) -> None:
     """The state of a jump is that of where it leads, too."""
     target = graph.by_start.get(instruction.target or 0)
     source = graph.block_of(instruction.address)

@@ -1,7 +1,7 @@
 """Whether a task was born after another one fell asleep: then it can't be what that one has been
 waiting for, but has the freed task_struct of what it was.  And how long ago a moment was."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.objects import need, pointer
 from faultkit.kernel.system import System
@@ -32,7 +32,7 @@ def born_after_sleep(system: System, task: Task, sleeper: Task) -> bool:
         return False
 
 
-def seconds_since(system: System, moment: int) -> Optional[float]:
+def seconds_since(system: System, moment: int) -> float | None:
     """Seconds since a moment of the monotonic clock (ktime_get(), in nanoseconds), to some
     milliseconds; None if that can't be told."""
     clocks = [clock for clock, _ in system.clocks.values()]
@@ -63,7 +63,7 @@ def _lag(system: System, task: Task) -> int:
     return max(clock - clock_task, 0)
 
 
-def _distance(system: System) -> Optional[int]:
+def _distance(system: System) -> int | None:
     """The task clock less the monotonic one, in nanoseconds; None if there are too few tasks."""
     if "clock distance" not in system.cache:
         found = []
@@ -75,5 +75,5 @@ def _distance(system: System) -> Optional[int]:
             except FaultkitError:
                 continue
         system.cache["clock distance"] = min(found) if len(found) >= FEWEST else None
-    distance: Optional[int] = system.cache["clock distance"]
+    distance: int | None = system.cache["clock distance"]
     return distance

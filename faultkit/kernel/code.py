@@ -1,8 +1,9 @@
 """The kernel's code as inference reads it: the running kernel's own, with alternatives, static
 calls and jump labels as they were patched."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Optional
 
 from faultkit.code.encoding import Memory
 from faultkit.code.x86 import Instruction
@@ -45,7 +46,7 @@ class KernelCode(Code):
         self._mentions: dict[tuple[int, int], bool] = {}
         self._read_count = self.kernel.offset("percpu_rw_semaphore", "read_count")
 
-    def _name(self, address: int) -> Optional[str]:
+    def _name(self, address: int) -> str | None:
         symbol = self.space.system.symbol_at(address)
         return base_name(symbol.name) if symbol is not None and symbol.offset == 0 else None
 
@@ -53,7 +54,7 @@ class KernelCode(Code):
         """Never: the kernel has no libraries."""
         return False
 
-    def role_of(self, name: str, family: str) -> Optional[Role]:
+    def role_of(self, name: str, family: str) -> Role | None:
         """As in the kernel's own table."""
         return kernel_role_of(name, family)
 
@@ -63,7 +64,7 @@ class KernelCode(Code):
         pointer says, as kref_put() does."""
         return not self.touches(address, family) and not self._dispatches(address)
 
-    def _callee(self, instruction: Instruction) -> tuple[Optional[int], Optional[str]]:
+    def _callee(self, instruction: Instruction) -> tuple[int | None, str | None]:
         target = instruction.target
         if target is None:
             return None, None
@@ -73,11 +74,11 @@ class KernelCode(Code):
             self._stubs[target] = (None, None) if thunk else (target, self.name(target))
         return self._stubs[target]
 
-    def _size(self, start: int) -> Optional[int]:
+    def _size(self, start: int) -> int | None:
         bounds = self.space.system.function_bounds(start)
         return bounds[1] - start if bounds is not None and bounds[1] > start else None
 
-    def start(self, frame: Frame) -> Optional[int]:
+    def start(self, frame: Frame) -> int | None:
         """Where the code of the frame's function starts."""
         return frame.function_start
 
@@ -98,9 +99,7 @@ class KernelCode(Code):
                 return Instruction(instruction.address, instruction.size, "ret", writes=1 << 4)
         return instruction
 
-    def inline_role(
-        self, instruction: Instruction, state: State, family: str
-    ) -> Optional[Inlined]:
+    def inline_role(self, instruction: Instruction, state: State, family: str) -> Inlined | None:
         """What is inlined: the release of a spinlock, of a rwlock_t, and percpu_down_read()."""
         place = instruction.destination
         if not isinstance(place, Memory):
@@ -123,7 +122,7 @@ class KernelCode(Code):
 
     def _per_cpu_role(
         self, instruction: Instruction, place: Memory, state: State
-    ) -> Optional[Inlined]:
+    ) -> Inlined | None:
         """this_cpu_inc(*sem->read_count), this_cpu_dec() (include/linux/percpu-rwsem.h): the
         semaphore is where the per-CPU pointer was loaded from."""
         if place.segment != "gs" or place.base is None or self._read_count is None:

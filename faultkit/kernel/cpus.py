@@ -1,7 +1,8 @@
 """The CPUs of a kernel: whose tasks spin there for a lock."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.kernel.system import System, base_name
 from faultkit.model import Frame, Task, Wait
@@ -35,7 +36,7 @@ def spinners(system: System) -> dict[Task, Wait]:
     return waits
 
 
-def innermost(frames: Sequence[Frame]) -> Optional[int]:
+def innermost(frames: Sequence[Frame]) -> int | None:
     """The position of the innermost slow path.  What lies inside of it is an interrupt's code, or
     halts the CPU until it is kicked: the task goes on only with the lock."""
     for position, frame in enumerate(frames):

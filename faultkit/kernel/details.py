@@ -1,6 +1,6 @@
 """What a report tells of a kernel's finding beyond the finding: names, states, back traces."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.details import name_address as name_in_process
 from faultkit.findings import UNNAMED
@@ -93,7 +93,7 @@ def _named(system: System, lock: Lock, waiter: Task) -> Lock:
     return lock._replace(key=lock.identity, name=name)
 
 
-def name_address(system: System, address: int) -> Optional[str]:
+def name_address(system: System, address: int) -> str | None:
     """ "rtnl_mutex", "accounts+40 [faultlab]", "kmalloc-64 object", "stack of 4711 rmmod": what a
     person would call a data address; None if nothing is known of it."""
     kernel = system.kernel

@@ -1,6 +1,6 @@
 """Why a task that is being killed has not died yet."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
 from faultkit.kernel import states
 from faultkit.kernel.details import name_address
@@ -8,6 +8,7 @@ from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.system import System, base_name
 from faultkit.kernel.waits import recognise
 from faultkit.model import Lock, Task
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 MOST_FRAMES = 16

@@ -4,8 +4,9 @@ struct file_lock was split in 6.9 (c69ff4071935, "filelock: split leases out of 
 file_lock"): what is common is in its member `c`, a struct file_lock_core.
 """
 
+from __future__ import annotations
+
 from functools import cached_property
-from typing import NamedTuple, Optional
 
 from faultkit.kernel.files import Files, Inode
 from faultkit.kernel.objects import BrokenList, Layout, entries, need
@@ -13,6 +14,7 @@ from faultkit.kernel.queues import own_wait_queues
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.target import Kernel
 from faultkit.procfs.locks import END, FLOCK, OFD, POSIX, FileLock
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 MOST_LOCKS = 4096  # of one file
@@ -72,7 +74,7 @@ class FileLocks:
     def _path(self, names: tuple[str, str]) -> str:
         return names[0] if self.kernel.offset("file_lock", names[0]) is not None else names[1]
 
-    def read(self, address: int, inode: Inode) -> Optional[Held]:
+    def read(self, address: int, inode: Inode) -> Held | None:
         """The struct file_lock at `address`; None if that is none."""
         try:
             start, end, flags, kind, pid, file, owner, blocker = self._layout.read(address)
@@ -92,7 +94,7 @@ class FileLocks:
         lock = FileLock(name, mode, pid, inode.device, inode.number, start, end, bool(blocker))
         return Held(lock, file, owner, blocker)
 
-    def request_of(self, sleeper: Sleeper) -> Optional[Held]:
+    def request_of(self, sleeper: Sleeper) -> Held | None:
         """The lock that a task sleeps for: its wait queue entry, on its stack, is the only one
         on the list in the struct file_lock (fs/locks.c, locks_lock_inode_wait and others)."""
         waits = need(self.kernel, "file_lock", self._path(_WAITS))
@@ -105,7 +107,7 @@ class FileLocks:
                 return held
         return None
 
-    def _read_request(self, address: int) -> Optional[Held]:
+    def _read_request(self, address: int) -> Held | None:
         file_at = need(self.kernel, "file_lock", self._path(("c.flc_file", "fl_file")))
         file = self.files.file(self.kernel.u64(address + file_at))
         inode = self.files.inode(file.inode) if file is not None else None

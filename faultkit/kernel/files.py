@@ -1,14 +1,16 @@
 """Open files: who has which open, what they are, and by what path; read when first asked for."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import NamedTuple, Optional
 
 from faultkit.kernel import states
 from faultkit.kernel.objects import Layout, is_kernel_pointer, need, text
 from faultkit.kernel.system import System
 from faultkit.kernel.target import Kernel
 from faultkit.model import Task
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError, ReadError
 
 MOST_FDS = 1 << 16  # of one process
@@ -89,12 +91,12 @@ class Files:
         self.unreadable: list[int] = []
         self._tables: dict[int, dict[int, int]] = {}  # by files_struct
         self._inode_of: dict[int, int] = {}
-        self._files: dict[int, Optional[OpenFile]] = {}
-        self._inodes: dict[int, Optional[Inode]] = {}
+        self._files: dict[int, OpenFile | None] = {}
+        self._inodes: dict[int, Inode | None] = {}
         self.by_key: dict[tuple[tuple[int, int], int], Inode] = {}  # those read so far
         self.by_kind: dict[tuple[int, int], Inode] = {}  # pipes and sockets
         self._super_blocks: dict[int, tuple[tuple[int, int], int, str]] = {}
-        self._paths: dict[tuple[int, int], Optional[str]] = {}
+        self._paths: dict[tuple[int, int], str | None] = {}
 
     @cached_property
     def _file(self) -> Layout:
@@ -145,7 +147,7 @@ class Files:
                 self._inode_of[file] = 0
         return self._inode_of[file]
 
-    def file(self, address: int) -> Optional[OpenFile]:
+    def file(self, address: int) -> OpenFile | None:
         """The struct file at `address`."""
         if address not in self._files:
             try:
@@ -154,7 +156,7 @@ class Files:
                 self._files[address] = None
         return self._files[address]
 
-    def inode(self, address: int) -> Optional[Inode]:
+    def inode(self, address: int) -> Inode | None:
         """The struct inode at `address`."""
         if address not in self._inodes:
             try:
@@ -183,7 +185,7 @@ class Files:
             found = self._super_blocks[address] = numbers, magic, text(self.kernel, name, 32)
         return found
 
-    def open_file(self, task: Task, fd: int) -> Optional[OpenFile]:
+    def open_file(self, task: Task, fd: int) -> OpenFile | None:
         """The file behind a descriptor of the task."""
         try:
             address = self.descriptors(task).get(fd)
@@ -191,7 +193,7 @@ class Files:
             return None
         return self.file(address) if address is not None else None
 
-    def link(self, file: OpenFile) -> Optional[str]:
+    def link(self, file: OpenFile) -> str | None:
         """What /proc/PID/fd/FD links to: "pipe:[123]", "socket:[456]", a path..."""
         inode = self.inode(file.inode)
         if inode is None:
@@ -204,7 +206,7 @@ class Files:
             return f"anon_inode:{self._name(file.dentry)}"
         return self.path(file.mount, file.dentry)
 
-    def path(self, mount: int, dentry: int) -> Optional[str]:
+    def path(self, mount: int, dentry: int) -> str | None:
         """The path of a dentry in a vfsmount, up to the root of its mount namespace; "..." where
         the way up can't be read."""
         key = mount, dentry
@@ -269,7 +271,7 @@ def device_of(name: str) -> tuple[int, int]:
 def processes(system: System) -> dict[int, Sequence[Task]]:
     """The tasks of every process that have not exited, by its id; kernel threads are processes,
     too, the CPUs' idle tasks are not."""
-    known: Optional[dict[int, Sequence[Task]]] = system.cache.get("processes")
+    known: dict[int, Sequence[Task]] | None = system.cache.get("processes")
     if known is None:
         offset = need(system.kernel, "task_struct", "exit_state")
         found: dict[int, list[Task]] = {}

@@ -1,9 +1,10 @@
 """Mounted file systems: their super blocks, and what is frozen."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
 from faultkit.kernel.objects import BrokenList, entries, need, text
 from faultkit.kernel.system import System
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 MOST_SUPER_BLOCKS = 65_536
@@ -19,7 +20,7 @@ class SuperBlock(NamedTuple):
     id: str
 
 
-def writers_lock(system: System, address: int) -> Optional[tuple[SuperBlock, int]]:
+def writers_lock(system: System, address: int) -> tuple[SuperBlock, int] | None:
     """(super block, level) if a percpu_rw_semaphore is one of those that writers of a file
     system hold, and that freezing it takes: sb->s_writers.rw_sem[level]."""
     kernel = system.kernel
@@ -46,7 +47,7 @@ def is_frozen(system: System, block: SuperBlock) -> bool:
 
 def super_blocks(system: System) -> tuple[SuperBlock, ...]:
     """All of them, by the kernel's list; those that could be read."""
-    known: Optional[tuple[SuperBlock, ...]] = system.cache.get("super blocks")
+    known: tuple[SuperBlock, ...] | None = system.cache.get("super blocks")
     if known is None:
         known = system.cache["super blocks"] = tuple(_walk(system))
     return known

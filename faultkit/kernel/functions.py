@@ -4,7 +4,7 @@ From include/linux/{spinlock_api_smp,rwlock_api_smp,rwsem,semaphore,percpu-rwsem
 What is a macro or inlined there appears as the function that it calls.
 """
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.infer.functions import (
     ACQUIRE,
@@ -84,7 +84,7 @@ _TABLE: dict[str, dict[str, Role]] = {
 }
 
 
-def kernel_role_of(name: str, family: str) -> Optional[Role]:
+def kernel_role_of(name: str, family: str) -> Role | None:
     """What the function called `name` does to locks of this family, or None."""
     return _TABLE.get(family, {}).get(name)
 

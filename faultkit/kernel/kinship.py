@@ -1,8 +1,9 @@
 """Processes among each other: parents, children, groups, namespaces, ids."""
 
+from __future__ import annotations
+
 from collections.abc import Hashable, Sequence
 from functools import cached_property
-from typing import Optional
 
 from faultkit.kernel import states
 from faultkit.kernel.files import processes
@@ -61,7 +62,7 @@ class Kinship:
         except FaultkitError:
             return task.tid
 
-    def task_of(self, tid: int, seen_by: Task) -> Optional[Task]:
+    def task_of(self, tid: int, seen_by: Task) -> Task | None:
         """The living task that has the thread id in the pid namespace of `seen_by`."""
         try:
             level, space, _ = self._innermost(seen_by)
@@ -70,7 +71,7 @@ class Kinship:
         found = self._by_inner.get((space, tid)) if level else self.system.by_tid.get(tid)
         return found if found is not None and not self.has_exited(found) else None
 
-    def is_unlisted(self, tid: int, seen_by: Task) -> Optional[bool]:
+    def is_unlisted(self, tid: int, seen_by: Task) -> bool | None:
         """Whether the pid namespace of `seen_by` has a task with that id though it is not among
         the kernel's tasks, as the host lists them (kernel/pid.c, find_pid_ns); None where that
         can't be read."""
@@ -109,9 +110,9 @@ class Kinship:
         return found
 
     @cached_property
-    def pid_namespaces(self) -> dict[int, Optional[Hashable]]:
+    def pid_namespaces(self) -> dict[int, Hashable | None]:
         """The pid_namespace of each process, by its address; None where it can't be read."""
-        found: dict[int, Optional[Hashable]] = {}
+        found: dict[int, Hashable | None] = {}
         for pid, tasks in processes(self.system).items():
             try:
                 found[pid] = self._innermost(tasks[0])[1]
@@ -144,7 +145,7 @@ class Kinship:
 
     # relatives
 
-    def children(self, pid: int, tid: Optional[int] = None) -> Sequence[int]:
+    def children(self, pid: int, tid: int | None = None) -> Sequence[int]:
         """The children of a process, or of one of its threads, in the order of their birth,
         zombies too."""
         tasks = [
@@ -163,7 +164,7 @@ class Kinship:
             pass
         return found
 
-    def parent(self, pid: int) -> Optional[int]:
+    def parent(self, pid: int) -> int | None:
         """The parent's process id."""
         task = self.system.by_tid.get(pid)
         try:
@@ -175,7 +176,7 @@ class Kinship:
         parent = self.system.by_address.get(address)
         return parent.pid if parent is not None else None
 
-    def tracer(self, tid: int) -> Optional[Task]:
+    def tracer(self, tid: int) -> Task | None:
         """Who traces the task: whom ptrace() has made its parent (kernel/ptrace.c)."""
         task = self.system.by_tid.get(tid)
         try:
@@ -188,7 +189,7 @@ class Kinship:
             return None
         return self.system.by_address.get(parent)
 
-    def process_group(self, pid: int) -> Optional[int]:
+    def process_group(self, pid: int) -> int | None:
         """The process group's id."""
         task = self.system.by_tid.get(pid)
         try:
@@ -198,7 +199,7 @@ class Kinship:
         except FaultkitError:
             return None
 
-    def same_memory(self, pid: int, other_pid: int) -> Optional[bool]:
+    def same_memory(self, pid: int, other_pid: int) -> bool | None:
         """Whether two processes share their memory."""
         one, other = self.system.by_tid.get(pid), self.system.by_tid.get(other_pid)
         if one is None or other is None:
@@ -219,7 +220,7 @@ class Kinship:
         except FaultkitError:
             return False
 
-    def state(self, pid: int, tid: Optional[int] = None) -> Optional[str]:
+    def state(self, pid: int, tid: int | None = None) -> str | None:
         """The letter of the task's state."""
         task = self.system.by_tid.get(pid if tid is None else tid)
         if task is None:
@@ -230,7 +231,7 @@ class Kinship:
         except FaultkitError:
             return None
 
-    def handled_signals(self, pid: int) -> Optional[frozenset[int]]:
+    def handled_signals(self, pid: int) -> frozenset[int] | None:
         """The signals that the process has handlers of its own for, other than for faults; None
         where that can't be read."""
         tasks = processes(self.system).get(pid, ())
@@ -246,7 +247,7 @@ class Kinship:
         handled = frozenset(number for number, handler in enumerate(handlers, 1) if handler > 1)
         return handled.difference(FAULT_SIGNALS)
 
-    def namespace(self, pid: int, kind: str) -> Optional[str]:
+    def namespace(self, pid: int, kind: str) -> str | None:
         """The identity of a namespace of the process, by its address; None if it has none."""
         member = NAMESPACES.get(kind)
         address = self.namespace_address(pid, member) if member else 0

@@ -1,8 +1,9 @@
 """A kernel's dump as a Machine: everything is read from the kernel's own structures."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Optional
 
 from faultkit.kernel.filelocks import FileLocks
 from faultkit.kernel.files import S_IFCHR, S_IFIFO, S_IFSOCK, Files, Inode, OpenFile, processes
@@ -29,7 +30,7 @@ FIFO_OPEN = frozenset(("wait_for_partner", "fifo_open"))  # fs/pipe.c
 class DumpDescriptors:
     """Every process's open files, by their inodes; what they are is read when asked for."""
 
-    def __init__(self, machine: "DumpMachine") -> None:
+    def __init__(self, machine: DumpMachine) -> None:
         self._machine = machine
         self._files = machine.files
         self.unreadable: list[int] = []
@@ -48,7 +49,7 @@ class DumpDescriptors:
             if not all(map(files.inode_of, table.values())):
                 self.unreadable.append(pid)  # some of them
 
-    def _open_as(self, inode: Optional[Inode]) -> Sequence[tuple[int, int, int]]:
+    def _open_as(self, inode: Inode | None) -> Sequence[tuple[int, int, int]]:
         return self._of.get(inode.address, ()) if inode is not None else ()
 
     def of_pipe(self, inode: int) -> Sequence[End]:
@@ -92,7 +93,7 @@ class UnixSockets(Mapping[int, UnixSocket]):
     """The unix sockets by inode number: those that have been come across at once, all of them
     when they are listed."""
 
-    def __init__(self, machine: "DumpMachine") -> None:
+    def __init__(self, machine: DumpMachine) -> None:
         self._machine = machine
         self._known: dict[int, UnixSocket] = {}
 
@@ -124,21 +125,21 @@ class DumpMachine(Machine):
         self.files = files
         self.kernel = files.kernel
         self.kinship = kinship
-        self.asleep: Optional[Sleeper] = None  # the one asked about last: its stack was read
+        self.asleep: Sleeper | None = None  # the one asked about last: its stack was read
         self._file_locks = FileLocks(files)
         self._all_sockets = Sockets(files)
         self._system_v = SystemV(self.kernel, kinship)
 
-    def _task(self, pid: int) -> Optional[Task]:
+    def _task(self, pid: int) -> Task | None:
         """A task of the process; all share its descriptors."""
         tasks = processes(self.files.system).get(pid)
         return tasks[0] if tasks else None
 
-    def _open(self, pid: int, fd: int) -> Optional[OpenFile]:
+    def _open(self, pid: int, fd: int) -> OpenFile | None:
         task = self._task(pid)
         return self.files.open_file(task, fd) if task is not None else None
 
-    def _inode(self, pid: int, fd: int) -> Optional[Inode]:
+    def _inode(self, pid: int, fd: int) -> Inode | None:
         file = self._open(pid, fd)
         return self.files.inode(file.inode) if file is not None else None
 
@@ -149,11 +150,11 @@ class DumpMachine(Machine):
 
     # descriptors
 
-    def link(self, pid: int, fd: int) -> Optional[str]:
+    def link(self, pid: int, fd: int) -> str | None:
         file = self._open(pid, fd)
         return self.files.link(file) if file is not None else None
 
-    def fdinfo(self, pid: int, fd: int) -> Optional[FdInfo]:
+    def fdinfo(self, pid: int, fd: int) -> FdInfo | None:
         file, inode, task = self._open(pid, fd), self._inode(pid, fd), self._task(pid)
         if file is None or inode is None or task is None:
             return None
@@ -187,13 +188,13 @@ class DumpMachine(Machine):
             return ()
         return tuple(found)
 
-    def file_identity(self, pid: int, fd: int) -> Optional[tuple[Device, int, Mount]]:
+    def file_identity(self, pid: int, fd: int) -> tuple[Device, int, Mount] | None:
         inode = self._inode(pid, fd)
         if inode is None:
             return None
         return inode.device, inode.number, Mount(inode.device, inode.type)
 
-    def file_size(self, pid: int, fd: int) -> Optional[int]:
+    def file_size(self, pid: int, fd: int) -> int | None:
         inode = self._inode(pid, fd)
         return inode.size if inode is not None else None
 
@@ -201,7 +202,7 @@ class DumpMachine(Machine):
         inode = self._inode(task.pid, fd)
         return inode is not None and inode.kind == S_IFIFO
 
-    def same_description(self, pid: int, fd: int, other_pid: int, other_fd: int) -> Optional[bool]:
+    def same_description(self, pid: int, fd: int, other_pid: int, other_fd: int) -> bool | None:
         one, other = self._open(pid, fd), self._open(other_pid, other_fd)
         return None if one is None or other is None else one.address == other.address
 
@@ -226,7 +227,7 @@ class DumpMachine(Machine):
         used = (head - tail) % (1 << bits)
         return Readiness(used < most or not readers if writing else used > 0 or not writers)
 
-    def polled(self, task: Task) -> Optional[Sequence[tuple[int, int]]]:
+    def polled(self, task: Task) -> Sequence[tuple[int, int]] | None:
         found = polled_files(self._sleeper(task))
         if not found:
             return None if found is None else ()
@@ -251,7 +252,7 @@ class DumpMachine(Machine):
         inode = self.files.by_key.get(file)
         return [held.lock for held in self._file_locks.of_inode(inode)] if inode else ()
 
-    def lock_request(self, task: Task) -> Optional[FileLock]:
+    def lock_request(self, task: Task) -> FileLock | None:
         held = self._file_locks.request_of(self._sleeper(task))
         return held.lock if held is not None else None
 
@@ -262,12 +263,12 @@ class DumpMachine(Machine):
             raise OSError(0, "the debug information of the module unix is not loaded")
         return UnixSockets(self)
 
-    def unix_socket(self, inode: Inode) -> Optional[UnixSocket]:
+    def unix_socket(self, inode: Inode) -> UnixSocket | None:
         """The unix socket with that inode; None if it is another kind of socket."""
         sock = self._all_sockets.of_inode(inode.address)
         return self._all_sockets.unix(sock) if sock is not None else None
 
-    def tcp_socket(self, pid: int, inode: int) -> Optional[TcpSocket]:
+    def tcp_socket(self, pid: int, inode: int) -> TcpSocket | None:
         found = self.files.by_kind.get((S_IFSOCK, inode))
         sock = self._all_sockets.of_inode(found.address) if found is not None else None
         return self._all_sockets.tcp(sock) if sock is not None else None
@@ -289,16 +290,16 @@ class DumpMachine(Machine):
     def _ipc(self, pid: int) -> int:
         return self.kinship.namespace_address(pid, "ipc_ns")
 
-    def semaphore(self, pid: int, semid: int, number: int) -> Optional[Semaphore]:
+    def semaphore(self, pid: int, semid: int, number: int) -> Semaphore | None:
         return self._system_v.semaphore(self._ipc(pid), semid, number)
 
     def semaphore_key(self, pid: int, semid: int) -> int:
         return self._system_v.key(self._ipc(pid), semid)
 
-    def semaphore_operations(self, task: Task) -> Optional[Sequence[tuple[int, int]]]:
+    def semaphore_operations(self, task: Task) -> Sequence[tuple[int, int]] | None:
         return self._system_v.operations(self._sleeper(task))
 
-    def message_queue(self, pid: int, msqid: int) -> Optional[MessageQueue]:
+    def message_queue(self, pid: int, msqid: int) -> MessageQueue | None:
         return self._system_v.queue(self._ipc(pid), msqid)
 
     # processes
@@ -306,28 +307,28 @@ class DumpMachine(Machine):
     def tasks(self, pid: int) -> Sequence[Task]:
         return processes(self.files.system).get(pid, ())
 
-    def children(self, pid: int, tid: Optional[int] = None) -> Sequence[int]:
+    def children(self, pid: int, tid: int | None = None) -> Sequence[int]:
         return self.kinship.children(pid, tid)
 
-    def state(self, pid: int, tid: Optional[int] = None) -> Optional[str]:
+    def state(self, pid: int, tid: int | None = None) -> str | None:
         return self.kinship.state(pid, tid)
 
     def is_dead(self, pid: int) -> bool:
         return self.kinship.is_dead(pid)
 
-    def process_group(self, pid: int) -> Optional[int]:
+    def process_group(self, pid: int) -> int | None:
         return self.kinship.process_group(pid)
 
     def inner_pid(self, pid: int, level_of: int) -> int:
         return self.kinship.inner_pid(pid, level_of)
 
-    def same_memory(self, pid: int, other_pid: int) -> Optional[bool]:
+    def same_memory(self, pid: int, other_pid: int) -> bool | None:
         return self.kinship.same_memory(pid, other_pid)
 
-    def handled_signals(self, pid: int) -> Optional[frozenset[int]]:
+    def handled_signals(self, pid: int) -> frozenset[int] | None:
         return self.kinship.handled_signals(pid)
 
-    def namespace(self, pid: int, kind: str) -> Optional[str]:
+    def namespace(self, pid: int, kind: str) -> str | None:
         return self.kinship.namespace(pid, kind)
 
     def is_visible(self, pid: int, kind: str) -> bool:

@@ -1,7 +1,8 @@
 """Address spaces: a process's mappings, and who maps a file."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
-from typing import Optional
 
 from faultkit.kernel.files import Files, device_name
 from faultkit.kernel.objects import need, unsigned
@@ -82,7 +83,7 @@ def are_all(files: Files, mm: int, found: Sequence[Mapping]) -> bool:
 _ANONYMOUS = "", "00:00", 0
 
 
-def _file(files: Files, address: int) -> tuple[str, Optional[str], Optional[int]]:
+def _file(files: Files, address: int) -> tuple[str, str | None, int | None]:
     """(path, device, inode number) of a mapped file."""
     file = files.file(address)
     inode = files.inode(file.inode) if file is not None else None

@@ -1,7 +1,9 @@
 """Types of modules, by the BTF that the kernel keeps of each (CONFIG_DEBUG_INFO_BTF_MODULES, 5.11;
 kernel/bpf/btf.c, btf_module_notify()): for hosts that have no debug information of a module."""
 
-from typing import Callable, Optional
+from __future__ import annotations
+
+from collections.abc import Callable
 
 from faultkit.code import FormatError
 from faultkit.code.btf import Btf
@@ -23,22 +25,22 @@ class ModuleTypes:
         self._kernel = kernel
         self._base = base
         self._make_index = make_index
-        self._data: Optional[list[tuple[bytes, Btf]]] = None
-        self._whole: dict[int, Optional[Btf]] = {}
-        self._known: dict[str, Optional[Btf]] = {}
+        self._data: list[tuple[bytes, Btf]] | None = None
+        self._whole: dict[int, Btf | None] = {}
+        self._known: dict[str, Btf | None] = {}
 
-    def with_type(self, name: str) -> Optional[Btf]:
+    def with_type(self, name: str) -> Btf | None:
         """What has the type of that name; None if no module has it, or several have different
         ones."""
         if name not in self._known:
             self._known[name] = self._find(name)
         return self._known[name]
 
-    def _find(self, name: str) -> Optional[Btf]:
+    def _find(self, name: str) -> Btf | None:
         if self._data is None:
             self._data = []  # while they are read: kernels before 5.11 have no struct btf_module
             self._data = self._read()
-        found: dict[Optional[int], Btf] = {}
+        found: dict[int | None, Btf] = {}
         at = self._base.name_at(name)
         for number, (_, own) in enumerate(self._data):
             whole = self._stacked(number) if own.defines(name, self._base, at) else None
@@ -48,7 +50,7 @@ class ModuleTypes:
                 found.setdefault(size, whole)
         return next(iter(found.values())) if len(found) == 1 else None
 
-    def _stacked(self, number: int) -> Optional[Btf]:
+    def _stacked(self, number: int) -> Btf | None:
         if number not in self._whole:
             data = (self._data or [])[number][0]
             try:
@@ -57,7 +59,7 @@ class ModuleTypes:
                 self._whole[number] = None
         return self._whole[number]
 
-    def _read(self) -> "list[tuple[bytes, Btf]]":
+    def _read(self) -> list[tuple[bytes, Btf]]:
         kernel = self._kernel
         found: list[tuple[bytes, Btf]] = []
         head = kernel.symbol("btf_modules")

@@ -1,12 +1,14 @@
 """Symbols of modules as the kernel itself keeps them (CONFIG_KALLSYMS), for hosts that know none:
 crash 9.0.2 reads a 7.x kernel's dumps only with --no_modules."""
 
+from __future__ import annotations
+
 import bisect
 import struct
-from typing import NamedTuple, Optional
 
 from faultkit.kernel.objects import entries, need, pointer, text, unsigned
 from faultkit.kernel.target import Kernel, Symbol
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 MOST_MODULES = 2048
@@ -26,11 +28,11 @@ class ModuleSymbols:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self._modules: Optional[list[_Module]] = None
+        self._modules: list[_Module] | None = None
         self._symbols: dict[int, tuple[list[int], list[tuple[int, int, int]]]] = {}
         self.answered = False  # a symbol was found that the host did not know
 
-    def find(self, address: int) -> Optional[tuple[Symbol, int, int]]:
+    def find(self, address: int) -> tuple[Symbol, int, int] | None:
         """(symbol, start, end) of what covers `address`; None if it is no module's."""
         if self._modules is None:
             self._modules = self._list()
@@ -39,7 +41,7 @@ class ModuleSymbols:
                 return self._find(module, address)
         return None
 
-    def _find(self, module: _Module, address: int) -> Optional[tuple[Symbol, int, int]]:
+    def _find(self, module: _Module, address: int) -> tuple[Symbol, int, int] | None:
         if module.address not in self._symbols:
             try:
                 found = self._read(module)

@@ -1,11 +1,17 @@
 """Reading the kernel's C objects: members, lists and strings, all bounded, none trusted."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from typing import Optional, Union
 
 from faultkit.kernel.target import Kernel
 from faultkit.target import FaultkitError, ReadError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
 
 MOST_NODES = 10_000  # of one list; longer ones are taken as damaged
 
@@ -33,7 +39,7 @@ def need(kernel: Kernel, type_name: str, member: str) -> int:
     return offset
 
 
-def first_offset(kernel: Kernel, *places: tuple[str, str]) -> Optional[int]:
+def first_offset(kernel: Kernel, *places: tuple[str, str]) -> int | None:
     """The offset of the first (type, member) that this kernel has: a member that moved or was
     renamed is asked for by its newest name first."""
     for type_name, member in places:
@@ -102,7 +108,7 @@ def text(kernel: Kernel, address: int, limit: int = 256) -> str:
     raise ReadError(address, 1)
 
 
-Members = Union[str, tuple[Optional[str], ...]]  # one member, or its alternatives
+Members: TypeAlias = "str | tuple[str | None, ...]"  # one member, or its alternatives
 
 
 class Layout:
@@ -136,13 +142,13 @@ class Layout:
         raise UnknownLayout(type_name, str(names[0]))
 
     def read(
-        self, address: int, read: Optional[Callable[[int, int], bytes]] = None
+        self, address: int, read: Callable[[int, int], bytes] | None = None
     ) -> tuple[int, ...]:
         """The members of the object at `address`, as unsigned integers; `read` instead of the
         kernel's own, if given.  Raises ReadError."""
         return self._values((read or self._kernel.read)(address + self._start, self._size))
 
-    def read_each(self, addresses: Iterable[int]) -> list[Optional[tuple[int, ...]]]:
+    def read_each(self, addresses: Iterable[int]) -> list[tuple[int, ...] | None]:
         """The same of many objects; None for those that can't be read."""
         start, size = self._start, self._size
         found = self._kernel.read_each([(address + start, size) for address in addresses])
@@ -159,7 +165,7 @@ class Layout:
         return self._places[index][0] + self._start
 
 
-def _as_struct(places: list[tuple[int, int]]) -> Optional[struct.Struct]:
+def _as_struct(places: list[tuple[int, int]]) -> struct.Struct | None:
     """What unpacks the places [start, end) in one go, if they are in order and of usual sizes."""
     letters = {1: "B", 2: "H", 4: "I", 8: "Q"}
     form, at = "<", 0

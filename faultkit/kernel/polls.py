@@ -1,8 +1,9 @@
 """What poll() and select() wait for (fs/select.c): the entries of the struct poll_wqueues on the
 task's stack, one for each wait queue that it is on."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Optional
 
 from faultkit.kernel.objects import is_kernel_pointer, need
 from faultkit.kernel.sleeper import Sleeper
@@ -14,7 +15,7 @@ PAGE = 4096
 ALL_EVENTS = 0xFFFF_FFFF  # include/linux/poll.h, init_poll_funcptr()
 
 
-def polled_files(sleeper: Sleeper) -> Optional[dict[int, int]]:
+def polled_files(sleeper: Sleeper) -> dict[int, int] | None:
     """The events by the struct file; None if the task is in no such call.
 
     Entries point back to the struct, which proves it; one without any is taken for a poll of
@@ -28,7 +29,7 @@ def polled_files(sleeper: Sleeper) -> Optional[dict[int, int]]:
     # it is NULL once the first round is over; before, the task would not sleep
     proofs = [word.to_bytes(8, "little") for word in (0, kernel.symbol("__pollwait") or 0)]
     window = sleeper.window
-    nothing: Optional[dict[int, int]] = None
+    nothing: dict[int, int] | None = None
     for queues in sleeper.waiter_structs("poll_wqueues", "polling_task"):
         # the task's address lies in a dozen places: this tells most of them apart
         at = queues + proof_at - sleeper.sp
@@ -51,7 +52,7 @@ def polled_files(sleeper: Sleeper) -> Optional[dict[int, int]]:
     return nothing
 
 
-def _files(sleeper: Sleeper, queues: int, count: int, table: int) -> Optional[dict[int, int]]:
+def _files(sleeper: Sleeper, queues: int, count: int, table: int) -> dict[int, int] | None:
     kernel = sleeper.kernel
     system = sleeper.system
     if table and not is_kernel_pointer(table):

@@ -1,7 +1,8 @@
 """One program of a kernel's dump as a Process: its threads, memory and mappings."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Optional
 
 from faultkit.coded import CodedProcess
 from faultkit.kernel.files import Files
@@ -11,6 +12,7 @@ from faultkit.kernel.system import PT_REGS, System, UserRegisters
 from faultkit.model import Task
 from faultkit.target import RUNNING, FaultkitError, Mapping, ReadError, Syscall
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from faultkit.code.process import Code
 
@@ -36,15 +38,15 @@ class DumpProcess(CodedProcess):
         self.stopped = not self.system.kernel.live
         self._tasks = tasks
         self._with_memory = self._find_memory()
-        self._pages: dict[int, Optional[bytes]] = {}
-        self._mappings: Optional[list[Mapping]] = None
-        self._of_files: Optional[list[Mapping]] = None
+        self._pages: dict[int, bytes | None] = {}
+        self._mappings: list[Mapping] | None = None
+        self._of_files: list[Mapping] | None = None
 
     @property
     def name(self) -> str:
         return str(self.pid)
 
-    def _find_memory(self) -> tuple[Optional[Task], int]:
+    def _find_memory(self) -> tuple[Task | None, int]:
         """A task that has the address space, and its mm_struct: an exited leader has none."""
         kernel = self.system.kernel
         offset = need(kernel, "task_struct", "mm")
@@ -65,7 +67,7 @@ class DumpProcess(CodedProcess):
     def tasks(self) -> Sequence[Task]:
         return self._tasks
 
-    def syscall(self, task: Task) -> Optional[Syscall]:
+    def syscall(self, task: Task) -> Syscall | None:
         if self.system.on_cpu(task) or self.system.state(task) == 0:
             return RUNNING
         return call_of(self.system.user_registers(self.system.stack_base(task)))
@@ -85,7 +87,7 @@ class DumpProcess(CodedProcess):
             raise ReadError(address, size)
         return self.system.kernel.read_user(task, address, size)
 
-    def _page(self, start: int) -> Optional[bytes]:
+    def _page(self, start: int) -> bytes | None:
         if start not in self._pages:
             if len(self._pages) >= MOST_PAGES:
                 self._pages.clear()
@@ -122,7 +124,7 @@ class DumpProcess(CodedProcess):
             self._of_files = [mapping for mapping in found if mapping.path.startswith("/")]
         return self._of_files
 
-    def _load_code(self) -> "Code":
+    def _load_code(self) -> Code:
         """As far as its pages are in the dump; symbols of files of this machine that have the
         same build-id."""
         from faultkit.code.process import Code
@@ -141,7 +143,7 @@ class DumpProcess(CodedProcess):
         return {name: found[name] for name in SAVED}
 
 
-def call_of(registers: Optional[UserRegisters]) -> Optional[Syscall]:
+def call_of(registers: UserRegisters | None) -> Syscall | None:
     """The system call that a task is in; None for one that is in the kernel otherwise (a page
     fault, on its way out of a call), and for 32-bit programs."""
     if registers is None or not registers.is_64 or registers.rax != NO_RESULT:

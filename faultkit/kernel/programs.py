@@ -1,6 +1,6 @@
 """The waits of programs in a kernel's dump: the same providers as for live processes."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.process import DumpProcess, call_of
 from faultkit.kernel.sleeper import Sleeper
@@ -27,7 +27,7 @@ class Programs(Snapshot):
         super().__init__(KernelWorld(system))
         self._known: set[int] = set()
 
-    def look(self, sleeper: Sleeper) -> Optional[Wait]:
+    def look(self, sleeper: Sleeper) -> Wait | None:
         """What the task waits for by the system call that it sleeps in; None if it is in none, or
         not for long: all waits for other tasks can be interrupted."""
         if not sleeper.state & INTERRUPTIBLE:
@@ -57,7 +57,7 @@ class Programs(Snapshot):
         self.settle()
         fill_holders(self)
 
-    def process_of(self, task: Task) -> Optional[DumpProcess]:
+    def process_of(self, task: Task) -> DumpProcess | None:
         """The program of a task."""
         return self.world.process(task.pid)
 
@@ -72,7 +72,7 @@ class Programs(Snapshot):
 
 def programs_of(system: System) -> Programs:
     """The programs of the kernel, one picture for all."""
-    found: Optional[Programs] = system.cache.get("programs")
+    found: Programs | None = system.cache.get("programs")
     if found is None:
         found = system.cache["programs"] = Programs(system)
     return found

@@ -1,13 +1,15 @@
 """Lists of waiters: which lock a waiter struct on a task's stack is queued on, and who is ahead."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
 
 from faultkit.kernel.objects import BrokenList, is_kernel_pointer, need, ring
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.system import System, base_name
 from faultkit.model import Task
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError, ReadError
 
 MOST_WAITERS = 20_000  # of one lock
@@ -42,13 +44,13 @@ class Queue(NamedTuple):
 
     lock: int
     waiters: tuple[int, ...]
-    damage: Optional[str] = None
+    damage: str | None = None
     unread: bool = False
 
 
 def waiting_in(
     sleeper: Sleeper, kind: QueueType, marks: tuple[str, int] = ("", 0)
-) -> Optional[tuple[int, Queue]]:
+) -> tuple[int, Queue] | None:
     """(waiter struct, queue) of a waiter struct on the sleeper's stack that is queued on a lock
     of this kind.  A few words left over from earlier calls may look like one on a damaged queue:
     that counts only in the frame of a function that sleeps so, and if none is in order.  `marks` is
@@ -78,12 +80,12 @@ def _in_frame(sleeper: Sleeper, address: int, kind: QueueType) -> bool:
     )
 
 
-def queue_of(sleeper: Sleeper, waiter: int, kind: QueueType) -> Optional[Queue]:
+def queue_of(sleeper: Sleeper, waiter: int, kind: QueueType) -> Queue | None:
     """The queue that a waiter struct is in; None if it is in none.  Raises UnknownLayout.
 
     A crowd on one lock is walked once.
     """
-    known: dict[int, Optional[Queue]] = sleeper.system.cache.setdefault(kind, {})
+    known: dict[int, Queue | None] = sleeper.system.cache.setdefault(kind, {})
     if waiter not in known:
         queue = _look_up(sleeper, waiter, kind)
         if queue is not None and _is_local(sleeper.system, queue.lock):
@@ -107,7 +109,7 @@ def tasks_of(system: System, queue: Queue, kind: QueueType) -> list[Task]:
     return [task for task in found if task is not None]
 
 
-def task_of(system: System, waiter: int, kind: QueueType) -> Optional[Task]:
+def task_of(system: System, waiter: int, kind: QueueType) -> Task | None:
     """Whose waiter struct it is: the task that it names, and on whose stack it lies."""
     try:
         named = system.kernel.u64(waiter + need(system.kernel, kind.waiter, kind.task))
@@ -117,7 +119,7 @@ def task_of(system: System, waiter: int, kind: QueueType) -> Optional[Task]:
     return task if task is not None and system.stack_owner(waiter) == task else None
 
 
-def _look_up(sleeper: Sleeper, waiter: int, kind: QueueType) -> Optional[Queue]:
+def _look_up(sleeper: Sleeper, waiter: int, kind: QueueType) -> Queue | None:
     kernel = sleeper.kernel
     links = need(kernel, kind.waiter, kind.links)
     head = kernel.offset(kind.lock, kind.head)
@@ -143,7 +145,7 @@ def _is_waiter(system: System, node: int, kind: QueueType) -> bool:
     return task_of(system, node - need(system.kernel, kind.waiter, kind.links), kind) is not None
 
 
-def _damaged(system: System, node: int, head: int, kind: QueueType) -> Optional[Queue]:
+def _damaged(system: System, node: int, head: int, kind: QueueType) -> Queue | None:
     """A lock whose memory was overwritten while tasks wait: followed either way, the waiters'
     links lead to one and the same place, which does not lead back."""
     links = need(system.kernel, kind.waiter, kind.links)
@@ -165,7 +167,7 @@ def _damaged(system: System, node: int, head: int, kind: QueueType) -> Optional[
 
 def _follow(
     system: System, node: int, direction: int, kind: QueueType
-) -> tuple[list[int], Optional[int]]:
+) -> tuple[list[int], int | None]:
     """The waiters' nodes after `node` (direction 0) or before it (8), and where they lead: the
     first address that is no waiter's; None if that is no address of the kernel."""
     nodes: list[int] = []
@@ -185,7 +187,7 @@ def _follow(
     return nodes, None
 
 
-def _by_first(sleeper: Sleeper, waiter: int, kind: QueueType) -> Optional[Queue]:
+def _by_first(sleeper: Sleeper, waiter: int, kind: QueueType) -> Queue | None:
     """The ring has no head: the lock is what the waiters' stacks, or the kernel's own notes of
     what blocks them, point to whose first waiter is in the ring."""
     kernel, system = sleeper.kernel, sleeper.system
@@ -213,9 +215,7 @@ def _by_first(sleeper: Sleeper, waiter: int, kind: QueueType) -> Optional[Queue]
     return None
 
 
-def _damaged_first(
-    system: System, lock: int, members: list[int], kind: QueueType
-) -> Optional[Queue]:
+def _damaged_first(system: System, lock: int, members: list[int], kind: QueueType) -> Queue | None:
     """A lock that the kernel recorded as what blocks the task, and whose memory was overwritten."""
     try:
         value = system.kernel.u64(lock + need(system.kernel, kind.lock, kind.first))

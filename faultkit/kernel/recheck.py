@@ -1,7 +1,8 @@
 """A second look at a live kernel: nothing is claimed of tasks that get on meanwhile."""
 
+from __future__ import annotations
+
 import time
-from typing import Optional
 
 from faultkit.kernel.objects import pointer
 from faultkit.kernel.snapshot import KernelSnapshot
@@ -32,11 +33,11 @@ def still_standing(before: KernelSnapshot, findings: list[Finding]) -> list[Find
     ]
 
 
-def _same(wait: Wait, now: Optional[Wait]) -> bool:
+def _same(wait: Wait, now: Wait | None) -> bool:
     return now is not None and now.lock.identity == wait.lock.identity
 
 
-def switches(system: System, task: Task) -> Optional[int]:
+def switches(system: System, task: Task) -> int | None:
     """How often the task was switched out (task_struct.nvcsw and nivcsw); None if it is gone."""
     if task.address not in system.by_address:
         return None

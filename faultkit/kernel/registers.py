@@ -6,8 +6,9 @@ the struct pt_regs of an interrupted frame.  From a frame to its caller they are
 function's prologue pushed.
 """
 
+from __future__ import annotations
+
 import struct
-from typing import Optional
 
 from faultkit.code.prologue import Stack, stack_at
 from faultkit.code.x86 import call_before
@@ -113,7 +114,7 @@ def switched_out(system: System, task: Task) -> dict[str, int]:
         return {}
 
 
-def interrupted(system: System, frame: Frame) -> Optional[dict[str, int]]:
+def interrupted(system: System, frame: Frame) -> dict[str, int] | None:
     """The registers of a frame that an interrupt or exception stopped, None if none did.
 
     The processor aligns the stack to 16 bytes before it pushes (SDM volume 3, 6.14.2), so that
@@ -135,11 +136,11 @@ def interrupted(system: System, frame: Frame) -> Optional[dict[str, int]]:
     return None
 
 
-def _stack(system: System, start: Optional[int], pc: int) -> Optional[Stack]:
+def _stack(system: System, start: int | None, pc: int) -> Stack | None:
     """What the function at `start` has done to the stack by the time it is at `pc`."""
     if start is None:
         return None
-    known: dict[tuple[int, int], Optional[Stack]] = system.cache.setdefault("prologues", {})
+    known: dict[tuple[int, int], Stack | None] = system.cache.setdefault("prologues", {})
     if (start, pc) not in known:
         try:
             known[start, pc] = stack_at(system.kernel.read, start, pc)
@@ -151,10 +152,10 @@ def _stack(system: System, start: Optional[int], pc: int) -> Optional[Stack]:
 def _left_out(
     system: System,
     frame: Frame,
-    stack: Optional[Stack],
-    above: Optional[Frame],
+    stack: Stack | None,
+    above: Frame | None,
     registers: dict[str, int],
-) -> Optional[Frame]:
+) -> Frame | None:
     """The frame that a host left out of the back trace above `frame`, as crash does with code
     that it has no symbols for: what `frame` goes back to is not what comes next."""
     if stack is None or stack.sp is None or above is None or above.sp is None or not frame.sp:
@@ -181,8 +182,8 @@ def _left_out(
 def _callers(
     system: System,
     frame: Frame,
-    stack: Optional[Stack],
-    above: Optional[Frame],
+    stack: Stack | None,
+    above: Frame | None,
     registers: dict[str, int],
 ) -> dict[str, int]:
     """The callee-saved registers in the frame above: those that this one's function pushed are

@@ -4,9 +4,10 @@ Candidates are the tasks that are on a CPU or sleep for more than time; those in
 nothing is done to such locks drop out before anything is unwound.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Optional
 
 from faultkit.infer.flow import Tracer
 from faultkit.infer.frames import live_frames
@@ -63,7 +64,7 @@ class Search:
         self.code = KernelCode(self.space)
         self.code.begin()
         self._tracers: dict[str, Tracer] = {}
-        self._traces: dict[tuple[Task, str], Optional[Trace]] = {}
+        self._traces: dict[tuple[Task, str], Trace | None] = {}
         self._stacks = Stacks(snapshot)
         self._working: dict[str, Judged] = {}
 
@@ -108,7 +109,7 @@ class Search:
             cases.append(case)
         return weigh(wait, cases, unseen, blind, tuple(doubtful))
 
-    def _trace(self, task: Task, family: str) -> Optional[Trace]:
+    def _trace(self, task: Task, family: str) -> Trace | None:
         """The task's frames that work with locks of the family, read together with their code;
         None if there are none."""
         key = task, family
@@ -118,7 +119,7 @@ class Search:
             self._traces[key] = self._read(task, family)
         return self._traces[key]
 
-    def _read(self, task: Task, family: str) -> Optional[Trace]:
+    def _read(self, task: Task, family: str) -> Trace | None:
         frames = self.space.frames(task)
         works = [
             number

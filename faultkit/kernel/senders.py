@@ -1,7 +1,8 @@
 """Who a signal's pid and uid are, by the tasks of a kernel's dump."""
 
+from __future__ import annotations
+
 from functools import cached_property
-from typing import Optional
 
 from faultkit.kernel.ages import started
 from faultkit.kernel.kinship import Kinship
@@ -26,7 +27,7 @@ class DumpSenders(Senders):
         self._system = system
         self._kinship = kinship
 
-    def of(self, info: Siginfo) -> Optional[Sender]:
+    def of(self, info: Siginfo) -> Sender | None:
         """The sender of a signal that a program sent, else None."""
         if not info.by_program or info.pid is None:
             return None

@@ -1,8 +1,9 @@
 """A kernel's own record of signals: what is pending, with who sent it, what is blocked, and what
 ends or has ended a task (include/linux/sched/signal.h, kernel/signal.c)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.kernel import states
 from faultkit.kernel.objects import (
@@ -15,6 +16,7 @@ from faultkit.kernel.objects import (
 )
 from faultkit.kernel.system import System
 from faultkit.model import Task
+from faultkit.record import NamedTuple
 from faultkit.signals.names import SIGRTMAX
 from faultkit.target import FaultkitError, SignalMasks
 
@@ -33,7 +35,7 @@ class Pending(NamedTuple):
 
     mask: int = 0
     queue: tuple[bytes, ...] = ()
-    damaged: Optional[str] = None
+    damaged: str | None = None
 
 
 class TaskSignals(NamedTuple):
@@ -61,7 +63,7 @@ class GroupSignals(NamedTuple):
     shared: Pending
     exit_code: int
     flags: int
-    executes: Optional[Task]
+    executes: Task | None
     by_oom_killer: bool
 
 
@@ -98,7 +100,7 @@ class Signals:
         self._info = need(self.kernel, "sigqueue", "info")
         self._own = need(self.kernel, "task_struct", "pending.list")
         self._shared = need(self.kernel, "signal_struct", "shared_pending.list")
-        self._known: dict[int, Optional[GroupSignals]] = {}
+        self._known: dict[int, GroupSignals | None] = {}
 
     def of_programs(self) -> Iterator[TaskSignals]:
         """Those of all tasks but kernel threads; whoever can't be read is left out."""
@@ -108,7 +110,7 @@ class Signals:
             if values is not None:
                 yield self._told(task, values)
 
-    def of(self, task: Task) -> Optional[TaskSignals]:
+    def of(self, task: Task) -> TaskSignals | None:
         """Those of one task; None where it can't be read."""
         try:
             return self._told(task, self._tasks.read(task.address or 0))
@@ -137,13 +139,13 @@ class Signals:
             last if is_kernel_pointer(last) else 0,
         )
 
-    def group(self, address: int) -> Optional[GroupSignals]:
+    def group(self, address: int) -> GroupSignals | None:
         """Those of the signal_struct at `address`; None where it can't be read."""
         if address not in self._known:
             self._known[address] = self._group(address)
         return self._known[address]
 
-    def _group(self, address: int) -> Optional[GroupSignals]:
+    def _group(self, address: int) -> GroupSignals | None:
         if not is_kernel_pointer(address):
             return None
         try:
@@ -174,7 +176,7 @@ class Signals:
             damaged = f"the queue at {head:#x} can't be read to its end"
         return Pending(mask, tuple(queue), damaged)
 
-    def last_siginfo(self, signals: TaskSignals) -> Optional[bytes]:
+    def last_siginfo(self, signals: TaskSignals) -> bytes | None:
         """The siginfo for which a traced task has stopped."""
         try:
             return self.kernel.read(signals.last, INFO_SIZE) if signals.last else None
@@ -193,7 +195,7 @@ class Signals:
             caught,
         )
 
-    def _handlers(self, sighand: int) -> tuple[Optional[int], Optional[int]]:
+    def _handlers(self, sighand: int) -> tuple[int | None, int | None]:
         """(ignored, handled) signals by struct sighand_struct."""
         size = self.kernel.size("k_sigaction")
         at = self.kernel.offset("sighand_struct", "action")
@@ -224,7 +226,7 @@ class Trap(NamedTuple):
     address: int
 
 
-def last_trap(system: System, task: Task) -> Optional[Trap]:
+def last_trap(system: System, task: Task) -> Trap | None:
     """The task's last exception that made a signal; None if there was none."""
     kernel = system.kernel
     places = [

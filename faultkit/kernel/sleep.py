@@ -1,7 +1,8 @@
 """Sleeps: whether one ends by a timer, and what a task sleeps in that no provider knows."""
 
+from __future__ import annotations
+
 from functools import lru_cache
-from typing import Optional
 
 from faultkit.kernel.objects import first_offset, need
 from faultkit.kernel.sleeper import Sleeper
@@ -77,7 +78,7 @@ def asleep(sleeper: Sleeper) -> Wait:
     )
 
 
-def _where(sleeper: Sleeper) -> Optional[str]:
+def _where(sleeper: Sleeper) -> str | None:
     """The innermost function on the stack outside of the scheduler and the locks' own code."""
     try:
         return _outside_of_locks(sleeper.functions)
@@ -86,5 +87,5 @@ def _where(sleeper: Sleeper) -> Optional[str]:
 
 
 @lru_cache(maxsize=4096)
-def _outside_of_locks(functions: tuple[str, ...]) -> Optional[str]:
+def _outside_of_locks(functions: tuple[str, ...]) -> str | None:
     return next((name for name in functions if not is_lock_function(name)), None)

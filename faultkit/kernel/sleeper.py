@@ -1,9 +1,10 @@
 """A sleeping task as the wait providers see it: its stack, and the functions on it."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Optional
 
 from faultkit.kernel.objects import BrokenList, is_kernel_pointer, need, ring
 from faultkit.kernel.system import System, UserRegisters, base_name
@@ -113,7 +114,7 @@ class Sleeper:
             walked = [base_name(frame.symbol or "") for frame in self.frames[:CALLERS]]
         return tuple(walked)
 
-    def _walk(self) -> Optional[list[str]]:
+    def _walk(self) -> list[str] | None:
         """By the calls that were met on other stacks; None where this one leaves their paths.
 
         A frame's size alone does not tell: that of a function which aligns its frame differs by
@@ -166,7 +167,7 @@ class Sleeper:
         return int.from_bytes(word, "little") == frame.address
 
     @cached_property
-    def call(self) -> Optional[UserRegisters]:
+    def call(self) -> UserRegisters | None:
         """The system call that the task is in; None for kernel threads."""
         try:
             return self.system.user_registers(self.stack[0], self.peek)
@@ -231,7 +232,7 @@ def read_ahead(system: System, sleepers: Sequence[Sleeper]) -> None:
         sleeper.window, sleeper.code = window, code
 
 
-def list_head_of(sleeper: Sleeper, waiter: int, type_name: str, links: str) -> Optional[int]:
+def list_head_of(sleeper: Sleeper, waiter: int, type_name: str, links: str) -> int | None:
     """The head of the list that a waiter struct on the sleeper's stack is queued on: the one
     node in the ring that is no waiter on some task's stack.  None if the list is broken or has
     no such node, or several: then it is not the list that we think.
@@ -240,7 +241,7 @@ def list_head_of(sleeper: Sleeper, waiter: int, type_name: str, links: str) -> O
     """
     system = sleeper.system
     node = waiter + need(sleeper.kernel, type_name, links)
-    known: dict[int, Optional[int]] = system.cache.setdefault("list heads", {})
+    known: dict[int, int | None] = system.cache.setdefault("list heads", {})
     if node not in known:  # thousands may queue on one lock: the ring is walked once
         try:
             nodes = [node, *ring(sleeper.kernel, node)]

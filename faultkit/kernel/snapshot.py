@@ -1,7 +1,8 @@
 """One look at every task of a kernel: which sleep, and what each of them waits for."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Optional
 
 from faultkit.kernel import states
 from faultkit.kernel.cpus import spinners
@@ -12,6 +13,7 @@ from faultkit.kernel.waits import recognise
 from faultkit.model import OUTSIDE, Finding, Lock, Task, Wait
 from faultkit.target import FaultkitError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from faultkit.kernel.programs import Programs
 
@@ -72,7 +74,7 @@ class KernelSnapshot:
         self.waits[sleeper.task] = wait
 
     @property
-    def programs(self) -> "Optional[Programs]":
+    def programs(self) -> Programs | None:
         """The programs that have tasks in system calls that a provider knows."""
         return self.system.cache.get("programs")
 

@@ -1,15 +1,17 @@
 """Sockets of a dump: unix ones with their peers, TCP ones with their ends."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Iterator
 from functools import cached_property
-from typing import NamedTuple, Optional
 
 from faultkit.kernel.files import Files
 from faultkit.kernel.objects import BrokenList, Layout, is_kernel_pointer, need, ring, signed
 from faultkit.kernel.target import Kernel
 from faultkit.procfs.borrow import UNKNOWN, Readiness
 from faultkit.procfs.sockets import ESTABLISHED, LISTEN, Endpoint, TcpSocket, UnixSocket
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
@@ -44,7 +46,7 @@ class Sockets:
     def __init__(self, files: Files) -> None:
         self.files = files
         self.kernel: Kernel = files.kernel
-        self._socks: dict[int, Optional[Sock]] = {}
+        self._socks: dict[int, Sock | None] = {}
 
     @cached_property
     def _sock(self) -> Layout:
@@ -63,13 +65,13 @@ class Sockets:
             self.kernel, "socket_alloc", "socket"
         )
 
-    def sock(self, address: int) -> Optional[Sock]:
+    def sock(self, address: int) -> Sock | None:
         """The struct sock at `address`."""
         if address not in self._socks:
             self._socks[address] = self._read(address)
         return self._socks[address]
 
-    def _read(self, address: int) -> Optional[Sock]:
+    def _read(self, address: int) -> Sock | None:
         if not is_kernel_pointer(address):
             return None
         try:
@@ -80,7 +82,7 @@ class Sockets:
         number = inode.number if inode is not None else 0
         return Sock._make((address, *fields, number))
 
-    def of_inode(self, inode: int) -> Optional[Sock]:
+    def of_inode(self, inode: int) -> Sock | None:
         """The struct sock behind a socket's inode, by the latter's address."""
         try:
             socket = inode - self._in_alloc
@@ -109,7 +111,7 @@ class Sockets:
 
     # unix
 
-    def unix(self, sock: Sock) -> Optional[UnixSocket]:
+    def unix(self, sock: Sock) -> UnixSocket | None:
         """The unix socket; None if it is none, or of no process."""
         if sock.family != AF_UNIX or not sock.inode:
             return None
@@ -130,7 +132,7 @@ class Sockets:
             sock.queued,
         )
 
-    def _unix_name(self, sock: Sock) -> Optional[bytes]:
+    def _unix_name(self, sock: Sock) -> bytes | None:
         """The bytes of sun_path that it is bound to."""
         kernel = self.kernel
         address = kernel.u64(sock.address + need(kernel, "unix_sock", "addr"))
@@ -177,7 +179,7 @@ class Sockets:
             return 0, 0
         return (written - acknowledged) & 0xFFFFFFFF, (received - copied) & 0xFFFFFFFF
 
-    def tcp(self, sock: Sock) -> Optional[TcpSocket]:
+    def tcp(self, sock: Sock) -> TcpSocket | None:
         """The TCP socket; None if it is none."""
         if sock.protocol != IPPROTO_TCP or sock.family not in (AF_INET, AF_INET6):
             return None

@@ -1,7 +1,8 @@
 """The kernel's address space as a Process, for what reads code and stacks."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.kernel.registers import frames_with_registers
 from faultkit.kernel.system import System
@@ -28,7 +29,7 @@ class KernelSpace(Process):
     def tasks(self) -> Sequence[Task]:
         return self.system.tasks
 
-    def syscall(self, task: Task) -> Optional[Syscall]:
+    def syscall(self, task: Task) -> Syscall | None:
         return None
 
     def read(self, address: int, size: int) -> bytes:
@@ -37,11 +38,11 @@ class KernelSpace(Process):
     def mappings(self) -> Sequence[Mapping]:
         return ()
 
-    def symbol(self, address: int) -> Optional[tuple[str, int, Optional[int]]]:
+    def symbol(self, address: int) -> tuple[str, int, int | None] | None:
         symbol = self.system.symbol_at(address)
         return (symbol.name, symbol.offset, None) if symbol is not None else None
 
-    def line(self, address: int) -> Optional[SourceLine]:
+    def line(self, address: int) -> SourceLine | None:
         """As the kernel's; None in a header, whose line does not tell the function's."""
         try:
             line = self.kernel.line(address)

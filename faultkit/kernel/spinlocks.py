@@ -6,7 +6,7 @@ taken for one only if the lock's word says that it is locked and, where the kern
 this CPU is in the queue.
 """
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
 from faultkit.infer.flow import Tracer
 from faultkit.infer.frames import live_frames
@@ -18,6 +18,7 @@ from faultkit.kernel.objects import is_kernel_pointer, need, unsigned
 from faultkit.kernel.space import KernelSpace
 from faultkit.kernel.system import System, base_name
 from faultkit.model import Frame, Lock, Task, Wait
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 CALLERS = 6  # frames outside of the slow path that may tell what it was passed
@@ -39,7 +40,7 @@ class _Found(NamedTuple):
     how: str
 
 
-def recognise(system: System, cpu: int, task: Task) -> Optional[Wait]:
+def recognise(system: System, cpu: int, task: Task) -> Wait | None:
     """What a task that is on a CPU spins for, by its back trace; None where the lock's own state
     does not prove it.  Raises FaultkitError."""
     space, code = _code_of(system)
@@ -72,16 +73,14 @@ def recognise(system: System, cpu: int, task: Task) -> Optional[Wait]:
 
 def _code_of(system: System) -> tuple[KernelSpace, KernelCode]:
     """What was read of the kernel's code serves every CPU."""
-    known: Optional[tuple[KernelSpace, KernelCode]] = system.cache.get("spinning code")
+    known: tuple[KernelSpace, KernelCode] | None = system.cache.get("spinning code")
     if known is None:
         space = KernelSpace(system)
         known = system.cache["spinning code"] = space, KernelCode(space)
     return known
 
 
-def _argument(
-    space: KernelSpace, code: KernelCode, frames: tuple[Frame, ...]
-) -> Optional[_Found]:
+def _argument(space: KernelSpace, code: KernelCode, frames: tuple[Frame, ...]) -> _Found | None:
     """What the slow path (the first frame) has as its first argument: it keeps it in a register,
     or its caller's code tells."""
     tracer = Tracer(code, SPIN)
@@ -95,7 +94,7 @@ def _argument(
     return _Found(function, address, f"{function}() has its address")
 
 
-def _spinlock_wait(system: System, cpu: int, task: Task, found: _Found) -> Optional[Wait]:
+def _spinlock_wait(system: System, cpu: int, task: Task, found: _Found) -> Wait | None:
     """The wait for a qspinlock whose word proves it."""
     address = found.address
     word = system.kernel.u32(address)
@@ -116,7 +115,7 @@ def _spinlock_wait(system: System, cpu: int, task: Task, found: _Found) -> Optio
     return wait
 
 
-def _debug_owner(system: System, address: int) -> Optional[Task]:
+def _debug_owner(system: System, address: int) -> Task | None:
     offset = system.kernel.offset("raw_spinlock", "owner")
     if offset is None:
         return None
@@ -126,7 +125,7 @@ def _debug_owner(system: System, address: int) -> Optional[Task]:
         return None
 
 
-def standing_in_queue(system: System, cpu: int, address: int, word: int) -> Optional[str]:
+def standing_in_queue(system: System, cpu: int, address: int, word: int) -> str | None:
     """Where the CPU stands among those who want a qspinlock, by the lock's word; None if the word
     does not have it waiting: it is free, or it changes hands at this moment.
 
@@ -175,7 +174,7 @@ def _node(system: System, cpu: int, index: int) -> int:
     return kernel.per_cpu(array, cpu) + index * size
 
 
-def _ahead(system: System, cpu: int, address: int) -> Optional[Task]:
+def _ahead(system: System, cpu: int, address: int) -> Task | None:
     """The task that is the first to wait for a rwlock_t, and keeps all others in the queue for
     `wait_lock` until it has the lock: readers, too, that the lock's own readers would not keep out
     (queued_read_lock_slowpath(), kernel/locking/qrwlock.c).  None if it is on no other CPU."""
@@ -207,7 +206,7 @@ def _queued(system: System, cpu: int, task: Task, found: _Found, ahead: Task) ->
     )
 
 
-def _rwlock_wait(system: System, cpu: int, task: Task, found: _Found) -> Optional[Wait]:
+def _rwlock_wait(system: System, cpu: int, task: Task, found: _Found) -> Wait | None:
     """The wait for a rwlock_t whose count proves it: held by a writer, or by readers."""
     address = found.address
     count = system.kernel.u32(address + need(system.kernel, "qrwlock", "cnts"))
@@ -225,8 +224,6 @@ def _rwlock_wait(system: System, cpu: int, task: Task, found: _Found) -> Optiona
         Lock("rwlock_t", address, key=("kernel", address)),
         mode=mode,
         holder_count=1 if writer else readers,
-        evidence=(
-            f"CPU {cpu} spins: {found.how}, its count is {count:#x}, held by {held}",
-        ),
+        evidence=(f"CPU {cpu} spins: {found.how}, its count is {count:#x}, held by {held}",),
         missing="a rwlock_t's holders are not recorded: look for CPUs whose code took it",
     )

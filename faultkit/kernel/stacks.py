@@ -1,13 +1,15 @@
 """What lies on sleeping tasks' stacks, seen without unwinding: return addresses and pointers."""
 
+from __future__ import annotations
+
 import struct
 from functools import lru_cache
-from typing import NamedTuple
 
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.snapshot import KernelSnapshot
 from faultkit.kernel.system import System
 from faultkit.model import Task
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 

@@ -1,9 +1,10 @@
 """A kernel's tasks, indexed, with what providers ask about them again and again."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, Optional
 
 from faultkit.kernel import states
 from faultkit.kernel.modules import ModuleSymbols
@@ -18,7 +19,13 @@ from faultkit.kernel.objects import (
 )
 from faultkit.kernel.target import Kernel, Symbol
 from faultkit.model import Frame, Task
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError, ReadError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 # Suffixes that gcc and clang give to clones of a function: mutex_lock.constprop.0, x.isra.0.cold
 _CLONES = (".constprop.", ".isra.", ".part.", ".cold", ".llvm.", ".lto_priv.")
@@ -72,7 +79,7 @@ class System:
         # By return address: the function, and [(distance, its caller's return address)] as back
         # traces had them; (0, 0) of the outermost.
         self.calls: dict[int, tuple[str, list[tuple[int, int]]]] = {}
-        self._symbols: dict[int, Optional[Symbol]] = {}
+        self._symbols: dict[int, Symbol | None] = {}
         self._states: dict[int, int] = {}
         self._stacks: dict[int, int] = {}
         self._flags: dict[int, int] = {}
@@ -159,7 +166,7 @@ class System:
                 continue
         return clocks
 
-    def seconds_off_cpu(self, task: Task) -> Optional[float]:
+    def seconds_off_cpu(self, task: Task) -> float | None:
         """For how long the task has not run; None if it runs or that can't be told.
 
         se.exec_start is the task clock of the task's CPU when it was last accounted for
@@ -183,7 +190,7 @@ class System:
 
     def frames(self, task: Task) -> tuple[Frame, ...]:
         """The task's back trace as the host has it, () if it can't be told; unwound once."""
-        known: dict[Optional[int], tuple[Frame, ...]] = self.cache.setdefault("frames", {})
+        known: dict[int | None, tuple[Frame, ...]] = self.cache.setdefault("frames", {})
         if task.address not in known:
             try:
                 known[task.address] = self.kernel.frames(task)
@@ -196,7 +203,7 @@ class System:
         its clones; "" if there is none."""
         return self.names[address]
 
-    def symbol_at(self, address: int) -> Optional[Symbol]:
+    def symbol_at(self, address: int) -> Symbol | None:
         """As the host's, or a module's that the host does not know; remembered."""
         if address not in self._symbols:
             if len(self._symbols) > _MOST_NAMES:
@@ -208,7 +215,7 @@ class System:
             self._symbols[address] = symbol
         return self._symbols[address]
 
-    def function_bounds(self, address: int) -> Optional[tuple[int, int]]:
+    def function_bounds(self, address: int) -> tuple[int, int] | None:
         """[start, end) of the function that covers a code address, modules' as in symbol_at."""
         bounds = self.kernel.function_bounds(address)
         if bounds is None:
@@ -259,13 +266,11 @@ class System:
     def stack_pointer_offset(self) -> int:
         """Where a task_struct keeps the kernel stack pointer that the task was switched out
         with.  Raises UnknownLayout."""
-        return need(self.kernel, "task_struct", "thread") + need(
-            self.kernel, "thread_struct", "sp"
-        )
+        return need(self.kernel, "task_struct", "thread") + need(self.kernel, "thread_struct", "sp")
 
-    def stack_owner(self, address: int) -> Optional[Task]:
+    def stack_owner(self, address: int) -> Task | None:
         """Whose kernel stack the address lies in."""
-        stacks: Optional[dict[int, Task]] = self.cache.get("stacks")
+        stacks: dict[int, Task] | None = self.cache.get("stacks")
         if stacks is None:
             stacks = self.cache["stacks"] = {}
             for task in self.tasks:
@@ -293,7 +298,7 @@ class System:
         except FaultkitError:
             return False
 
-    def user_words(self, base: int, read: Optional[Read] = None) -> Optional[tuple[int, ...]]:
+    def user_words(self, base: int, read: Read | None = None) -> tuple[int, ...] | None:
         """The registers, in the order of PT_REGS, that the task with the kernel stack at `base`
         entered the kernel with; None for kernel threads.  `read` instead of the kernel's own, if
         given.  Raises ReadError.
@@ -308,7 +313,7 @@ class System:
                 return words
         return None
 
-    def user_registers(self, base: int, read: Optional[Read] = None) -> Optional[UserRegisters]:
+    def user_registers(self, base: int, read: Read | None = None) -> UserRegisters | None:
         """The same, as what a system call makes of them; None also where they can't be read."""
         try:
             words = self.user_words(base, read)

@@ -1,8 +1,9 @@
 """System V semaphores and message queues of a dump."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.kernel.kinship import Kinship
 from faultkit.kernel.objects import (
@@ -58,7 +59,7 @@ class SystemV:
         perm = self._find(space, SEMAPHORES, semid)
         return perm - need(self.kernel, "sem_array", "sem_perm") if perm else 0
 
-    def semaphore(self, space: int, semid: int, number: int) -> Optional[Semaphore]:
+    def semaphore(self, space: int, semid: int, number: int) -> Semaphore | None:
         """One semaphore of a set."""
         kernel = self.kernel
         try:
@@ -91,7 +92,7 @@ class SystemV:
         except FaultkitError:
             return 0
 
-    def operations(self, sleeper: Sleeper) -> Optional[Sequence[tuple[int, int]]]:
+    def operations(self, sleeper: Sleeper) -> Sequence[tuple[int, int]] | None:
         """What the semop() that a task sleeps in wants to do: struct sem_queue is on its stack
         (ipc/sem.c, do_semtimedop), queued, and has as many operations as the call was given."""
         kernel, call = self.kernel, sleeper.call
@@ -115,7 +116,7 @@ class SystemV:
             return [(number, operation) for number, operation, _ in SEMBUF.iter_unpack(data)]
         return None
 
-    def queue(self, space: int, msqid: int) -> Optional[MessageQueue]:
+    def queue(self, space: int, msqid: int) -> MessageQueue | None:
         """A message queue."""
         kernel = self.kernel
         try:

@@ -1,11 +1,13 @@
 """What a host must offer to look at a kernel, dumped or live."""
 
+from __future__ import annotations
+
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.model import Frame, SourceLine, Task
+from faultkit.record import NamedTuple
 from faultkit.target import ReadError
 
 
@@ -14,7 +16,7 @@ class Symbol(NamedTuple):
 
     name: str
     offset: int
-    module: Optional[str] = None
+    module: str | None = None
 
 
 class Kernel(ABC):
@@ -26,7 +28,7 @@ class Kernel(ABC):
 
     kind: str = "vmcore"  # or "live-kernel"
     live: bool = False  # it moves while we look
-    release: Optional[str] = None  # as `uname -r` says
+    release: str | None = None  # as `uname -r` says
 
     @property
     @abstractmethod
@@ -43,28 +45,28 @@ class Kernel(ABC):
         dump left user pages out, or the page was swapped out."""
 
     @abstractmethod
-    def symbol(self, name: str) -> Optional[int]:
+    def symbol(self, name: str) -> int | None:
         """The address of a symbol; per-CPU ones as the kernel has them (see `per_cpu`)."""
 
     @abstractmethod
-    def symbol_at(self, address: int) -> Optional[Symbol]:
+    def symbol_at(self, address: int) -> Symbol | None:
         """The symbol that covers `address`, code or data, modules' too."""
 
     @abstractmethod
-    def function_bounds(self, address: int) -> Optional[tuple[int, int]]:
+    def function_bounds(self, address: int) -> tuple[int, int] | None:
         """[start, end) of the function that covers a code address."""
 
     @abstractmethod
-    def offset(self, type_name: str, member: str) -> Optional[int]:
+    def offset(self, type_name: str, member: str) -> int | None:
         """Offset in bytes of a member in a struct or union ("mutex", "wait_list.next"); members
         of anonymous structs count as the outer one's.  None: this kernel has none."""
 
     @abstractmethod
-    def size(self, type_name: str, member: Optional[str] = None) -> Optional[int]:
+    def size(self, type_name: str, member: str | None = None) -> int | None:
         """Size in bytes of a struct, union or typedef, or of a member of it."""
 
     @abstractmethod
-    def enumerator(self, name: str) -> Optional[int]:
+    def enumerator(self, name: str) -> int | None:
         """The value of an enumeration constant."""
 
     @abstractmethod
@@ -94,11 +96,11 @@ class Kernel(ABC):
     def registers(self, cpu: int) -> dict[str, int]:
         """The CPU's registers as the dump recorded them ("rip", "rsp", "rax"...); {} if not."""
 
-    def line(self, address: int) -> Optional[SourceLine]:
+    def line(self, address: int) -> SourceLine | None:
         """The source line of a code address, as debug information has it."""
         return None
 
-    def slab(self, address: int) -> Optional[str]:
+    def slab(self, address: int) -> str | None:
         """The name of the slab cache whose object `address` lies in."""
         return None
 
@@ -114,10 +116,10 @@ class Kernel(ABC):
         """The unsigned 64-bit word at `address`."""
         return int.from_bytes(self.read(address, 8), "little")
 
-    def read_each(self, pieces: Sequence[tuple[int, int]]) -> list[Optional[bytes]]:
+    def read_each(self, pieces: Sequence[tuple[int, int]]) -> list[bytes | None]:
         """What `read` returns for each (address, size), None where it would raise ReadError: a
         host may have a quick way for thousands of them."""
-        found: list[Optional[bytes]] = []
+        found: list[bytes | None] = []
         for address, size in pieces:
             try:
                 found.append(self.read(address, size))

@@ -1,6 +1,6 @@
 """Workqueues: which kworker runs what, and which items wait behind it."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
 from faultkit.kernel import states
 from faultkit.kernel.objects import (
@@ -15,6 +15,7 @@ from faultkit.kernel.objects import (
 )
 from faultkit.kernel.system import System
 from faultkit.model import Task
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 MOST_WORKQUEUES = 10_000
@@ -35,7 +36,7 @@ class Worker(NamedTuple):
 
 def workers(system: System) -> list[Worker]:
     """All kworkers, rescuers too; looked up once."""
-    known: Optional[list[Worker]] = system.cache.get("workers")
+    known: list[Worker] | None = system.cache.get("workers")
     if known is None:
         known = system.cache["workers"] = []
         for task in system.tasks:
@@ -45,7 +46,7 @@ def workers(system: System) -> list[Worker]:
     return known
 
 
-def _worker_of(system: System, task: Task) -> Optional[Worker]:
+def _worker_of(system: System, task: Task) -> Worker | None:
     """kernel/kthread.c, kthread_data() of a task with PF_WQ_WORKER is its struct worker."""
     kernel = system.kernel
     try:
@@ -87,7 +88,7 @@ def description(system: System, task: Task) -> str:
     return f"{'+' if worker.work else '-'}{words}" if words else ""
 
 
-def running(system: System, work: int) -> Optional[Worker]:
+def running(system: System, work: int) -> Worker | None:
     """The kworker that runs an item."""
     return next((worker for worker in workers(system) if worker.work == work), None)
 
@@ -112,12 +113,12 @@ class Place(NamedTuple):
     neither, where any free worker of a pool takes it from.  `target` is the item before it that
     is no barrier: what a barrier waits for."""
 
-    worker: Optional[Worker] = None
+    worker: Worker | None = None
     held_back: int = 0
     target: int = 0
 
 
-def place_of(system: System, work: int) -> Optional[Place]:
+def place_of(system: System, work: int) -> Place | None:
     """Where an item is queued; None if it is in no list of a workqueue that is in order."""
     kernel = system.kernel
     entry = need(kernel, "work_struct", "entry")
@@ -145,7 +146,7 @@ def place_of(system: System, work: int) -> Optional[Place]:
 
 
 def _by_scheduled(system: System) -> dict[int, Worker]:
-    known: Optional[dict[int, Worker]] = system.cache.get("workers by scheduled")
+    known: dict[int, Worker] | None = system.cache.get("workers by scheduled")
     if known is None:
         known = {worker.scheduled: worker for worker in workers(system)}
         system.cache["workers by scheduled"] = known
@@ -154,7 +155,7 @@ def _by_scheduled(system: System) -> dict[int, Worker]:
 
 def _pwqs(system: System) -> dict[int, int]:
     """The heads of the pool_workqueues' lists of items held back, with their workqueues."""
-    known: Optional[dict[int, int]] = system.cache.get("held back")
+    known: dict[int, int] | None = system.cache.get("held back")
     if known is None:
         known = system.cache["held back"] = {}
         kernel = system.kernel
@@ -202,7 +203,7 @@ def pwqs_of(system: System, queue: int) -> list[int]:
         return []
 
 
-def colour_of(system: System, worker: Worker) -> Optional[int]:
+def colour_of(system: System, worker: Worker) -> int | None:
     """The flush colour of the item that a kworker runs; None if that can't be told."""
     kernel = system.kernel
     try:

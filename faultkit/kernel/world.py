@@ -1,8 +1,9 @@
 """The programs of a kernel's dump: all of them are in view, and nothing else is."""
 
+from __future__ import annotations
+
 from collections.abc import Hashable, Iterator
 from functools import cached_property
-from typing import Optional
 
 from faultkit.kernel.ages import born_after_sleep
 from faultkit.kernel.files import Files, device_of, processes
@@ -28,7 +29,7 @@ class KernelWorld(World):
         self.limits, self.notes = system.limits, system.notes
         self.files = Files(system)
         self.kinship = Kinship(system)
-        self._by_mm: Optional[dict[int, int]] = None
+        self._by_mm: dict[int, int] | None = None
 
     @property
     def live(self) -> bool:
@@ -38,7 +39,7 @@ class KernelWorld(World):
     def machine(self) -> DumpMachine:
         return DumpMachine(self.files, self.kinship)
 
-    def process(self, pid: int) -> Optional[DumpProcess]:
+    def process(self, pid: int) -> DumpProcess | None:
         """The program `pid`; None for kernel threads and what has exited."""
         if pid not in self._processes:
             tasks = processes(self.system).get(pid, ())
@@ -72,19 +73,19 @@ class KernelWorld(World):
         tasks = processes(self.system).get(pid, ())
         return {self.kinship.inner_tid(task) for task in tasks}
 
-    def _pid_namespaces(self) -> dict[int, Optional[Hashable]]:
+    def _pid_namespaces(self) -> dict[int, Hashable | None]:
         return self.kinship.pid_namespaces
 
     def started_after_wait(self, process: Process, owner: Task, waiter: Task) -> bool:
         return born_after_sleep(self.system, owner, waiter)
 
-    def parent_of(self, pid: int) -> Optional[int]:
+    def parent_of(self, pid: int) -> int | None:
         return self.kinship.parent(pid)
 
     def describe(self, task: Task) -> Task:
         return self.system.described(task)
 
-    def present_name(self, process: Process, mapping: Mapping) -> Optional[str]:
+    def present_name(self, process: Process, mapping: Mapping) -> str | None:
         named = mapping.inode and mapping.path.startswith("/") and mapping.path != "/dev/zero"
         return mapping.path if named and not mapping.path.endswith(" (deleted)") else None
 

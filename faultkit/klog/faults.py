@@ -4,8 +4,11 @@ arch/x86/kernel/traps.c, signal_fault() in arch/x86/kernel/signal.c, of 3.10 to 
 The number behind a name is a thread's id.
 """
 
+from __future__ import annotations
+
 import re
-from typing import NamedTuple, Optional
+
+from faultkit.record import NamedTuple
 
 _FILE = (
     r"(?: in (?P<file>.*?)\[(?:(?P<offset>[0-9a-f]+),)?(?P<base>[0-9a-f]+)\+(?P<size>[0-9a-f]+)\])?"
@@ -39,16 +42,16 @@ class Fault(NamedTuple):
     name: str
     tid: int
     trap: str
-    ip: Optional[int]
-    sp: Optional[int]
-    address: Optional[int]
+    ip: int | None
+    sp: int | None
+    address: int | None
     error: int
-    file: Optional[str] = None
-    base: Optional[int] = None
-    offset: Optional[int] = None
+    file: str | None = None
+    base: int | None = None
+    offset: int | None = None
 
 
-def parse_fault(text: str) -> Optional[Fault]:
+def parse_fault(text: str) -> Fault | None:
     """The line's fault, None if it is none."""
     if "[" not in text:
         return None
@@ -67,7 +70,7 @@ def parse_fault(text: str) -> Optional[Fault]:
     return _fault(match, "bad frame") if match is not None else None
 
 
-def _fault(match: "re.Match[str]", trap: str) -> Fault:
+def _fault(match: re.Match[str], trap: str) -> Fault:
     groups = match.groupdict()
     return Fault(
         groups["name"].strip(),
@@ -83,7 +86,7 @@ def _fault(match: "re.Match[str]", trap: str) -> Fault:
     )
 
 
-def _hex(text: Optional[str]) -> Optional[int]:
+def _hex(text: str | None) -> int | None:
     if text is None:
         return None
     return 0 if text == "(null)" else int(text[:16], 16)

@@ -1,11 +1,13 @@
 """Reports of the hung-task detector (kernel/hung_task.c)."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.klog.lines import Line
 from faultkit.model import Task
+from faultkit.record import NamedTuple
 
 _HUNG = re.compile(r"INFO: task (.+):(\d+) blocked(?: in I/O wait)? for more than (\d+) seconds")
 # since 6.16, with CONFIG_DETECT_HUNG_TASK_BLOCKER (debug_show_blocker())
@@ -23,15 +25,15 @@ class Hung(NamedTuple):
     seconds: float
 
 
-def parse_hung(text: str) -> Optional[Hung]:
+def parse_hung(text: str) -> Hung | None:
     """The line's report, None if it is none."""
     match = _HUNG.search(text)
     return Hung(match[1], int(match[2]), float(match[3])) if match else None
 
 
 def owner_of(
-    lines: Sequence[Line], task: Task, since: Optional[float] = None
-) -> Optional[tuple[Task, str]]:
+    lines: Sequence[Line], task: Task, since: float | None = None
+) -> tuple[Task, str] | None:
     """(the task that owns the lock `task` waits for, the line that says so): the last such line,
     not older than `since`."""
     needle = f":{task.tid}"

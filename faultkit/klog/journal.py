@@ -4,10 +4,16 @@ systemd's docs/JOURNAL_EXPORT_FORMATS.md: entries are apart by an empty line; a 
 or, if the value is no plain text, NAME, its length in 64 bits, and its bytes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Any, Optional
 
 from faultkit.klog.lines import Line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 MOST_FIELDS = 10_000_000
 MOST_BYTES = 1 << 20  # of one field
@@ -38,7 +44,7 @@ def _lines(entry: Entry) -> Iterator[Line]:
         yield Line(time, text)
 
 
-def _seconds(microseconds: Optional[str]) -> Optional[float]:
+def _seconds(microseconds: str | None) -> float | None:
     if microseconds is None or not microseconds.isdecimal() or len(microseconds) > 18:
         return None
     return int(microseconds) / 1e6

@@ -1,8 +1,11 @@
 """Other lines of a log that tell of signals: hardware-poisoned memory, seccomp and audit, limits,
 sysrq, and what daemons say that kill for want of memory."""
 
+from __future__ import annotations
+
 import re
-from typing import NamedTuple, Optional
+
+from faultkit.record import NamedTuple
 
 SIGKILL, SIGBUS, SIGTERM, SIGSYS, SIGXCPU = 9, 7, 15, 31, 24
 
@@ -52,12 +55,12 @@ class Kill(NamedTuple):
 
     kind: str
     signal: int
-    pid: Optional[int]
-    name: Optional[str]
+    pid: int | None
+    name: str | None
     detail: dict[str, str]
 
 
-def parse_kill(text: str) -> Optional[Kill]:
+def parse_kill(text: str) -> Kill | None:
     """The line's kill, None if it tells of none."""
     if "audit(" in text:
         return _audit(text)
@@ -86,7 +89,7 @@ def parse_kill(text: str) -> Optional[Kill]:
     return None
 
 
-def _poison(text: str) -> Optional[Kill]:
+def _poison(text: str) -> Kill | None:
     for kind, signal, pattern in (
         ("poison", SIGBUS, _POISON),
         ("poison-forced", SIGKILL, _POISON_FORCED),
@@ -99,7 +102,7 @@ def _poison(text: str) -> Optional[Kill]:
     return None
 
 
-def _audit(text: str) -> Optional[Kill]:
+def _audit(text: str) -> Kill | None:
     match = _AUDIT.search(text)
     if match is None:
         return None

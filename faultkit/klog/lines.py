@@ -1,18 +1,21 @@
 """Lines of a kernel log as dmesg, journalctl, syslog, a serial console or /dev/kmsg give them,
 without what these put before the text."""
 
+from __future__ import annotations
+
 import calendar
 import os
 import re
 import time as clock
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Optional
+
+from faultkit.record import NamedTuple
 
 
 class Line(NamedTuple):
     """`time` in seconds: since boot, or since 1970, whichever the log has; None without any."""
 
-    time: Optional[float]
+    time: float | None
     text: str
 
 
@@ -39,7 +42,7 @@ _FORMATS = {"date": "%b %d %H:%M:%S %Y", "iso": "%Y-%m-%dT%H:%M:%S", "short": "%
 
 def parse_line(line: str) -> Line:
     """The line's time and text; blanks that indent the text stay."""
-    time: Optional[float] = None
+    time: float | None = None
     rest = line.rstrip("\r\n")
     for _ in range(6):
         for pattern in _PREFIXES:
@@ -59,7 +62,7 @@ def parse_lines(text: str) -> Iterator[Line]:
     return map(parse_line, text.split("\n"))
 
 
-def _time(match: "re.Match[str]") -> Optional[float]:
+def _time(match: re.Match[str]) -> float | None:
     for name, value in match.groupdict().items():
         if not value:
             continue

@@ -1,11 +1,13 @@
 """The OOM killer's reports in a kernel log (mm/oom_kill.c of 3.10 to 7.x): who asked for memory,
 what there was of it, who was there, and who was chosen."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.klog.lines import Line
+from faultkit.record import NamedTuple
 
 MOST_LINES = 400  # of what it says about memory
 MOST_ROWS = 100_000
@@ -57,40 +59,38 @@ class OomKill(NamedTuple):
     the reaper said afterwards.
     """
 
-    time: Optional[float]
+    time: float | None
     pid: int
     name: str
-    uid: Optional[int]
+    uid: int | None
     sizes: dict[str, int]
     text: tuple[str, ...]
-    constraint: Optional[str] = None
-    cgroup: Optional[str] = None
-    own_cgroup: Optional[str] = None
-    invoker: Optional[str] = None
-    invoked: Optional[float] = None
-    gfp: Optional[str] = None
-    order: Optional[int] = None
+    constraint: str | None = None
+    cgroup: str | None = None
+    own_cgroup: str | None = None
+    invoker: str | None = None
+    invoked: float | None = None
+    gfp: str | None = None
+    order: int | None = None
     limits: tuple[tuple[str, int, int], ...] = ()
     memory: tuple[str, ...] = ()
-    table: Optional[Table] = None
+    table: Table | None = None
     whole_group: bool = False
-    reaped: Optional[str] = None
+    reaped: str | None = None
 
 
 class _Report:
     """What has been read of one report."""
 
-    def __init__(
-        self, line: Optional[Line] = None, invoked: "Optional[re.Match[str]]" = None
-    ) -> None:
+    def __init__(self, line: Line | None = None, invoked: re.Match[str] | None = None) -> None:
         self.line = line
         self.invoked = invoked
         self.memory: list[str] = []
         self.in_memory = False
         self.columns: tuple[str, ...] = ()
         self.rows: list[tuple[str, ...]] = []
-        self.kill: Optional[re.Match[str]] = None
-        self.in_cgroup: Optional[re.Match[str]] = None
+        self.kill: re.Match[str] | None = None
+        self.in_cgroup: re.Match[str] | None = None
         self.text: list[str] = [line.text] if line is not None else []
         self.group = False
 
@@ -158,7 +158,7 @@ def _row(text: str, count: int) -> tuple[str, ...]:
 
 
 def _killed(
-    line: Line, match: "re.Match[str]", report: _Report, reaped: dict[int, list[Line]]
+    line: Line, match: re.Match[str], report: _Report, reaped: dict[int, list[Line]]
 ) -> OomKill:
     pid = int(match["pid"])
     kill = report.kill

@@ -1,14 +1,16 @@
 """Tasks and their stacks in a kernel log: what sched_show_task() and show_stack() print for
 sysrq-w, sysrq-t and hung-task reports, by kernels from 3.10 to 7.x."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable
-from typing import NamedTuple, Optional
 
 from faultkit.klog.hung import parse_hung
 from faultkit.klog.lines import Line
 from faultkit.model import Frame, Task
 from faultkit.procfs.tasks import base_name
+from faultkit.record import NamedTuple
 from faultkit.target import Syscall
 
 MOST_FRAMES = 64
@@ -47,10 +49,10 @@ class Shown(NamedTuple):
     task: Task
     parent: int
     frames: tuple[Frame, ...]
-    syscall: Optional[Syscall]
-    time: Optional[float]
+    syscall: Syscall | None
+    time: float | None
     listing: int
-    seconds: Optional[float]
+    seconds: float | None
 
     @property
     def functions(self) -> tuple[str, ...]:
@@ -70,7 +72,7 @@ class Listing(NamedTuple):
 def parse_tasks(lines: Iterable[Line]) -> Listing:
     """The tasks among the lines."""
     found: list[_Open] = []
-    current: Optional[_Open] = None
+    current: _Open | None = None
     listings = 0
     of_all = False
     hung: dict[int, float] = {}
@@ -100,10 +102,10 @@ class _Open:
 
     def __init__(
         self,
-        head: "re.Match[str]",
-        time: Optional[float],
+        head: re.Match[str],
+        time: float | None,
         listing: int,
-        seconds: Optional[float],
+        seconds: float | None,
     ) -> None:
         groups = head.groupdict()
         self._tid = int(groups["pid"])
@@ -143,7 +145,7 @@ class _Open:
             self._seconds,
         )
 
-    def _syscall(self) -> Optional[Syscall]:
+    def _syscall(self) -> Syscall | None:
         """What the user registers tell; ORIG_RAX is -1 outside of a system call."""
         number = self._registers.get("orig_rax", 1 << 63)
         if number >> 31:

@@ -1,8 +1,9 @@
 """A kernel log as `dstate` sees it: stacks, states and kinship, and nothing that can be asked."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Optional
 
 from faultkit.causes.view import Blocked, View
 from faultkit.klog import hung
@@ -69,7 +70,7 @@ class TextView(View):
             "idle": states.count("I"),
         }
 
-    def find(self, pid: int, tid: Optional[int] = None) -> Optional[Blocked]:
+    def find(self, pid: int, tid: int | None = None) -> Blocked | None:
         return self._tasks.get(tid if tid is not None else pid)
 
     def threads(self, pid: int) -> Sequence[Blocked]:
@@ -83,11 +84,9 @@ class TextView(View):
         ]
 
     def children(self, task: Task) -> Sequence[int]:
-        return sorted(
-            shown.task.tid for shown in self._shown.values() if shown.parent == task.pid
-        )
+        return sorted(shown.task.tid for shown in self._shown.values() if shown.parent == task.pid)
 
-    def lock_owner(self, task: Task) -> Optional[tuple[Task, str]]:
+    def lock_owner(self, task: Task) -> tuple[Task, str] | None:
         return hung.owner_of(self._lines, task)
 
     def log(self, *words: str) -> Sequence[str]:

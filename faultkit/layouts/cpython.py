@@ -4,10 +4,12 @@ Nothing here asks which version it is: an object's type names itself, a thread s
 its neighbours in the list and by the pthread_t it holds, a GIL by the thread state it names.
 """
 
+from __future__ import annotations
+
 from collections.abc import Container
-from typing import NamedTuple, Optional
 
 from faultkit.layouts import glibc, musl
+from faultkit.record import NamedTuple
 from faultkit.target import Process, ReadError
 
 TYPE_AT = 8  # PyObject.ob_type
@@ -21,7 +23,7 @@ def is_pointer(word: int, alignment: int = 8) -> bool:
     return 0x1000 <= word < HIGHEST and word % alignment == 0
 
 
-def thread_of(process: Process, ident: int, tids: Container[int]) -> Optional[int]:
+def thread_of(process: Process, ident: int, tids: Container[int]) -> int | None:
     """The tid of the thread whose pthread_t (threading.get_ident()) is `ident`, or None."""
     if not is_pointer(ident):
         return None
@@ -83,7 +85,7 @@ class PythonMemory:
         text, end, _ = data.partition(b"\0")
         return text.decode() if end and text.isascii() and text.decode().isprintable() else ""
 
-    def text(self, address: int, longest: int = 512) -> Optional[str]:
+    def text(self, address: int, longest: int = 512) -> str | None:
         """The str object at `address` if it is compact ASCII, up to `longest` characters."""
         if self.type_name(address) != "str":
             return None
@@ -122,9 +124,7 @@ STATE_WORDS = 40  # of a PyThreadState: enough for what is looked for in it
 IDENT_WORDS = range(8, 32)  # where thread_id is, 136 to 176 bytes in
 
 
-def read_thread_state(
-    process: Process, address: int, tids: Container[int]
-) -> Optional[ThreadState]:
+def read_thread_state(process: Process, address: int, tids: Container[int]) -> ThreadState | None:
     """The PyThreadState at `address`, or None: {prev, next, interp, ...} with prev and next
     pointing back to it, and a thread_id that is the pthread_t of one of `tids`
     (Include/cpython/pystate.h)."""
@@ -175,7 +175,7 @@ class Gil(NamedTuple):
     address: int
     interval: int
     locked: bool
-    holder: Optional[ThreadState]
+    holder: ThreadState | None
 
 
 # {ulong interval; PyThreadState *last_holder; int locked; ulong switch_number; cond; mutex ...}
@@ -183,7 +183,7 @@ COND_AT = 32
 LONGEST_INTERVAL = 1_000_000  # µs; sys.setswitchinterval() gives 5000 unless told otherwise
 
 
-def gil_of_condvar(process: Process, condvar: int, tids: Container[int]) -> Optional[Gil]:
+def gil_of_condvar(process: Process, condvar: int, tids: Container[int]) -> Gil | None:
     """The GIL whose `cond` is the pthread_cond_t at `condvar`, or None."""
     try:
         words = process.words(condvar - COND_AT, 4)
@@ -210,7 +210,7 @@ PARKED = 3  # _Py_LOCKED | _Py_HAS_PARKED of a PyMutex, which is one byte (cpyth
 OWN_STACK = 1 << 12  # how far above its sp a parked thread's semaphore can be
 
 
-def parked_mutex(process: Process, sp: int, semaphore: int) -> Optional[int]:
+def parked_mutex(process: Process, sp: int, semaphore: int) -> int | None:
     """The PyMutex that the thread with stack pointer `sp`, asleep on `semaphore`, waits for, or
     None: its wait_entry {park_arg, addr, semaphore...} is on its own stack (Python/parking_lot.c,
     _PyParkingLot_Park, since 3.13)."""
@@ -223,14 +223,14 @@ def parked_mutex(process: Process, sp: int, semaphore: int) -> Optional[int]:
         return None
 
 
-def mutex_in_object(memory: PythonMemory, mutex: int) -> Optional[tuple[int, str]]:
+def mutex_in_object(memory: PythonMemory, mutex: int) -> tuple[int, str] | None:
     """(address, type name) of the Python lock object that has the PyMutex at `mutex` within
     itself, or None (Modules/_threadmodule.c, since 3.13)."""
     name = memory.type_name(mutex - LOCK_AT)
     return (mutex - LOCK_AT, name) if name in LOCK_TYPES else None
 
 
-def lock_in_object(memory: PythonMemory, address: int, semaphore: int) -> Optional[tuple[str, int]]:
+def lock_in_object(memory: PythonMemory, address: int, semaphore: int) -> tuple[str, int] | None:
     """(type name, offset of the lock pointer) if the Python object at `address` is one that
     locks with `semaphore`, or None."""
     try:

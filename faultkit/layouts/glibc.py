@@ -5,10 +5,12 @@ layout changes, so a version number would prove nothing.  Functions return None 
 are not such an object.
 """
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Container
-from typing import NamedTuple, Optional
 
+from faultkit.record import NamedTuple
 from faultkit.target import Process, ReadError
 
 PID_MAX_LIMIT = 4 * 1024 * 1024  # include/linux/threads.h, on 64 bit: no tid is larger
@@ -43,7 +45,7 @@ class Mutex(NamedTuple):
 
     @property
     def flavour(self) -> str:
-        """"robust recursive", "normal"...: the kind in words."""
+        """ "robust recursive", "normal"...: the kind in words."""
         words = []
         if self.kind & ROBUST:
             words.append("robust")
@@ -125,7 +127,7 @@ class Semaphore(NamedTuple):
     pad: int
 
 
-def read_semaphore(process: Process, address: int) -> Optional[Semaphore]:
+def read_semaphore(process: Process, address: int) -> Semaphore | None:
     """The words at `address` as a semaphore that somebody waits for, or None."""
     semaphore = Semaphore(*struct.unpack("<4I", process.read(address, 16)))
     if semaphore.private not in (0, 128):
@@ -150,7 +152,7 @@ class Barrier(NamedTuple):
         return self.parties - (self.arrived - self.current_round)
 
 
-def read_barrier(process: Process, address: int) -> Optional[Barrier]:
+def read_barrier(process: Process, address: int) -> Barrier | None:
     """The words at `address` as a barrier that somebody waits at, or None."""
     barrier = Barrier(*struct.unpack("<5I", process.read(address, 20)))
     if barrier.shared not in (0, 1, 128) or not 0 < barrier.parties <= PID_MAX_LIMIT:
@@ -183,7 +185,7 @@ class _CondVarShape(NamedTuple):
 _CONDVAR_SHAPES = (_CondVarShape(40, 36, 24, (16, 20, 32)), _CondVarShape(32, 28, 16, (24,)))
 
 
-def read_condvar(process: Process, uaddr: int, most: int) -> Optional[CondVar]:
+def read_condvar(process: Process, uaddr: int, most: int) -> CondVar | None:
     """The condition variable that has the futex word `uaddr`, or None; `most` is how many can
     wait for it."""
     for shape in _CONDVAR_SHAPES:
@@ -199,7 +201,7 @@ def read_condvar(process: Process, uaddr: int, most: int) -> Optional[CondVar]:
     return None
 
 
-def _condvar_waiters(process: Process, address: int, shape: _CondVarShape) -> Optional[int]:
+def _condvar_waiters(process: Process, address: int, shape: _CondVarShape) -> int | None:
     """How many wait for the condition variable at `address`; None if that is none.
 
     wrefs counts the waiters from bit 3 on, wseq from bit 1 on all that ever came, which must be
@@ -224,9 +226,7 @@ SELF_AT = 0x10  # header.self of struct pthread: tcbhead_t (sysdeps/x86_64/nptl/
 TID_AT = 0x2D0  # struct pthread.tid, 2.17 to 2.41
 
 
-def thread_of_descriptor(
-    process: Process, descriptor: int, tids: Container[int]
-) -> Optional[int]:
+def thread_of_descriptor(process: Process, descriptor: int, tids: Container[int]) -> int | None:
     """The tid of the thread whose struct pthread is at `descriptor` (a pthread_t), or None.
 
     The block must point to itself twice (tcb and self); the tid is looked for around its usual
@@ -251,9 +251,7 @@ DESCRIPTOR_SIZE = 0x940  # of struct pthread, or a little more
 DESCRIPTOR_ALIGNMENT = 0x40  # TCB_ALIGNMENT
 
 
-def thread_around(
-    process: Process, address: int, tids: Container[int]
-) -> Optional[tuple[int, int]]:
+def thread_around(process: Process, address: int, tids: Container[int]) -> tuple[int, int] | None:
     """(descriptor, tid) of the thread whose struct pthread holds `address`, or None."""
     try:
         own = thread_of_descriptor(process, address - TID_AT, tids)

@@ -4,10 +4,12 @@ A guard is a local object that holds a lock for as long as it lives.  Its type's
 its members point to the lock, and some carry a flag that tells whether they own it now.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Container
-from typing import NamedTuple, Optional
 
+from faultkit.record import NamedTuple
 from faultkit.target import Local
 
 
@@ -52,12 +54,12 @@ GUARDS = (
 )
 
 
-def guard_type(local: Local) -> Optional[GuardType]:
+def guard_type(local: Local) -> GuardType | None:
     """What kind of guard the variable is; None if it is none."""
     return next((guard for guard in GUARDS if re.search(guard.pattern, local.type)), None)
 
 
-def guard_of(local: Local, lock: Container[int]) -> Optional[GuardType]:
+def guard_of(local: Local, lock: Container[int]) -> GuardType | None:
     """The kind of guard, if the variable is one that holds the lock with these addresses.
 
     It does not when its flag says that it owns nothing, or when it is declared on the frame's

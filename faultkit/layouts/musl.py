@@ -4,10 +4,12 @@ musl programs are often static and stripped: nothing names the library, so each 
 verified by its own words.  Functions return None where the words are not such an object.
 """
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Container
-from typing import NamedTuple, Optional
 
+from faultkit.record import NamedTuple
 from faultkit.target import Process, ReadError
 
 WAITERS = 0x80000000  # somebody waits: set in every lock word by the waiter itself
@@ -49,7 +51,7 @@ class Mutex(NamedTuple):
         return robust + inherit + TYPES[self.type & TYPE_MASK]
 
 
-def read_mutex(process: Process, uaddr: int, private: bool) -> Optional[Mutex]:
+def read_mutex(process: Process, uaddr: int, private: bool) -> Mutex | None:
     """The mutex whose lock word is at `uaddr`, or None.  A waiter has counted itself in
     _m_waiters (src/thread/pthread_mutex_timedlock.c)."""
     try:
@@ -71,7 +73,7 @@ class RwLock(NamedTuple):
     shared: int
 
 
-def read_rwlock(process: Process, uaddr: int, private: bool) -> Optional[RwLock]:
+def read_rwlock(process: Process, uaddr: int, private: bool) -> RwLock | None:
     """The rwlock at `uaddr` that somebody waits for, or None.  The rest of it is as it was made:
     zero, where a robust mutex of glibc's, whose owner's tid happens to be SHARED, has its kind."""
     words = struct.unpack("<14I", process.read(uaddr, 56))
@@ -91,7 +93,7 @@ class Semaphore(NamedTuple):
     private: int
 
 
-def read_semaphore(process: Process, uaddr: int, private: bool) -> Optional[Semaphore]:
+def read_semaphore(process: Process, uaddr: int, private: bool) -> Semaphore | None:
     """The semaphore at `uaddr` that somebody waits for, or None."""
     semaphore = Semaphore(*struct.unpack("<3I", process.read(uaddr, 12)))
     if not 0 < semaphore.waiters <= MAX_WAITERS:
@@ -105,7 +107,7 @@ TID_AT, DETACH_STATE_AT = 0x30, 0x38  # of struct pthread since 1.1.23 or so; pr
 JOINABLE = (1, 2)  # DT_EXITING and DT_JOINABLE: what pthread_join waits to change
 
 
-def thread_of_descriptor(process: Process, descriptor: int, tids: Container[int]) -> Optional[int]:
+def thread_of_descriptor(process: Process, descriptor: int, tids: Container[int]) -> int | None:
     """The tid of the thread whose struct pthread is at `descriptor` (a pthread_t), or None.
 
     The block points to itself at its start, and its neighbours in the list of threads point
@@ -128,7 +130,7 @@ def thread_of_descriptor(process: Process, descriptor: int, tids: Container[int]
     return next((word for word in window if word in tids), None)
 
 
-def joined_thread(process: Process, uaddr: int, tids: Container[int]) -> Optional[int]:
+def joined_thread(process: Process, uaddr: int, tids: Container[int]) -> int | None:
     """The tid of the thread whose detach_state is the word at `uaddr`, or None
     (src/thread/pthread_join.c)."""
     for offset in (DETACH_STATE_AT, 0x3C, 0x40, 0x44, 0x34, 0x30):

@@ -5,12 +5,14 @@ these pairs are looked for, each checked against what the frame's variables hold
 of the instructions need not be understood.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
 
 from faultkit.layouts.cpython import TYPE_AT, PythonMemory
 from faultkit.layouts.pydict import attribute_is, dict_has
 from faultkit.layouts.pyframes import EARLY, OBJECT, PyFrame, instruction_index, local_values
+from faultkit.record import NamedTuple
 from faultkit.target import ReadError
 
 TP_BASICSIZE = 32
@@ -183,7 +185,7 @@ def instructions(dialect: Dialect, code: bytes) -> list[int]:
     return found
 
 
-def code_units(memory: PythonMemory, code: int, classic: bool) -> tuple[Optional[Dialect], bytes]:
+def code_units(memory: PythonMemory, code: int, classic: bool) -> tuple[Dialect | None, bytes]:
     """The instructions of a code object, which to 3.10 (`classic`) are in a bytes object."""
     process = memory.process
     if classic:
@@ -193,7 +195,7 @@ def code_units(memory: PythonMemory, code: int, classic: bool) -> tuple[Optional
     return _DIALECTS.get(start), process.read(code + start, 2 * units)
 
 
-def code_names(memory: PythonMemory, code: int, classic: bool) -> list[Optional[str]]:
+def code_names(memory: PythonMemory, code: int, classic: bool) -> list[str | None]:
     """co_names."""
     names = memory.process.u64(code + (64 if classic else 32))
     if memory.type_name(names) != "tuple":
@@ -205,7 +207,7 @@ def code_names(memory: PythonMemory, code: int, classic: bool) -> list[Optional[
 class _Scope:
     """What the frame's names mean."""
 
-    def __init__(self, memory: PythonMemory, frame: PyFrame, names: list[Optional[str]]) -> None:
+    def __init__(self, memory: PythonMemory, frame: PyFrame, names: list[str | None]) -> None:
         self.memory = memory
         self.names = names
         values, self.cells_at = local_values(memory, frame)

@@ -1,11 +1,13 @@
 """CPython's frames and code objects, 3.9 to 3.13: which function, which line, and which `with`
 blocks a frame is inside."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
 
 from faultkit.layouts.cpython import STATE_WORDS, TP_BASICSIZE, TYPE_AT, PythonMemory, is_pointer
+from faultkit.record import NamedTuple
 from faultkit.target import ReadError
 
 DEEPEST = 200  # frames
@@ -39,7 +41,7 @@ class Place(NamedTuple):
         return f"{self.file.rsplit('/', 1)[-1]}:{self.line} {self.function}()"
 
 
-def _read_frame(memory: PythonMemory, address: int) -> Optional[PyFrame]:
+def _read_frame(memory: PythonMemory, address: int) -> PyFrame | None:
     """The frame at `address` by its code object: the first word (3.12), the fifth (3.11, and in
     the PyFrameObject before it)."""
     if not is_pointer(address):
@@ -118,7 +120,7 @@ class _Code(NamedTuple):
     start: int
 
 
-def _code_layout(memory: PythonMemory, frame: PyFrame) -> Optional[_Code]:
+def _code_layout(memory: PythonMemory, frame: PyFrame) -> _Code | None:
     """By where the code's type says that the instructions start (tp_basicsize, 3.11)."""
     if frame.shape == OBJECT:
         return _Code(40, 28, 104, 112, 120, 0)
@@ -134,7 +136,7 @@ def _code_layout(memory: PythonMemory, frame: PyFrame) -> Optional[_Code]:
     return None
 
 
-def place(memory: PythonMemory, frame: PyFrame) -> Optional[Place]:
+def place(memory: PythonMemory, frame: PyFrame) -> Place | None:
     """Where the frame is, or None where its code object is not understood."""
     layout = _code_layout(memory, frame)
     if layout is None:
@@ -186,7 +188,7 @@ def _locals_at(memory: PythonMemory, frame: PyFrame) -> int:
     return stack - frame.address - 8 * count
 
 
-def line_of_locations(table: bytes, line: int, index: int) -> Optional[int]:
+def line_of_locations(table: bytes, line: int, index: int) -> int | None:
     """The line of the instruction `index` code units in, by a 3.11 co_linetable whose function
     starts at `line` (Objects/locations.md); None where it has none."""
     at = end = 0
@@ -221,7 +223,7 @@ def line_of_locations(table: bytes, line: int, index: int) -> Optional[int]:
     return None
 
 
-def line_of_table(table: bytes, line: int, offset: int) -> Optional[int]:
+def line_of_table(table: bytes, line: int, offset: int) -> int | None:
     """The same `offset` bytes in, by a 3.10 co_linetable (Objects/lnotab_notes.txt)."""
     end = 0
     for step, delta in zip(table[::2], table[1::2]):
@@ -234,7 +236,7 @@ def line_of_table(table: bytes, line: int, offset: int) -> Optional[int]:
     return None
 
 
-def line_of_lnotab(table: bytes, line: int, offset: int) -> Optional[int]:
+def line_of_lnotab(table: bytes, line: int, offset: int) -> int | None:
     """The same `offset` bytes in, by a 3.9 co_lnotab (PyCode_Addr2Line)."""
     at = 0
     for step, delta in zip(table[::2], table[1::2]):

@@ -6,8 +6,9 @@ not known counts as the lock.  The standard library releases only locks of its o
 it was given.
 """
 
-from collections.abc import Sequence
-from typing import Callable, Optional
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 from faultkit.layouts.cpython import LOCK_TYPES, PythonMemory
 from faultkit.layouts.pycode import code_names, code_units, instructions
@@ -37,10 +38,10 @@ class Reach:
     def __init__(self, memory: PythonMemory) -> None:
         self.memory = memory
         self.objects = PythonObjects(memory)
-        self._codes: dict[int, Optional[Code]] = {}
+        self._codes: dict[int, Code | None] = {}
         self._classic = False
 
-    def code(self, address: int) -> Optional[Code]:
+    def code(self, address: int) -> Code | None:
         """The code object at `address`; None if it is not understood."""
         if address not in self._codes:
             try:
@@ -49,7 +50,7 @@ class Reach:
                 self._codes[address] = None
         return self._codes[address]
 
-    def _read_code(self, address: int) -> Optional[Code]:
+    def _read_code(self, address: int) -> Code | None:
         memory, classic = self.memory, self._classic
         dialect, units = code_units(memory, address, classic)
         if dialect is None:
@@ -61,7 +62,7 @@ class Reach:
         starts = instructions(dialect, units)
         return Code(address, dialect, units, names, constants, starts, _library(file))
 
-    def scope(self, frame: PyFrame) -> Optional[tuple[Scope, int]]:
+    def scope(self, frame: PyFrame) -> tuple[Scope, int] | None:
         """(what names mean in the frame, its current instruction), or None."""
         self._classic = frame.shape == OBJECT
         code, current = self.code(frame.code), instruction_index(self.memory, frame)
@@ -75,7 +76,7 @@ class Reach:
             return None
         return Scope(self.objects, code, values, cells_at, names), current
 
-    def generator_frame(self, manager: int) -> Optional[PyFrame]:
+    def generator_frame(self, manager: int) -> PyFrame | None:
         """The frame of the generator that a contextlib manager resumes; None if it is none."""
         generator = self.objects.attribute(manager, "gen")
         if self.memory.type_name(generator) != "generator":

@@ -5,12 +5,14 @@ Names are followed as the interpreter would follow them, in a frame or in a func
 called, without running anything.
 """
 
+from __future__ import annotations
+
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.layouts.pycode import Dialect
 from faultkit.layouts.pyobjects import PythonObjects
+from faultkit.record import NamedTuple
 
 MOST_ATTRIBUTES = 4  # a.b.c.d
 
@@ -21,7 +23,7 @@ class Code(NamedTuple):
     address: int
     dialect: Dialect
     units: bytes
-    names: list[Optional[str]]
+    names: list[str | None]
     constants: tuple[int, ...]
     starts: list[int]
     library: bool
@@ -35,7 +37,7 @@ class Load(NamedTuple):
     at: int
     value: int
     receiver: int
-    name: Optional[str]
+    name: str | None
     kept: bool
     called: bool
 
@@ -151,7 +153,7 @@ class Scope:
         extended = at >= 1 and units[2 * at - 2] == self.code.dialect.extended
         return units[2 * at + 1] | (units[2 * at - 1] << 8 if extended else 0)
 
-    def _name(self, index: int) -> Optional[str]:
+    def _name(self, index: int) -> str | None:
         return self.code.names[index] if index < len(self.code.names) else None
 
     def _constant(self, index: int) -> int:

@@ -1,6 +1,7 @@
 """How Rust's standard library (1.62 and newer, on Linux) lays out its locks."""
 
-from typing import Optional
+from __future__ import annotations
+
 from weakref import WeakKeyDictionary
 
 from faultkit.target import Process, ReadError
@@ -24,10 +25,10 @@ ONCE_RUNNING = ONCE_RUNNING_QUEUED | {3}
 MARKS = (b"library/std/src/", b"/rustc/", b"RUST_BACKTRACE")  # survive strip: in panic messages
 CHUNK, MOST = 1 << 20, 64 << 20  # how much of the images is searched, in bytes
 
-_runs_rust: "WeakKeyDictionary[Process, Optional[bool]]" = WeakKeyDictionary()
+_runs_rust: WeakKeyDictionary[Process, bool | None] = WeakKeyDictionary()
 
 
-def runs_rust(process: Process) -> Optional[bool]:
+def runs_rust(process: Process) -> bool | None:
     """Whether a mapped image holds the strings that every program with Rust's std holds, also
     when stripped; None where no image can be read."""
     if process not in _runs_rust:
@@ -35,7 +36,7 @@ def runs_rust(process: Process) -> Optional[bool]:
     return _runs_rust[process]
 
 
-def _search(process: Process) -> Optional[bool]:
+def _search(process: Process) -> bool | None:
     left, seen = MOST, False
     for mapping in process.files():
         name = mapping.path.rsplit("/", 1)[-1]

@@ -1,17 +1,23 @@
 """The arguments of the commands, the same in every host: one module for each command, imported
 when it is typed."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Callable, NoReturn
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 from faultkit.target import FaultkitError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
 
 if TYPE_CHECKING:  # imported where it is used: most commands are typed without arguments
     import argparse
 
 
 def parse(
-    command: str, add_arguments: "Callable[[argparse.ArgumentParser], None]", words: Sequence[str]
+    command: str, add_arguments: Callable[[argparse.ArgumentParser], None], words: Sequence[str]
 ) -> dict[str, Any]:
     """The arguments of a command by name.  Raises FaultkitError on words it does not know."""
     import argparse
@@ -25,14 +31,14 @@ def parse(
     return vars(parser.parse_args(list(words)))
 
 
-def add_pids(parser: "argparse.ArgumentParser") -> None:
+def add_pids(parser: argparse.ArgumentParser) -> None:
     """Processes to examine, for the commands that take some."""
     parser.add_argument(
         "pids", metavar="PID", nargs="*", type=process_id, help="process to examine"
     )
 
 
-def add_destinations(parser: "argparse.ArgumentParser") -> None:
+def add_destinations(parser: argparse.ArgumentParser) -> None:
     """Where the report goes."""
     parser.add_argument("--json", metavar="FILE", help="report for machines; - is the output")
     parser.add_argument("--output", metavar="FILE", help="write the report to FILE")

@@ -1,10 +1,13 @@
 """The arguments of `deadlock`."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from faultkit.options import add_pids, parse
+from faultkit.record import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
@@ -17,10 +20,10 @@ class DeadlockArguments(NamedTuple):
 
     pids: tuple[int, ...] = ()
     stacks: str = "cycle"
-    json: Optional[str] = None
-    dot: Optional[str] = None
-    svg: Optional[str] = None
-    output: Optional[str] = None
+    json: str | None = None
+    dot: str | None = None
+    svg: str | None = None
+    output: str | None = None
 
     @property
     def names_all(self) -> bool:
@@ -28,7 +31,7 @@ class DeadlockArguments(NamedTuple):
         return bool(self.json or self.dot or self.svg)
 
 
-def add_deadlock_arguments(parser: "argparse.ArgumentParser") -> None:
+def add_deadlock_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `deadlock`, for a host's parser or for the console script's."""
     add_pids(parser)
     parser.add_argument(

@@ -1,13 +1,17 @@
 """The arguments of `dstate`."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from faultkit.options import add_destinations, add_pids, parse
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from typing import Any
 
 DSTATE_OPTIONS = (
     "--all", "--from", "--min-age", "--stacks", "--watch", "--json", "--output",
@@ -20,15 +24,15 @@ class DstateArguments(NamedTuple):
 
     pids: tuple[int, ...] = ()
     all: bool = False
-    file: Optional[str] = None
-    min_age: Optional[float] = None
+    file: str | None = None
+    min_age: float | None = None
     stacks: bool = False
     watch: bool = False
-    json: Optional[str] = None
-    output: Optional[str] = None
+    json: str | None = None
+    output: str | None = None
 
 
-def add_dstate_arguments(parser: "argparse.ArgumentParser") -> None:
+def add_dstate_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `dstate`, for a host's parser or for the console script's."""
     add_pids(parser)
     parser.add_argument("--all", action="store_true", help="every process of this machine")

@@ -1,13 +1,17 @@
 """The arguments of `kdecode`."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from faultkit.options import add_destinations, parse
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from typing import Any
 
 KDECODE_OPTIONS = (
     "-a", "--all", "--from", "--exact", "--vmlinux", "--module", "--debug-dir", "-n", "--source",
@@ -23,21 +27,21 @@ class KdecodeArguments(NamedTuple):
 
     words: tuple[str, ...] = ()
     exact: bool = False
-    vmlinux: Optional[str] = None
+    vmlinux: str | None = None
     modules: tuple[str, ...] = ()
     debug_dirs: tuple[str, ...] = ()
-    kaslr: Optional[int] = None
-    frames: Optional[int] = None
+    kaslr: int | None = None
+    frames: int | None = None
     brief: bool = False
-    json: Optional[str] = None
-    output: Optional[str] = None
+    json: str | None = None
+    output: str | None = None
     sources: tuple[str, ...] = ()
     no_source: bool = False
     no_dis: bool = False
     context: int = 4
-    html: Optional[str] = None
+    html: str | None = None
     all: bool = False
-    file: Optional[str] = None
+    file: str | None = None
 
     @property
     def full(self) -> bool:
@@ -45,7 +49,7 @@ class KdecodeArguments(NamedTuple):
         return not self.brief or self.html is not None
 
 
-def add_debug_file_arguments(parser: "argparse.ArgumentParser") -> None:
+def add_debug_file_arguments(parser: argparse.ArgumentParser) -> None:
     """Where debug information is, and what of it is shown: the same in every host."""
     parser.add_argument("--vmlinux", metavar="FILE", help="the kernel, with debug information")
     parser.add_argument(
@@ -91,7 +95,7 @@ def add_debug_file_arguments(parser: "argparse.ArgumentParser") -> None:
     add_destinations(parser)
 
 
-def add_kdecode_arguments(parser: "argparse.ArgumentParser") -> None:
+def add_kdecode_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `faultkit kdecode`."""
     parser.add_argument(
         "words",
@@ -129,7 +133,7 @@ def parse_kdecode(words: Sequence[str]) -> KdecodeArguments:
     return wanted
 
 
-def _add_session_arguments(parser: "argparse.ArgumentParser") -> None:
+def _add_session_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*")
     parser.add_argument("-a", "--all", action="store_true")
     parser.add_argument("--from", dest="file")

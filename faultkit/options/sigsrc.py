@@ -1,13 +1,17 @@
 """The arguments of `sigsrc`."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from faultkit.options import add_destinations, add_pids, parse, process_id
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from typing import Any
 
 SIGSRC_OPTIONS = (
     "--watch", "--log", "--arm", "--tracer", "--run", "--from", "--kernel", "--vmlinux", "--module",
@@ -24,16 +28,16 @@ class SigsrcArguments(NamedTuple):
 
     pids: tuple[int, ...] = ()
     watch: bool = False
-    kernel: Optional[str] = None
-    vmlinux: Optional[str] = None
+    kernel: str | None = None
+    vmlinux: str | None = None
     modules: tuple[str, ...] = ()
-    log: Optional[str] = None
-    arm: Optional[int] = None
+    log: str | None = None
+    arm: int | None = None
     tracer: str = "tracefs"
     start: bool = False
-    file: Optional[str] = None
-    json: Optional[str] = None
-    output: Optional[str] = None
+    file: str | None = None
+    json: str | None = None
+    output: str | None = None
 
     @property
     def of_files(self) -> bool:
@@ -41,7 +45,7 @@ class SigsrcArguments(NamedTuple):
         return any(one is not None for one in (self.kernel, self.log, self.file))
 
 
-def add_sigsrc_arguments(parser: "argparse.ArgumentParser") -> None:
+def add_sigsrc_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `sigsrc`, for a host's parser or for the console script's."""
     add_pids(parser)
     parser.add_argument(

@@ -1,9 +1,10 @@
 """How long a task has slept, and whether another was born since."""
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.model import Task
 from faultkit.procfs.process import parse_stat, read_proc
@@ -15,7 +16,7 @@ MARGIN = 1.0  # seconds: clocks of different CPUs, ticks, and steal time differ
 DRIFT = 1.25  # that much slower than the others a clock may have been
 
 
-def seconds_asleep(task: Task) -> Optional[float]:
+def seconds_asleep(task: Task) -> float | None:
     """Seconds since the task last ran, None where the kernel does not say.
 
     se.exec_start (kernel/sched/debug.c, proc_sched_show_task) is the clock of its CPU's run
@@ -31,7 +32,7 @@ def seconds_asleep(task: Task) -> Optional[float]:
     return max(0.0, (now - then) / 1000.0)
 
 
-def seconds_stopped(tasks: Sequence[Task]) -> Optional[float]:
+def seconds_stopped(tasks: Sequence[Task]) -> float | None:
     """As `seconds_asleep`, of tasks that were stopped together: of the first one that stopped on
     the CPU where we are, if any, as to get a turn on another one takes a while on a busy machine.
     """
@@ -44,7 +45,7 @@ def _home(task: Task) -> str:
     return f"/proc/{task.pid}/task/{task.tid}"
 
 
-def _last_cpu(home: str) -> Optional[int]:
+def _last_cpu(home: str) -> int | None:
     """The CPU that a thread runs on, or last ran on."""
     try:
         stat = read_proc(f"{home}/stat")
@@ -53,7 +54,7 @@ def _last_cpu(home: str) -> Optional[int]:
         return None
 
 
-def _clock_of(cpu: Optional[int]) -> Optional[float]:
+def _clock_of(cpu: int | None) -> float | None:
     """The run queue's clock of a CPU in milliseconds, by moving this very thread there for the
     moment; None where we may not run."""
     if cpu is None:
@@ -73,7 +74,7 @@ def _clock_of(cpu: Optional[int]) -> Optional[float]:
         return None
 
 
-def seconds_since_birth(task: Task) -> Optional[float]:
+def seconds_since_birth(task: Task) -> float | None:
     """Seconds since the task was created, None if it is gone."""
     try:
         _, _, start = parse_stat(read_proc(f"{_home(task)}/stat"))
@@ -100,7 +101,7 @@ def started_after_wait(process: Process, owner: Task, waiter: Task) -> bool:
     return resting is not None and resting + MARGIN < asleep
 
 
-def _exec_start(path: str) -> Optional[float]:
+def _exec_start(path: str) -> float | None:
     try:
         text = read_proc(path)
     except OSError:

@@ -1,8 +1,9 @@
 """Block devices, by /sys: what they have in flight, what they are made of, what their drivers say.
 Only small attributes are read that no driver asks its hardware for."""
 
+from __future__ import annotations
+
 import os
-from typing import Optional
 
 from faultkit.causes.view import Device
 from faultkit.procfs.process import read_proc
@@ -14,7 +15,7 @@ _GOOD = {
 }
 
 
-def block_device(number: tuple[int, int], sys: str = "/sys") -> Optional[Device]:
+def block_device(number: tuple[int, int], sys: str = "/sys") -> Device | None:
     """The block device, None if there is none with that number."""
     try:
         path = os.readlink(f"{sys}/dev/block/{number[0]}:{number[1]}")
@@ -23,7 +24,7 @@ def block_device(number: tuple[int, int], sys: str = "/sys") -> Optional[Device]
     return _read(f"{sys}/dev/block/{path}", number)
 
 
-def block_device_named(name: str, sys: str = "/sys") -> Optional[Device]:
+def block_device_named(name: str, sys: str = "/sys") -> Device | None:
     """The block device of that name, as /dev, /sys/block or /dev/mapper have it."""
     folder = f"{sys}/class/block/{name}"
     numbers = _attribute(folder, "dev")
@@ -57,14 +58,14 @@ def _read(folder: str, number: tuple[int, int]) -> Device:
     )
 
 
-def _in_flight(folder: str) -> Optional[tuple[int, int]]:
+def _in_flight(folder: str) -> tuple[int, int] | None:
     words = (_attribute(folder, "inflight") or "").split()
     if len(words) == 2 and all(word.isdigit() for word in words):
         return int(words[0]), int(words[1])
     return None
 
 
-def _completed(folder: str) -> Optional[int]:
+def _completed(folder: str) -> int | None:
     """Reads, writes, discards and flushes that it has completed (Documentation/block/stat.rst)."""
     words = (_attribute(folder, "stat") or "").split()
     try:
@@ -73,7 +74,7 @@ def _completed(folder: str) -> Optional[int]:
         return None
 
 
-def _troubles(disk: str) -> "list[str]":
+def _troubles(disk: str) -> list[str]:
     found = []
     if _attribute(disk, "dm/suspended") == "1":
         found.append("suspended")
@@ -88,7 +89,7 @@ def _troubles(disk: str) -> "list[str]":
     return found
 
 
-def _scsi_host(disk: str) -> Optional[str]:
+def _scsi_host(disk: str) -> str | None:
     """The directory of the SCSI host that the disk hangs on."""
     path = os.path.realpath(f"{disk}/device")
     while path.count("/") > 3:
@@ -99,14 +100,14 @@ def _scsi_host(disk: str) -> Optional[str]:
     return None
 
 
-def _attribute(folder: str, name: str) -> Optional[str]:
+def _attribute(folder: str, name: str) -> str | None:
     try:
         return read_proc(f"{folder}/{name}", 4096).decode("utf-8", "surrogateescape").strip()
     except OSError:
         return None
 
 
-def _listed(folder: str) -> "list[str]":
+def _listed(folder: str) -> list[str]:
     try:
         return sorted(os.listdir(folder))
     except OSError:

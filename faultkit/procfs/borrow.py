@@ -3,10 +3,18 @@
 A duplicate (pidfd_getfd(2), Linux 5.6) shares the open file description and only counts one
 more reference to it for that moment: nothing is read, nothing is set."""
 
+from __future__ import annotations
+
 import os
 import stat
 from functools import cache
-from typing import Any, NamedTuple, Optional
+
+from faultkit.record import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 PIDFD_GETFD = 438  # x86_64
 
@@ -15,7 +23,7 @@ class Readiness(NamedTuple):
     """Whether a read or write would go on now, and whether SO_RCVTIMEO or SO_SNDTIMEO ends it
     some day; `ready` is None where the kernel can't be asked."""
 
-    ready: Optional[bool]
+    ready: bool | None
     timed: bool = False
 
 
@@ -43,7 +51,7 @@ def readiness(pid: int, fd: int, writing: bool) -> Readiness:
         os.close(copy)
 
 
-def _duplicate(pid: int, fd: int) -> Optional[int]:
+def _duplicate(pid: int, fd: int) -> int | None:
     """Our own descriptor of the same open file description, None if we may not have it."""
     try:
         pidfd = os.pidfd_open(pid)
@@ -66,7 +74,7 @@ def _libc() -> Any:
     return ctypes.CDLL(None)
 
 
-def _reopen_pipe(pid: int, fd: int, writing: bool) -> Optional[int]:
+def _reopen_pipe(pid: int, fd: int, writing: bool) -> int | None:
     """The same end of the same pipe, opened once more (sockets can't be)."""
     flags = (os.O_WRONLY if writing else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC
     try:

@@ -1,9 +1,10 @@
 """The file that a blocked system call works on, by its arguments."""
 
+from __future__ import annotations
+
 import os
 import threading
-from collections.abc import Sequence
-from typing import Callable, Optional
+from collections.abc import Callable, Sequence
 
 from faultkit.causes.view import Blocked
 from faultkit.procfs.fds import link
@@ -21,7 +22,7 @@ def dumps_core(blocked: Blocked) -> bool:
     return not _DUMPS.isdisjoint(blocked.functions)
 
 
-def descriptor(blocked: Blocked) -> Optional[int]:
+def descriptor(blocked: Blocked) -> int | None:
     """The descriptor that the call works on; None where it works on none."""
     call = blocked.syscall
     if call is None or not _DIES.isdisjoint(blocked.functions):
@@ -36,7 +37,7 @@ def descriptor(blocked: Blocked) -> Optional[int]:
     return fd if fd < 1 << 31 else None
 
 
-def path(blocked: Blocked, memory_is_free: Callable[[], bool]) -> Optional[str]:
+def path(blocked: Blocked, memory_is_free: Callable[[], bool]) -> str | None:
     """The absolute path that the call works on, symbolic links in it unresolved; None if it
     can't be read."""
     pid = blocked.task.tid
@@ -63,7 +64,7 @@ def path(blocked: Blocked, memory_is_free: Callable[[], bool]) -> Optional[str]:
     return os.path.normpath(name)
 
 
-def _core_path(pid: int) -> Optional[str]:
+def _core_path(pid: int) -> str | None:
     """About where the process's core goes; None if to a program."""
     try:
         pattern = read_once("/proc/sys/kernel/core_pattern").decode("utf-8", "replace").strip()
@@ -81,12 +82,11 @@ def memory_is_free(threads: Sequence[Blocked]) -> bool:
     from faultkit.causes._lock_names import MMAP
 
     return all(
-        thread.task.state != "D" or MMAP.holders.isdisjoint(thread.functions)
-        for thread in threads
+        thread.task.state != "D" or MMAP.holders.isdisjoint(thread.functions) for thread in threads
     )
 
 
-def _string(pid: int, address: int) -> Optional[str]:
+def _string(pid: int, address: int) -> str | None:
     """The string at `address` of a process.  Read by a thread of its own, which is left alone if
     it does not come back: the page may have to come from a hung device."""
     found: list[bytes] = []
@@ -113,7 +113,7 @@ def _string(pid: int, address: int) -> Optional[str]:
     return os.fsdecode(found[0].split(b"\0", 1)[0]) or None
 
 
-def _link(path: str) -> Optional[str]:
+def _link(path: str) -> str | None:
     try:
         return os.readlink(path)
     except OSError:

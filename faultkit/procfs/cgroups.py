@@ -1,14 +1,15 @@
 """Control groups of tasks, v1 and v2, and their files."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.causes.view import Mount
 from faultkit.model import Task
 from faultkit.procfs.process import read_proc
 
 
-def cgroup_of(task: Task, controller: str) -> Optional[str]:
+def cgroup_of(task: Task, controller: str) -> str | None:
     """The task's path in the hierarchy of a v1 controller, or of v2 (""); None if there is none."""
     try:
         text = read_proc(f"/proc/{task.pid}/task/{task.tid}/cgroup").decode("utf-8", "replace")
@@ -22,7 +23,7 @@ def cgroup_of(task: Task, controller: str) -> Optional[str]:
     return None
 
 
-def folder(mounts: Sequence[Mount], path: str, controller: str) -> Optional[str]:
+def folder(mounts: Sequence[Mount], path: str, controller: str) -> str | None:
     """Where a control group's files are; None if its hierarchy is not mounted."""
     for mount in mounts:
         fits = mount.type == "cgroup" and controller in mount.options
@@ -32,7 +33,7 @@ def folder(mounts: Sequence[Mount], path: str, controller: str) -> Optional[str]
     return None
 
 
-def read(mounts: Sequence[Mount], path: str, controller: str, name: str) -> Optional[str]:
+def read(mounts: Sequence[Mount], path: str, controller: str, name: str) -> str | None:
     """A file of a control group; None if it, or where it is mounted, is not to be found."""
     where = folder(mounts, path, controller)
     if where is None:

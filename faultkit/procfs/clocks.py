@@ -5,11 +5,13 @@
 (kernel/sched/core.c, update_rq_clock_task()), so that those of two CPUs may be far apart: "now"
 must be read on the CPU that the task sleeps on, by running there for a moment."""
 
+from __future__ import annotations
+
 import os
 import time
-from typing import NamedTuple, Optional
 
 from faultkit.procfs.process import read_once, read_proc
+from faultkit.record import NamedTuple
 
 ALIVE = 0.03  # seconds in which a CPU must have idled, or run a program, for us to go there
 
@@ -18,8 +20,8 @@ class Sched(NamedTuple):
     """`exec_start` in milliseconds of its CPU's clock; `switches` counts how often it was taken
     off a CPU."""
 
-    exec_start: Optional[float]
-    switches: Optional[int]
+    exec_start: float | None
+    switches: int | None
 
 
 def read_sched(pid: int, tid: int) -> Sched:
@@ -44,7 +46,7 @@ def _value(text: bytes, at: int) -> float:
     return float(text[at:end].rpartition(b":")[2])
 
 
-def _switches(pid: int, tid: int) -> Optional[int]:
+def _switches(pid: int, tid: int) -> int | None:
     total = None
     for line in read_proc(f"/proc/{pid}/task/{tid}/status").split(b"\n"):
         name, _, value = line.partition(b":")
@@ -59,10 +61,10 @@ class Clocks:
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._before = _free_ticks()
-        self._later: Optional[dict[int, int]] = None
-        self._offsets: dict[int, Optional[float]] = {}
+        self._later: dict[int, int] | None = None
+        self._offsets: dict[int, float | None] = {}
 
-    def seconds_since(self, exec_start: float, cpu: int) -> Optional[float]:
+    def seconds_since(self, exec_start: float, cpu: int) -> float | None:
         """Seconds since a CPU's clock showed `exec_start`; None where it can't be read."""
         if cpu not in self._offsets:
             self._offsets[cpu] = self._offset(cpu)
@@ -71,7 +73,7 @@ class Clocks:
             return None
         return max(0.0, time.monotonic() + offset - exec_start / 1000.0)
 
-    def _offset(self, cpu: int) -> Optional[float]:
+    def _offset(self, cpu: int) -> float | None:
         """The CPU's clock, less the time of day.  A CPU that neither idles nor runs programs may
         be stuck, and whoever goes there is stuck as well: not asked."""
         try:
@@ -100,7 +102,7 @@ class Clocks:
         return self._later.get(cpu, 0) > self._before.get(cpu, 0)
 
 
-def _own_offset(cpu: int) -> Optional[float]:
+def _own_offset(cpu: int) -> float | None:
     """From our own exec_start; it is the clock at our last tick or switch, a little ago."""
     sched = read_once("/proc/thread-self/sched")
     at = sched.find(b"se.exec_start")

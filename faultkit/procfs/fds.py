@@ -1,11 +1,13 @@
 """Descriptors: what /proc/PID/fd and /proc/PID/fdinfo tell of them, of one process or of all."""
 
+from __future__ import annotations
+
 import os
 import stat
-from typing import NamedTuple, Optional
 
 from faultkit.procfs.locks import FileLock, parse_locks
 from faultkit.procfs.process import read_proc
+from faultkit.record import NamedTuple
 from faultkit.world import process_ids
 
 PF_KTHREAD = 0x00200000  # include/linux/sched.h
@@ -26,7 +28,7 @@ class Watched(NamedTuple):
 
     fd: int
     events: int
-    inode: Optional[int]
+    inode: int | None
 
 
 class FdInfo(NamedTuple):
@@ -34,11 +36,11 @@ class FdInfo(NamedTuple):
 
     position: int
     flags: int
-    mount: Optional[int]
-    inode: Optional[int]
+    mount: int | None
+    inode: int | None
     locks: tuple[FileLock, ...]
     watched: tuple[Watched, ...]
-    pid: Optional[int]
+    pid: int | None
 
     @property
     def reads(self) -> bool:
@@ -71,7 +73,7 @@ class Mount(NamedTuple):
         return self.type.startswith(REMOTE_FILE_SYSTEMS)
 
 
-def link(pid: int, fd: int) -> Optional[str]:
+def link(pid: int, fd: int) -> str | None:
     """What the descriptor is: "pipe:[123]", "socket:[456]", "anon_inode:[eventfd]" or a path;
     None if it is closed, gone or not ours to read."""
     try:
@@ -80,7 +82,7 @@ def link(pid: int, fd: int) -> Optional[str]:
         return None
 
 
-def link_inode(link: str) -> Optional[int]:
+def link_inode(link: str) -> int | None:
     """The inode number of a "pipe:[N]" or "socket:[N]" link."""
     kind, _, number = link.partition(":[")
     if kind in ("pipe", "socket") and number[:-1].isdigit():
@@ -88,7 +90,7 @@ def link_inode(link: str) -> Optional[int]:
     return None
 
 
-def fdinfo(pid: int, fd: int) -> Optional[FdInfo]:
+def fdinfo(pid: int, fd: int) -> FdInfo | None:
     """/proc/PID/fdinfo/FD, None if it can't be read."""
     try:
         text = read_proc(f"/proc/{pid}/fdinfo/{fd}", 1 << 22).decode("ascii", "replace")
@@ -152,7 +154,7 @@ def mounts(pid: int) -> dict[int, Mount]:
     return found
 
 
-def same_description(pid: int, fd: int, other_pid: int, other_fd: int) -> Optional[bool]:
+def same_description(pid: int, fd: int, other_pid: int, other_fd: int) -> bool | None:
     """Whether two descriptors share one open file description (kcmp(2), KCMP_FILE); None
     where the kernel doesn't answer."""
     if (pid, fd) == (other_pid, other_fd):
@@ -160,12 +162,12 @@ def same_description(pid: int, fd: int, other_pid: int, other_fd: int) -> Option
     return _kcmp(pid, other_pid, KCMP_FILE, fd, other_fd)
 
 
-def same_memory(pid: int, other_pid: int) -> Optional[bool]:
+def same_memory(pid: int, other_pid: int) -> bool | None:
     """Whether two processes share their memory (kcmp(2), KCMP_VM); None if it can't be told."""
     return _kcmp(pid, other_pid, KCMP_VM, 0, 0)
 
 
-def _kcmp(pid: int, other_pid: int, what: int, index: int, other_index: int) -> Optional[bool]:
+def _kcmp(pid: int, other_pid: int, what: int, index: int, other_index: int) -> bool | None:
     try:
         import ctypes
 
@@ -185,7 +187,7 @@ class Descriptors:
     def __init__(self) -> None:
         self.by_link: dict[str, list[tuple[int, int]]] = {}
         self.unreadable: list[int] = []
-        self._by_inode: Optional[dict[int, list[tuple[int, int, FdInfo]]]] = None
+        self._by_inode: dict[int, list[tuple[int, int, FdInfo]]] | None = None
         self._mounts: dict[int, dict[int, Mount]] = {}
         for pid in process_ids():
             try:
@@ -248,17 +250,17 @@ class Descriptors:
                     index.setdefault(inode, []).append((pid, fd, info))
         return index
 
-    def _mount(self, pid: int, info: FdInfo) -> Optional[Mount]:
+    def _mount(self, pid: int, info: FdInfo) -> Mount | None:
         if pid not in self._mounts:
             self._mounts[pid] = mounts(pid)
         return self._mounts[pid].get(info.mount) if info.mount is not None else None
 
-    def _device(self, pid: int, info: FdInfo) -> Optional[Device]:
+    def _device(self, pid: int, info: FdInfo) -> Device | None:
         mount = self._mount(pid, info)
         return mount.device if mount is not None else None
 
 
-def file_identity(pid: int, fd: int) -> Optional[tuple[Device, int, Mount]]:
+def file_identity(pid: int, fd: int) -> tuple[Device, int, Mount] | None:
     """(device, inode, mount) of an open file, without asking its file system where the kernel
     tells it in fdinfo; None if it can't be told."""
     info = fdinfo(pid, fd)
@@ -271,7 +273,7 @@ def file_identity(pid: int, fd: int) -> Optional[tuple[Device, int, Mount]]:
     return None if inode is None else (mount.device, inode, mount)
 
 
-def _stat_inode(pid: int, fd: int, mount: Mount) -> Optional[int]:
+def _stat_inode(pid: int, fd: int, mount: Mount) -> int | None:
     if mount.remote:
         return None
     try:

@@ -1,11 +1,12 @@
 """This machine as `dstate` sees it: its blocked tasks, and what can be asked about them without
 opening, or asking for the attributes of, anything that a hung file system has to answer."""
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Optional
 
 from faultkit.causes.view import Blocked, Device, Mount, OpenFile, View
 from faultkit.klog import hung
@@ -44,8 +45,8 @@ class LiveView(View):
         self._reader = Reader()
         self._threads: dict[int, list[Blocked]] = {}
         self._mounts: dict[str, list[Mount]] = {}
-        self._files: dict[tuple[int, int, int], Optional[OpenFile]] = {}
-        self._devices: dict[tuple[int, int], Optional[Device]] = {}
+        self._files: dict[tuple[int, int, int], OpenFile | None] = {}
+        self._devices: dict[tuple[int, int], Device | None] = {}
         self._states: dict[str, int] = {}
 
     @staticmethod
@@ -122,7 +123,7 @@ class LiveView(View):
             "idle": self._states.get("I", 0),
         }
 
-    def look_again(self, blocked: Blocked) -> Optional[Blocked]:
+    def look_again(self, blocked: Blocked) -> Blocked | None:
         """With a new age; None if the task has run in between, or is gone."""
         stat = read_stat(blocked.task.pid, blocked.task.tid)
         if stat is None or stat.state != blocked.task.state:
@@ -134,7 +135,7 @@ class LiveView(View):
             return blocked
         return blocked._replace(seconds=seconds)
 
-    def find(self, pid: int, tid: Optional[int] = None) -> Optional[Blocked]:
+    def find(self, pid: int, tid: int | None = None) -> Blocked | None:
         stat = read_stat(pid, tid if tid is not None else pid)
         return self._reader.blocked(stat) if stat is not None else None
 
@@ -157,22 +158,22 @@ class LiveView(View):
     def children(self, task: Task) -> Sequence[int]:
         return status.children(task.pid, task.tid)
 
-    def tracer(self, task: Task) -> Optional[Task]:
+    def tracer(self, task: Task) -> Task | None:
         number = status.status(task.pid, task.tid).get("TracerPid", "0")
         found = read_stat(int(number), int(number)) if number.isdigit() and number != "0" else None
         return found.task if found is not None else None
 
-    def cgroup(self, task: Task, controller: str) -> Optional[str]:
+    def cgroup(self, task: Task, controller: str) -> str | None:
         return cgroups.cgroup_of(task, controller)
 
     def cgroup_folder(self, path: str, controller: str) -> str:
         found = cgroups.folder(self.mounts(os.getpid()), path, controller)
         return found if found is not None else super().cgroup_folder(path, controller)
 
-    def cgroup_file(self, path: str, controller: str, name: str) -> Optional[str]:
+    def cgroup_file(self, path: str, controller: str, name: str) -> str | None:
         return cgroups.read(self.mounts(os.getpid()), path, controller, name)
 
-    def lock_owner(self, task: Task) -> Optional[tuple[Task, str]]:
+    def lock_owner(self, task: Task) -> tuple[Task, str] | None:
         """By the hung-task detector, if it has said so since the task fell asleep."""
         stat = read_stat(task.pid, task.tid)
         seconds = self._reader.age(stat)[0] if stat is not None else None
@@ -189,7 +190,7 @@ class LiveView(View):
 
     # files and devices
 
-    def file(self, blocked: Blocked) -> Optional[OpenFile]:
+    def file(self, blocked: Blocked) -> OpenFile | None:
         """By the arguments of its system call; a path's memory is read only where no thread of
         the process can hold its mmap_lock."""
         if blocked.syscall is None and not calls.dumps_core(blocked):
@@ -202,7 +203,7 @@ class LiveView(View):
             self._files[key] = self._find_file(blocked, fd)
         return self._files[key]
 
-    def _find_file(self, blocked: Blocked, fd: Optional[int]) -> Optional[OpenFile]:
+    def _find_file(self, blocked: Blocked, fd: int | None) -> OpenFile | None:
         pid = blocked.task.tid  # the thread's own: its leader may have ended
         if fd is not None:
             path = link(pid, fd)
@@ -215,7 +216,7 @@ class LiveView(View):
             return None
         return OpenFile(path, mounts.mount_of_path(self.mounts(pid), path))
 
-    def _mount_number(self, pid: int, number: Optional[int]) -> Optional[Mount]:
+    def _mount_number(self, pid: int, number: int | None) -> Mount | None:
         if number is None:
             return None
         return next((mount for mount in self.mounts(pid) if mount.number == number), None)
@@ -227,18 +228,18 @@ class LiveView(View):
             known = self._mounts[namespace] = mounts.read_mounts(tid)
         return known
 
-    def mount_of(self, path: str) -> Optional[Mount]:
+    def mount_of(self, path: str) -> Mount | None:
         return mounts.mount_of_path(self.mounts(os.getpid()), path)
 
-    def device(self, number: tuple[int, int]) -> Optional[Device]:
+    def device(self, number: tuple[int, int]) -> Device | None:
         if number not in self._devices:
             self._devices[number] = block.block_device(number)
         return self._devices[number]
 
-    def device_now(self, device: Device) -> Optional[Device]:
+    def device_now(self, device: Device) -> Device | None:
         return block.block_device(device.number)
 
-    def device_named(self, name: str) -> Optional[Device]:
+    def device_named(self, name: str) -> Device | None:
         return block.block_device_named(name)
 
     def swap_devices(self) -> Sequence[Device]:
@@ -249,10 +250,10 @@ class LiveView(View):
         found = [self.device_named(line.split()[0].rpartition("/")[2]) for line in lines if line]
         return [device for device in found if device is not None]
 
-    def fuse_servers(self, connection: int) -> Optional[Sequence[int]]:
+    def fuse_servers(self, connection: int) -> Sequence[int] | None:
         return self._openers.fuse_servers(connection)
 
-    def fuse_waiting(self, connection: int) -> Optional[int]:
+    def fuse_waiting(self, connection: int) -> int | None:
         try:
             return int(read_proc(f"/sys/fs/fuse/connections/{connection}/waiting", 64))
         except (OSError, ValueError):
@@ -261,7 +262,7 @@ class LiveView(View):
     def rpc_tasks(self, server: str) -> Sequence[str]:
         return servers.rpc_tasks(server)
 
-    def connection_to(self, pid: int, server: str, port: int) -> Optional[str]:
+    def connection_to(self, pid: int, server: str, port: int) -> str | None:
         return servers.tcp_state(server, port)
 
     @cached_property

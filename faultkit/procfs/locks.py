@@ -1,9 +1,11 @@
 """File locks: the lines of /proc/locks and the "lock:" lines of /proc/PID/fdinfo/FD."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import NamedTuple, Optional
 
 from faultkit.procfs.process import read_proc
+from faultkit.record import NamedTuple
 
 FLOCK = "FLOCK"
 POSIX = "POSIX"
@@ -39,7 +41,7 @@ class FileLock(NamedTuple):
         return "write" in (self.mode, mode) and self.start <= end and start <= self.end
 
 
-def parse_lock(line: str) -> Optional[FileLock]:
+def parse_lock(line: str) -> FileLock | None:
     """One line, from either file (lock_get_status in fs/locks.c); None if it is not a lock's."""
     words = line.split()
     if words[:1] == ["lock:"]:

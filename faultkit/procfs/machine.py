@@ -1,10 +1,11 @@
 """This machine, by /proc and a few system calls."""
 
+from __future__ import annotations
+
 import os
 import stat
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Optional
 
 from faultkit.machine import Machine
 from faultkit.model import Task
@@ -20,16 +21,16 @@ class ProcMachine(Machine):
     def __init__(self) -> None:
         self._tcp: dict[str, tuple[list[sockets.TcpSocket], dict[int, sockets.TcpSocket]]] = {}
 
-    def link(self, pid: int, fd: int) -> Optional[str]:
+    def link(self, pid: int, fd: int) -> str | None:
         return fds.link(pid, fd)
 
-    def fdinfo(self, pid: int, fd: int) -> Optional[fds.FdInfo]:
+    def fdinfo(self, pid: int, fd: int) -> fds.FdInfo | None:
         return fds.fdinfo(pid, fd)
 
-    def file_identity(self, pid: int, fd: int) -> Optional[tuple[fds.Device, int, fds.Mount]]:
+    def file_identity(self, pid: int, fd: int) -> tuple[fds.Device, int, fds.Mount] | None:
         return fds.file_identity(pid, fd)
 
-    def file_size(self, pid: int, fd: int) -> Optional[int]:
+    def file_size(self, pid: int, fd: int) -> int | None:
         try:
             return os.stat(f"/proc/{pid}/fd/{fd}").st_size
         except OSError:
@@ -48,9 +49,7 @@ class ProcMachine(Machine):
         except OSError:
             return False
 
-    def same_description(
-        self, pid: int, fd: int, other_pid: int, other_fd: int
-    ) -> Optional[bool]:
+    def same_description(self, pid: int, fd: int, other_pid: int, other_fd: int) -> bool | None:
         return fds.same_description(pid, fd, other_pid, other_fd)
 
     def readiness(self, pid: int, fd: int, writing: bool) -> borrow.Readiness:
@@ -69,7 +68,7 @@ class ProcMachine(Machine):
     def unix_sockets(self) -> dict[int, sockets.UnixSocket]:
         return sockets.unix_sockets()
 
-    def tcp_socket(self, pid: int, inode: int) -> Optional[sockets.TcpSocket]:
+    def tcp_socket(self, pid: int, inode: int) -> sockets.TcpSocket | None:
         return self._tcp_of(pid).get(inode) if inode else None
 
     def tcp_sockets(self, pid: int) -> Sequence[sockets.TcpSocket]:
@@ -86,7 +85,7 @@ class ProcMachine(Machine):
             self._tcp[name] = found, {tcp.inode: tcp for tcp in found if tcp.inode}
         return self._tcp[name][1]
 
-    def semaphore(self, pid: int, semid: int, number: int) -> Optional[sysvipc.Semaphore]:
+    def semaphore(self, pid: int, semid: int, number: int) -> sysvipc.Semaphore | None:
         return sysvipc.semaphore(semid, number)
 
     @cached_property
@@ -100,34 +99,34 @@ class ProcMachine(Machine):
     def _message_queues(self) -> dict[int, sysvipc.MessageQueue]:
         return sysvipc.message_queues()
 
-    def message_queue(self, pid: int, msqid: int) -> Optional[sysvipc.MessageQueue]:
+    def message_queue(self, pid: int, msqid: int) -> sysvipc.MessageQueue | None:
         return self._message_queues.get(msqid)
 
     def tasks(self, pid: int) -> Sequence[Task]:
         return ProcProcess(pid).tasks()
 
-    def children(self, pid: int, tid: Optional[int] = None) -> Sequence[int]:
+    def children(self, pid: int, tid: int | None = None) -> Sequence[int]:
         return status.children(pid, tid)
 
-    def state(self, pid: int, tid: Optional[int] = None) -> Optional[str]:
+    def state(self, pid: int, tid: int | None = None) -> str | None:
         return status.state(pid, tid)
 
     def is_dead(self, pid: int) -> bool:
         return status.is_dead(pid)
 
-    def process_group(self, pid: int) -> Optional[int]:
+    def process_group(self, pid: int) -> int | None:
         return status.process_group(pid)
 
     def inner_pid(self, pid: int, level_of: int) -> int:
         return status.inner_pid(pid, level_of)
 
-    def same_memory(self, pid: int, other_pid: int) -> Optional[bool]:
+    def same_memory(self, pid: int, other_pid: int) -> bool | None:
         return fds.same_memory(pid, other_pid)
 
-    def handled_signals(self, pid: int) -> Optional[frozenset[int]]:
+    def handled_signals(self, pid: int) -> frozenset[int] | None:
         return status.handled_signals(pid)
 
-    def namespace(self, pid: int, kind: str) -> Optional[str]:
+    def namespace(self, pid: int, kind: str) -> str | None:
         return status.namespace(pid, kind)
 
     def is_visible(self, pid: int, kind: str) -> bool:

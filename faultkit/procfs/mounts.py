@@ -1,8 +1,9 @@
 """Mounts, by /proc/PID/mountinfo: nothing that is mounted is asked."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.causes.view import Mount
 from faultkit.procfs.process import read_proc
@@ -45,10 +46,10 @@ def read_mounts(pid: int) -> list[Mount]:
     return parse_mountinfo(text.decode("utf-8", "surrogateescape"))
 
 
-def mount_of_path(mounts: Sequence[Mount], path: str) -> Optional[Mount]:
+def mount_of_path(mounts: Sequence[Mount], path: str) -> Mount | None:
     """The mount that an absolute path without symbolic links leads to: of those with the longest
     mount point the last one, which covers the others."""
-    best: Optional[Mount] = None
+    best: Mount | None = None
     for mount in mounts:
         point = mount.point.rstrip("/")
         inside = path == point or path.startswith(point + "/")

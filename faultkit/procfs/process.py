@@ -1,9 +1,10 @@
 """A live process read through /proc/PID: no ptrace, no stop, no effect on it."""
 
+from __future__ import annotations
+
 import os
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Optional
 
 from faultkit.coded import CodedProcess
 from faultkit.model import Task
@@ -16,6 +17,7 @@ from faultkit.target import (
     Syscall,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from faultkit.code.process import Code
 
@@ -52,7 +54,7 @@ def read_once(path: str, size: int = 4096) -> bytes:
         os.close(fd)
 
 
-def parse_syscall(text: bytes) -> Optional[Syscall]:
+def parse_syscall(text: bytes) -> Syscall | None:
     """/proc/PID/task/TID/syscall: the Syscall, RUNNING, or None (fs/proc/base.c,
     proc_pid_syscall: "running", "-1 sp pc" outside a system call, or nr, 6 arguments, sp, pc)."""
     words = text.split()
@@ -112,11 +114,11 @@ class ProcProcess(CodedProcess):
     def __init__(self, pid: int) -> None:
         super().__init__()
         self.pid = pid
-        self._memory: Optional[int] = None
-        self._maps: Optional[list[str]] = None  # the lines
-        self._mappings: Optional[list[Mapping]] = None
-        self._code_mappings: Optional[list[Mapping]] = None
-        self._starts: Optional[list[int]] = None  # of the lines of its maps
+        self._memory: int | None = None
+        self._maps: list[str] | None = None  # the lines
+        self._mappings: list[Mapping] | None = None
+        self._code_mappings: list[Mapping] | None = None
+        self._starts: list[int] | None = None  # of the lines of its maps
         if not os.path.isdir(f"/proc/{pid}/task"):
             raise FaultkitError(f"no process {pid}", "it has ended, or its pid is in a container")
         _check_program(pid)
@@ -157,7 +159,7 @@ class ProcProcess(CodedProcess):
             return task
         return Task(task.pid, task.tid, name, state, task.number)
 
-    def syscall(self, task: Task) -> Optional[Syscall]:
+    def syscall(self, task: Task) -> Syscall | None:
         try:
             fd = os.open(f"/proc/{self.pid}/task/{task.tid}/syscall", os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -199,7 +201,7 @@ class ProcProcess(CodedProcess):
             self._mappings = parse_maps(self._lines_of_maps())
         return self._mappings
 
-    def mapping(self, address: int) -> Optional[Mapping]:
+    def mapping(self, address: int) -> Mapping | None:
         if self._mappings is not None:
             return super().mapping(address)
         lines = self._lines_of_maps()  # thousands of threads have a stack each: most are not asked
@@ -225,23 +227,23 @@ class ProcProcess(CodedProcess):
             self._maps = [line for line in text.split("\n") if line]
         return self._maps
 
-    def _load_code(self) -> "Code":
+    def _load_code(self) -> Code:
         from faultkit.code.process import Code
 
         return Code(self.read, self.code_mappings(), self.pid)
 
-    def masks(self, task: Task) -> Optional[SignalMasks]:
+    def masks(self, task: Task) -> SignalMasks | None:
         from faultkit.procfs.signals import masks_of
 
         return masks_of(self.pid, task.tid)
 
-    def parent(self) -> Optional[int]:
+    def parent(self) -> int | None:
         from faultkit.procfs.signals import parent_of
 
         return parent_of(self.pid)
 
     def registers(self, task: Task) -> dict[str, int]:
-        """"rip" and "rsp": all that /proc tells, and only of a blocked task."""
+        """ "rip" and "rsp": all that /proc tells, and only of a blocked task."""
         call = self.syscall(task)
         if call is None or call.nr < 0:
             return {}

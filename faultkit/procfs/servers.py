@@ -1,9 +1,10 @@
 """Who serves file systems: the processes behind FUSE connections, the servers behind sunrpc."""
 
+from __future__ import annotations
+
 import os
 import socket
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.model import Task
 from faultkit.procfs.process import read_proc
@@ -47,10 +48,10 @@ class Openers:
         """The processes that have it open, each once."""
         return [Task(pid, pid) for pid in dict.fromkeys(pid for pid, _ in self.by_link[link])]
 
-    def fuse_servers(self, connection: int) -> Optional[Sequence[int]]:
+    def fuse_servers(self, connection: int) -> Sequence[int] | None:
         """The processes that serve a connection: those whose fdinfo says so (fuse_connection:,
         since Linux 6.18); with an older kernel the only one that serves FUSE at all."""
-        said: dict[int, Optional[int]] = {}
+        said: dict[int, int | None] = {}
         for pid, fd in self.by_link[FUSE]:
             number = _connection(pid, fd)
             if number == connection:
@@ -65,7 +66,7 @@ class Openers:
         return None if said or self.unreadable else []
 
 
-def _connection(pid: int, fd: int) -> Optional[int]:
+def _connection(pid: int, fd: int) -> int | None:
     try:
         for line in read_proc(f"/proc/{pid}/fdinfo/{fd}").splitlines():
             if line.startswith(b"fuse_connection:"):
@@ -75,7 +76,7 @@ def _connection(pid: int, fd: int) -> Optional[int]:
     return None
 
 
-def tcp_state(server: str, port: int) -> Optional[str]:
+def tcp_state(server: str, port: int) -> str | None:
     """The state of this machine's TCP connection to a server, in words; None if there is none
     to be seen."""
     address = _address(server)
@@ -89,7 +90,7 @@ def tcp_state(server: str, port: int) -> Optional[str]:
     return "no TCP connection to it"
 
 
-def _address(server: str) -> Optional[bytes]:
+def _address(server: str) -> bytes | None:
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             return socket.inet_pton(family, server.partition("%")[0])

@@ -1,8 +1,9 @@
 """Files that processes share by mapping them: the names by which others could open them, too."""
 
+from __future__ import annotations
+
 import os
 from itertools import islice
-from typing import Optional
 
 from faultkit.target import Mapping
 
@@ -10,7 +11,7 @@ MOST_ENTRIES = 10_000  # of a directory
 DELETED = " (deleted)"
 
 
-def present_name(pid: int, mapping: Mapping) -> Optional[str]:
+def present_name(pid: int, mapping: Mapping) -> str | None:
     """The path by which the file of a mapping of the process can be opened now; None if it has
     none any more, or that can't be told.
 

@@ -1,6 +1,6 @@
 """A task's sets of signals by /proc/PID/task/TID/status, and where this machine's cores go."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.procfs.process import read_once, read_proc
 from faultkit.target import SignalMasks
@@ -11,7 +11,7 @@ _FIELDS = {
 }  # fmt: skip
 
 
-def masks_of(pid: int, tid: int) -> Optional[SignalMasks]:
+def masks_of(pid: int, tid: int) -> SignalMasks | None:
     """The sets (fs/proc/array.c, task_sig), None if the task is gone."""
     try:
         text = read_once(f"/proc/{pid}/task/{tid}/status")
@@ -28,13 +28,13 @@ def masks_of(pid: int, tid: int) -> Optional[SignalMasks]:
     return SignalMasks(**found) if found else None
 
 
-def parent_of(pid: int) -> Optional[int]:
+def parent_of(pid: int) -> int | None:
     """The process's parent, None if it is gone."""
     fields = _stat(pid)
     return int(fields[1]) if len(fields) > 1 else None
 
 
-def died_of(pid: int) -> Optional[tuple[int, bool]]:
+def died_of(pid: int) -> tuple[int, bool] | None:
     """(signal, whether a core was dumped) that a zombie has died of; None if it exited by itself,
     is no zombie, or we may not know (do_task_stat in fs/proc/array.c gives the exit code to those
     who may trace it)."""
@@ -54,7 +54,7 @@ def _stat(pid: int) -> list[bytes]:
     return stat[stat.rfind(b")") + 2 :].split()
 
 
-def where_cores_go(pid: Optional[int] = None) -> str:
+def where_cores_go(pid: int | None = None) -> str:
     """Where the kernel puts a core here, and how to open it: one line (core(5))."""
     try:
         pattern = read_proc("/proc/sys/kernel/core_pattern").decode("utf-8", "replace").strip()

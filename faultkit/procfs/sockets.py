@@ -1,11 +1,13 @@
 """Sockets: the kernel's tables of unix and TCP sockets, by inode number."""
 
+from __future__ import annotations
+
 import os
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
 
 from faultkit.procfs.process import read_proc
+from faultkit.record import NamedTuple
 
 # include/uapi/linux/{netlink,sock_diag,unix_diag}.h
 NETLINK_SOCK_DIAG = 4
@@ -30,8 +32,8 @@ class UnixSocket(NamedTuple):
     inode: int
     type: int
     state: int
-    name: Optional[bytes]
-    peer: Optional[int]
+    name: bytes | None
+    peer: int | None
     pending: tuple[int, ...]
     queued: int
 
@@ -130,7 +132,7 @@ def tcp_sockets(pid: int) -> list[TcpSocket]:
     return found
 
 
-def parse_tcp(line: str) -> Optional[TcpSocket]:
+def parse_tcp(line: str) -> TcpSocket | None:
     """A line of /proc/net/tcp{,6} (get_tcp4_sock in net/ipv4/tcp_ipv4.c); None if it isn't."""
     words = line.split()
     try:

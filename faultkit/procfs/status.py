@@ -1,8 +1,9 @@
 """Small facts about one process from /proc/PID: its state, parents, children and namespaces."""
 
+from __future__ import annotations
+
 import os
 from itertools import chain, islice
-from typing import Optional
 
 from faultkit.procfs.process import read_proc
 from faultkit.world import process_ids
@@ -11,7 +12,7 @@ INIT_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc
 FAULT_SIGNALS = (4, 5, 7, 8, 11, 32, 33)  # ILL TRAP BUS FPE SEGV, and two of the C library's own
 
 
-def status(pid: int, tid: Optional[int] = None) -> dict[str, str]:
+def status(pid: int, tid: int | None = None) -> dict[str, str]:
     """The fields of /proc/PID/status (of a thread's, with `tid`); {} if it is gone."""
     path = f"/proc/{pid}/status" if tid is None else f"/proc/{pid}/task/{tid}/status"
     try:
@@ -25,12 +26,12 @@ def status(pid: int, tid: Optional[int] = None) -> dict[str, str]:
     return fields
 
 
-def state(pid: int, tid: Optional[int] = None) -> Optional[str]:
+def state(pid: int, tid: int | None = None) -> str | None:
     """The state's letter (R, S, D, T, t, Z...), None if the task is gone."""
     return status(pid, tid).get("State", "")[:1] or None
 
 
-def switches(pid: int, tid: int) -> Optional[int]:
+def switches(pid: int, tid: int) -> int | None:
     """How often the thread was taken off a processor.  The same number twice: it has not run in
     between.  None if it is gone."""
     fields = status(pid, tid)
@@ -81,7 +82,7 @@ def _is_being_killed(tid: int) -> bool:
     return any(signals & 1 << (SIGKILL - 1) for signals in pending)
 
 
-def handled_signals(pid: int) -> Optional[frozenset[int]]:
+def handled_signals(pid: int) -> frozenset[int] | None:
     """The signals that the process has a handler of its own for (SigCgt), other than for faults;
     None if that can't be told."""
     try:
@@ -91,7 +92,7 @@ def handled_signals(pid: int) -> Optional[frozenset[int]]:
     return frozenset(n for n in range(1, 65) if caught >> (n - 1) & 1).difference(FAULT_SIGNALS)
 
 
-def process_group(pid: int) -> Optional[int]:
+def process_group(pid: int) -> int | None:
     """The process group's id, None if the process is gone."""
     try:
         return os.getpgid(pid)
@@ -99,7 +100,7 @@ def process_group(pid: int) -> Optional[int]:
         return None
 
 
-def namespace(pid: int, kind: str) -> Optional[str]:
+def namespace(pid: int, kind: str) -> str | None:
     """The identity ("net:[4026531840]") of a namespace of the process, None if unreadable."""
     try:
         return os.readlink(f"/proc/{pid}/ns/{kind}")
@@ -148,7 +149,7 @@ def pids_like(pid: int) -> dict[int, int]:
     return found
 
 
-def children(pid: int, tid: Optional[int] = None) -> list[int]:
+def children(pid: int, tid: int | None = None) -> list[int]:
     """The children of a process, or of one of its threads, in the order of their birth.
 
     From /proc/PID/task/TID/children; where the kernel has none (CONFIG_PROC_CHILDREN) from

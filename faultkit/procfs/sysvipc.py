@@ -1,8 +1,9 @@
 """System V semaphores and message queues, of our own IPC namespace."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
 from faultkit.procfs.process import read_proc
+from faultkit.record import NamedTuple
 
 GETPID, GETVAL, GETNCNT, GETZCNT = 11, 12, 14, 15  # include/uapi/linux/sem.h
 
@@ -38,7 +39,7 @@ def message_queues() -> dict[int, MessageQueue]:
     }
 
 
-def semaphore(semid: int, number: int) -> Optional[Semaphore]:
+def semaphore(semid: int, number: int) -> Semaphore | None:
     """The semaphore's state by semctl(2); None if it is gone or not ours to read."""
     try:
         import ctypes

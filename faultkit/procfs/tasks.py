@@ -3,14 +3,16 @@
 Only stat, status, stack, wchan, syscall, sched and children are read of them: whatever needs the
 memory of a process (cmdline, environ, maps, auxv) waits for its mmap_lock, perhaps for ever."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.causes.view import Blocked
 from faultkit.model import Frame, Task
 from faultkit.procfs.clocks import Clocks, read_sched
 from faultkit.procfs.process import PF_KTHREAD, parse_syscall, read_once, read_proc
+from faultkit.record import NamedTuple
 from faultkit.world import process_ids
 
 _CLONES = (".constprop.", ".isra.", ".part.", ".cold", ".llvm.", ".lto_priv.")
@@ -38,7 +40,7 @@ class Stat(NamedTuple):
         return bool(self.flags & PF_KTHREAD)
 
 
-def read_stat(pid: int, tid: int) -> Optional[Stat]:
+def read_stat(pid: int, tid: int) -> Stat | None:
     """The task's stat, None if it is gone."""
     try:
         return _parse_stat(pid, tid, read_once(f"/proc/{pid}/task/{tid}/stat", 1024))
@@ -46,7 +48,7 @@ def read_stat(pid: int, tid: int) -> Optional[Stat]:
         return None
 
 
-def _parse_stat(pid: int, tid: int, text: bytes) -> Optional[Stat]:
+def _parse_stat(pid: int, tid: int, text: bytes) -> Stat | None:
     """The name may hold blanks and parentheses: it ends at the last one."""
     end = text.rfind(b")")
     words = text[end + 2 :].split()
@@ -87,7 +89,7 @@ def all_processes() -> Sequence[int]:
     return process_ids()
 
 
-def thread_group_of(tid: int) -> Optional[int]:
+def thread_group_of(tid: int) -> int | None:
     """The process that a thread, named or not in /proc, belongs to; None if there is none."""
     try:
         for line in read_proc(f"/proc/{tid}/status").splitlines():
@@ -98,7 +100,7 @@ def thread_group_of(tid: int) -> Optional[int]:
     return None
 
 
-def read_wchan(pid: int, tid: int) -> Optional[str]:
+def read_wchan(pid: int, tid: int) -> str | None:
     """The function that the task sleeps in; None if it may not be seen, or the task runs."""
     try:
         text = read_once(f"/proc/{pid}/task/{tid}/wchan", 256).decode("ascii", "replace")
@@ -126,7 +128,7 @@ class Stacks:
         self.refused = False
         self.absent = False
 
-    def read(self, pid: int, tid: int) -> Optional[tuple[tuple[str, ...], tuple[Frame, ...]]]:
+    def read(self, pid: int, tid: int) -> tuple[tuple[str, ...], tuple[Frame, ...]] | None:
         """(functions, frames), innermost first; None if they may not be read."""
         try:
             text = read_once(f"/proc/{pid}/task/{tid}/stack", 1 << 14)
@@ -201,7 +203,7 @@ class Reader:
             has_stack=found is not None,
         )
 
-    def age(self, stat: Stat) -> "tuple[Optional[float], Optional[int]]":
+    def age(self, stat: Stat) -> tuple[float | None, int | None]:
         """(seconds that the task has not run for, how often it was taken off a CPU); None where
         the kernel does not tell."""
         try:

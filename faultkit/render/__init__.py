@@ -1,10 +1,13 @@
 """Reports as text, JSON and graphs: the only place that formats anything."""
 
+from __future__ import annotations
+
 import os
 import time
-from typing import Callable, Protocol
+from collections.abc import Callable
 
 from faultkit.model import Report
+from faultkit.record import Protocol
 from faultkit.target import FaultkitError
 
 
@@ -14,11 +17,11 @@ class Destinations(Protocol):
     `html`; `brief`, a shorter text."""
 
     @property
-    def json(self) -> "str | None":
+    def json(self) -> str | None:
         """The machine-readable report; "-" is standard output, and then nothing else."""
 
     @property
-    def output(self) -> "str | None":
+    def output(self) -> str | None:
         """The text, instead of the terminal."""
 
 

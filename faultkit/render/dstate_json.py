@@ -1,22 +1,28 @@
 """`dstate`'s groups as plain objects, for the machine-readable report."""
 
-from typing import Any, Callable, Optional
+from __future__ import annotations
+
+from collections.abc import Callable
 
 from faultkit.model import Behind, BlockedGroup, Task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def group_object(
     group: BlockedGroup,
-    task_object: "Callable[[Task], dict[str, Any]]",
-    frame_object: "Callable[[Any], dict[str, Any]]",
-    cleaned: "Callable[[Optional[str]], Optional[str]]",
-) -> "dict[str, Any]":
+    task_object: Callable[[Task], dict[str, Any]],
+    frame_object: Callable[[Any], dict[str, Any]],
+    cleaned: Callable[[str | None], str | None],
+) -> dict[str, Any]:
     """One group; `seconds` of a task are those that it has been blocked for."""
 
-    def blocked(task: Task) -> "dict[str, Any]":
+    def blocked(task: Task) -> dict[str, Any]:
         return {**task_object(task._replace(address=None)), "seconds": _rounded(task.seconds)}
 
-    def behind(link: Behind) -> "dict[str, Any]":
+    def behind(link: Behind) -> dict[str, Any]:
         told = task_object(link.task) if link.task is not None else {}
         return {
             **told,
@@ -33,9 +39,7 @@ def group_object(
         "longest_seconds": _rounded(group.longest_seconds),
         "at_least": group.at_least,
         "system_calls": [cleaned(call) for call in group.system_calls],
-        "resource": {
-            name: cleaned(value) for name, value in group.resource._asdict().items()
-        },
+        "resource": {name: cleaned(value) for name, value in group.resource._asdict().items()},
         "behind": [behind(link) for link in group.behind],
         "explanation": cleaned(group.explanation),
         "next": cleaned(group.next),
@@ -48,5 +52,5 @@ def group_object(
     }
 
 
-def _rounded(value: Optional[float]) -> Optional[float]:
+def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)

@@ -1,6 +1,8 @@
 """`dstate --watch`: a line for whatever came or went."""
 
-from typing import Callable, Optional
+from __future__ import annotations
+
+from collections.abc import Callable
 
 from faultkit.analyzers.dwatch import Look, Move, watch
 from faultkit.dstate import open_view, options_of
@@ -14,14 +16,14 @@ MOST_LINES = 40  # a look
 
 def show_changes(
     arguments: DstateArguments,
-    host: "dict[str, Optional[str]]",
+    host: dict[str, str | None],
     write: Callable[[str], object],
     flush: Callable[[], object],
 ) -> Report:
     """Write a line for each change until interrupted; returns the last look's report.
 
     Raises KeyboardInterrupt if that comes before the first look is done."""
-    last: Optional[Report] = None
+    last: Report | None = None
     try:
         for look in watch(lambda: open_view(arguments), host, options_of(arguments)):
             last = look.report
@@ -37,7 +39,7 @@ def show_changes(
     return last
 
 
-def lines_of(look: Look) -> "list[str]":
+def lines_of(look: Look) -> list[str]:
     """The lines of one look; of the first one always one, else of what moved."""
     lines = [_line("-", move) for move in look.went] + [_line("+", move) for move in look.came]
     if len(lines) > MOST_LINES:

@@ -1,9 +1,14 @@
 """JSON for Pythons without the json module, as the one inside PyKdump."""
 
-from typing import Any
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 _NAMES = {None: "null", True: "true", False: "false"}
-_ESCAPES = dict(zip("\"\\\n\r\t\b\f", ("\\\"", "\\\\", "\\n", "\\r", "\\t", "\\b", "\\f")))
+_ESCAPES = dict(zip('"\\\n\r\t\b\f', ('\\"', "\\\\", "\\n", "\\r", "\\t", "\\b", "\\f")))
 
 
 def encode(value: Any, indent: str = "\n") -> str:

@@ -1,7 +1,8 @@
 """`kdecode --brief`: one line a frame, to paste in a ticket."""
 
+from __future__ import annotations
+
 import os
-from typing import Optional
 
 from faultkit.decode.model import Decoded, Inline, Trace
 from faultkit.model import Report
@@ -58,7 +59,7 @@ def _head(frame: Decoded) -> str:
     return f"#{frame.index:<2} {'? ' if frame.unreliable else ''}{name}{module}"
 
 
-def _place(inline: Inline, symbol: Optional[str], style: Style) -> str:
+def _place(inline: Inline, symbol: str | None, style: Style) -> str:
     """Where, and in which function if that is not the symbol."""
     where = "(no line)"
     if inline.file is not None:

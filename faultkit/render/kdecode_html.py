@@ -6,7 +6,6 @@ The picture that people attach to a case: no script, no network, light and dark.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
 
 from faultkit.decode.model import Decoded, DecodedTrace, Instruction, Value
 from faultkit.model import Report
@@ -15,6 +14,11 @@ from faultkit.render.escape import clean
 from faultkit.render.kdecode_text import frame_head, trace_title, verdict, where
 from faultkit.render.page import header
 from faultkit.render.style import inside_comment, lexer_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 OPEN = 3  # frames that are unfolded at first
 WIDE = 160
@@ -142,9 +146,7 @@ class _Html:
                     said += f" <span class=where>{_text(clean(value.meaning, 160))}</span>"
                 origin = _text(clean(value.origin or "", 160))
             kind = _text(clean(value.type or "?", 120))
-            self._add(
-                f"<tr><td>{name}<td>{said}<td class=soft>{kind}<td class=soft>{origin}</tr>"
-            )
+            self._add(f"<tr><td>{name}<td>{said}<td class=soft>{kind}<td class=soft>{origin}</tr>")
         self._add("</table>")
 
     def _source(self, frame: Decoded) -> None:
@@ -162,7 +164,7 @@ class _Html:
     def _code(self, frame: Decoded) -> None:
         rows = []
         margins = arrows(frame.instructions)
-        place: Optional[tuple[Optional[str], Optional[int]]] = None
+        place: tuple[str | None, int | None] | None = None
         for instruction, margin in zip(frame.instructions, margins):
             if (instruction.file, instruction.line) != place:
                 place = instruction.file, instruction.line

@@ -1,11 +1,19 @@
 """`kdecode`'s frames and traces as plain objects, for the machine-readable report."""
 
-from collections.abc import Sequence
-from typing import Any, Callable, Optional
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 from faultkit.decode.model import Decoded, DecodedTrace, Instruction, Value
 
-Clean = Callable[[Optional[str]], Optional[str]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from typing_extensions import TypeAlias
+
+
+Clean: TypeAlias = "Callable[[str | None], str | None]"
 
 
 def trace_objects(
@@ -95,5 +103,5 @@ def _value(value: Value, clean: Clean) -> dict[str, Any]:
     }
 
 
-def _hex(number: Optional[int]) -> Optional[str]:
+def _hex(number: int | None) -> str | None:
     return None if number is None else f"{number:#x}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.decode.model import Decoded, DecodedTrace, Instruction, Value
 from faultkit.model import Report
@@ -77,8 +76,8 @@ class _Text(Page):
         if not values:
             return
         self._line(f"   {label}")
-        gone: dict[Optional[str], list[str]] = {}
-        function: Optional[str] = None
+        gone: dict[str | None, list[str]] = {}
+        function: str | None = None
         for value in values[:MOST_VALUES]:
             if value.unavailable and value.unavailable.startswith("optimized out"):
                 gone.setdefault(None, []).append(clean(value.name, 60))
@@ -115,13 +114,13 @@ class _Text(Page):
             mark = ">" if number == inner.line else " "
             self._lines.append(f"   {mark}{number:6}  {text}".rstrip())
 
-    def _source(self, text: str, file: Optional[str]) -> str:
+    def _source(self, text: str, file: str | None) -> str:
         return self._style.window([clean(text, WIDE)], file or "")[0]
 
     def _code(self, frame: Decoded) -> None:
         self._line("   CODE")
         margins = arrows(frame.instructions)
-        place: Optional[tuple[Optional[str], Optional[int]]] = None
+        place: tuple[str | None, int | None] | None = None
         for instruction, margin in zip(frame.instructions, margins):
             if (instruction.file, instruction.line) != place:
                 place = instruction.file, instruction.line
@@ -191,7 +190,7 @@ def frame_head(frame: Decoded) -> str:
     return f"#{frame.index:<2} {address}{doubt}{name}{module}"
 
 
-def where(file: Optional[str], line: Optional[int], column: Optional[int]) -> str:
+def where(file: str | None, line: int | None, column: int | None) -> str:
     """ "kernel/sched/core.c:6660:3"."""
     if not file:
         return "(no source line)"

@@ -1,9 +1,14 @@
 """The machine-readable report: schema "faultkit/1", fields may be added."""
 
-from typing import Any, Optional
+from __future__ import annotations
 
 from faultkit.model import Finding, Frame, Lock, Report, Task, Wait
 from faultkit.render.escape import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 SCHEMA = "faultkit/1"
 
@@ -96,7 +101,7 @@ def _wait(wait: Wait) -> dict[str, Any]:
     }
 
 
-def _lock(lock: Lock, mode: Optional[str]) -> dict[str, Any]:
+def _lock(lock: Lock, mode: str | None) -> dict[str, Any]:
     return {
         "kind": lock.kind,
         "address": _hex(lock.address),
@@ -138,9 +143,9 @@ def _frame(frame: Frame) -> dict[str, Any]:
     }
 
 
-def _clean(text: Optional[str]) -> Optional[str]:
+def _clean(text: str | None) -> str | None:
     return None if text is None else clean(text, 2000)
 
 
-def _hex(address: Optional[int]) -> Optional[str]:
+def _hex(address: int | None) -> str | None:
     return None if address is None else f"{address:#x}"

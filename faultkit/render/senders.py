@@ -1,9 +1,10 @@
 """`sigsrc --kernel`: the places that send a signal, as text and as plain objects."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, Optional
 
 from faultkit.model import Report, SourceLine
 from faultkit.render.escape import clean
@@ -12,6 +13,11 @@ from faultkit.render.style import Style
 from faultkit.senders.functions import is_interface
 from faultkit.senders.model import Place
 from faultkit.signals.names import code_name, signal_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 MOST_SIGNALS = 4  # named of one place
 
@@ -90,7 +96,7 @@ def _what(place: Place) -> str:
     return f"{clean(place.call, 80)}({said}{', ' * bool(codes)}{codes})"
 
 
-def _source(place: Place) -> Optional[SourceLine]:
+def _source(place: Place) -> SourceLine | None:
     """The line that a reader looks for: the innermost one of a function that is no interface for
     sending signals, nor in a header."""
     chain = [one for one in place.lines if one.file and one.line]
@@ -110,7 +116,7 @@ def _folder(places: Sequence[Place]) -> str:
     return f"{common}/" if common else ""
 
 
-def place_object(place: Place) -> "dict[str, Any]":
+def place_object(place: Place) -> dict[str, Any]:
     """One place; the address is the vmlinux's own, without KASLR, a hex string."""
     number = place.signals[0] if place.signals else 0
     first = place.lines[0] if place.lines else None

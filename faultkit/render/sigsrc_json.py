@@ -1,22 +1,28 @@
 """`sigsrc`'s findings as plain objects, for the machine-readable report."""
 
-from typing import Any, Callable, Optional
+from __future__ import annotations
+
+from collections.abc import Callable
 
 from faultkit.model import Task
 from faultkit.signals.model import Sender, SignalFinding, Table
 from faultkit.signals.names import signal_name, signals_in
 from faultkit.target import SignalMasks
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def signal_object(
     finding: SignalFinding,
-    task_object: "Callable[[Task], dict[str, Any]]",
-    frame_object: "Callable[[Any], dict[str, Any]]",
-    cleaned: "Callable[[Optional[str]], Optional[str]]",
-) -> "dict[str, Any]":
+    task_object: Callable[[Task], dict[str, Any]],
+    frame_object: Callable[[Any], dict[str, Any]],
+    cleaned: Callable[[str | None], str | None],
+) -> dict[str, Any]:
     """One finding; `address` is a hex string, `value` a number."""
 
-    def sender(one: Sender) -> "dict[str, Any]":
+    def sender(one: Sender) -> dict[str, Any]:
         return {
             "pid": one.pid,
             "uid": one.uid,
@@ -28,7 +34,7 @@ def signal_object(
             "fate": cleaned(one.fate),
         }
 
-    def table(one: Table) -> "dict[str, Any]":
+    def table(one: Table) -> dict[str, Any]:
         return {
             "title": cleaned(one.title),
             "columns": list(one.columns),
@@ -63,8 +69,8 @@ def signal_object(
 
 
 def masks_object(
-    task: Task, masks: SignalMasks, task_object: "Callable[[Task], dict[str, Any]]"
-) -> "dict[str, Any]":
+    task: Task, masks: SignalMasks, task_object: Callable[[Task], dict[str, Any]]
+) -> dict[str, Any]:
     """A task's sets of signals by name; null where they are not known."""
     sets = {
         name: None if mask is None else [signal_name(number) for number in signals_in(mask)]

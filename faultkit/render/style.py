@@ -1,9 +1,15 @@
 """Colour and tables, by pygments and tabulate; without them the same text, plainer."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any, Optional
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 GAP = "  "  # between columns
 FEW = 8  # rows that need no tabulate, whose import takes longer than the diagnosis of a process
@@ -96,7 +102,7 @@ class Style:
         painted = self.source("/*\n" * inside + text + "\n", file).split("\n")[inside:]
         return painted if len(painted) == len(lines) else list(lines)
 
-    def table(self, rows: Sequence[Sequence[str]], width: int) -> Optional[list[str]]:
+    def table(self, rows: Sequence[Sequence[str]], width: int) -> list[str] | None:
         """The rows as aligned lines; None if they are wider than `width` columns, or without
         tabulate."""
         if not _is_installed("tabulate"):

@@ -1,9 +1,10 @@
 """The report that a person reads: verdict first, then each finding with its evidence."""
 
+from __future__ import annotations
+
 import linecache
 import os
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.model import Finding, Frame, Lock, Report, Task, Wait
 from faultkit.places import Place, waiting_call
@@ -75,7 +76,7 @@ class _Text(Page):
         return f"NOT FOUND: {looked_at}, no deadlock{resolved}"
 
     def _task(self, task: Task, long: bool = False) -> str:
-        """"T2", or "4713" where the debugger has no number for it; `long` adds who that is."""
+        """ "T2", or "4713" where the debugger has no number for it; `long` adds who that is."""
         short = f"T{task.number}" if task.number else _pid(task)
         if not long:
             return short
@@ -89,7 +90,7 @@ class _Text(Page):
         return " ".join(words)
 
     def _lock(self, lock: Lock, long: bool = False) -> str:
-        """"L1", the report's own short name; `long` tells kind, address and name."""
+        """ "L1", the report's own short name; `long` tells kind, address and name."""
         short = self._locks.setdefault(lock.identity, f"L{len(self._locks) + 1}")
         if not long:
             return short
@@ -285,7 +286,7 @@ def _short(path: str) -> str:
     return "/".join(path.split("/")[-2:]) if path.count("/") > 2 else path
 
 
-def _where(place: Optional[Place]) -> str:
+def _where(place: Place | None) -> str:
     if place is None:
         return ""
     if place.file:
@@ -296,7 +297,7 @@ def _where(place: Optional[Place]) -> str:
     return f"at {place.frame.address:#x}"
 
 
-def _source_text(place: Optional[Place]) -> str:
+def _source_text(place: Place | None) -> str:
     """The line itself, if the source file is here."""
     if place is None or not place.file or not place.line or not os.path.isfile(place.file):
         return ""

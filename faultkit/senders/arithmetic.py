@@ -1,10 +1,12 @@
 """What register-to-register instructions compute that x86.py calls "other": those with which
 compilers choose between two constants (setcc, sbb, cmov and the like)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import NamedTuple, Optional
 
 from faultkit.code.encoding import REGISTERS
+from faultkit.record import NamedTuple
 
 _PREFIXES = frozenset((0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65))
 MASK = 0xFFFFFFFF
@@ -17,11 +19,11 @@ class Computed(NamedTuple):
 
     operation: str
     register: str
-    source: Optional[str] = None
+    source: str | None = None
     number: int = 0
 
 
-def computed(code: bytes) -> Optional[Computed]:
+def computed(code: bytes) -> Computed | None:
     """What the instruction does, None if it is another one, or works on memory or on bytes."""
     place = 0
     while place < len(code) and code[place] in _PREFIXES:
@@ -49,7 +51,7 @@ def computed(code: bytes) -> Optional[Computed]:
     )
 
 
-def _two_bytes(opcode: int, register: str, operand: str, low: bool) -> Optional[Computed]:
+def _two_bytes(opcode: int, register: str, operand: str, low: bool) -> Computed | None:
     if 0x40 <= opcode <= 0x4F:
         return Computed("either", register, operand)
     if 0x90 <= opcode <= 0x9F:
@@ -61,9 +63,7 @@ def _two_bytes(opcode: int, register: str, operand: str, low: bool) -> Optional[
     return None
 
 
-def _one_byte(
-    opcode: int, digit: int, register: str, operand: str, rest: bytes
-) -> Optional[Computed]:
+def _one_byte(opcode: int, digit: int, register: str, operand: str, rest: bytes) -> Computed | None:
     number = int.from_bytes(rest[:1], "little", signed=True)
     if opcode in (0x19, 0x1B) and register == operand:
         return Computed("borrow", register)

@@ -1,6 +1,6 @@
 """A function's instructions as blocks, its cold part included, with what leads to each block."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.code.thunks import is_thunk
 from faultkit.code.x86 import Instruction, instructions
@@ -142,7 +142,7 @@ class Body:
             return True
         return is_thunk(self.callee(instruction) or "")
 
-    def callee(self, instruction: Instruction) -> Optional[str]:
+    def callee(self, instruction: Instruction) -> str | None:
         """The name of the function that a direct call or jump leads to."""
         if instruction.target is None:
             return None

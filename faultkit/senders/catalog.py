@@ -1,12 +1,19 @@
 """The sites of one vmlinux, found once and kept by its build-id."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional
 
 from faultkit.debuginfo.cache import Cache
+from faultkit.record import NamedTuple
 from faultkit.senders.text import KernelText
 from faultkit.senders.trace import Site, Trace
 from faultkit.target import FaultkitError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 # Of what is kept: to be raised with every change of what is found.
 EDITION = "1"
@@ -17,8 +24,8 @@ class Catalog(NamedTuple):
     """All sites, in order of addresses; `release` as the kernel's banner says it."""
 
     path: str
-    build_id: Optional[str]
-    release: Optional[str]
+    build_id: str | None
+    release: str | None
     sites: tuple[Site, ...]
 
 
@@ -64,7 +71,7 @@ def of_modules(path: str, modules: Sequence[str]) -> list[tuple[str, Site, tuple
     return found
 
 
-def _kept(cache: Cache) -> Optional[tuple[Site, ...]]:
+def _kept(cache: Cache) -> tuple[Site, ...] | None:
     import json
 
     text = cache.get(_KIND, (EDITION,)).get(EDITION)

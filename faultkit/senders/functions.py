@@ -4,9 +4,11 @@ interfaces, whose callers choose.
 kernel/signal.c of 5.10 to 7.3; include/linux/sched/signal.h lists the interfaces.
 """
 
-import re
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
+import re
+
+from faultkit.record import NamedTuple
 from faultkit.senders.places import Place, Slot
 
 SIGKILL = 9
@@ -18,10 +20,10 @@ class Primitive(NamedTuple):
     that may be SEND_SIG_NOINFO or SEND_SIG_PRIV; or the one signal it sends."""
 
     name: str
-    signal: Optional[Place] = None
-    code: Optional[Place] = None
-    info: Optional[Place] = None
-    fixed: Optional[int] = None
+    signal: Place | None = None
+    code: Place | None = None
+    info: Place | None = None
+    fixed: int | None = None
 
 
 # All others end in one of these.

@@ -1,8 +1,9 @@
 """What `sigsrc --kernel` says of a place that sends signals: plain data."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
 from faultkit.model import SourceLine
+from faultkit.record import NamedTuple
 
 
 class Place(NamedTuple):
@@ -19,10 +20,10 @@ class Place(NamedTuple):
     function: str
     signals: tuple[int, ...]
     codes: tuple[int, ...] = ()
-    call: Optional[str] = None
+    call: str | None = None
     way: tuple[str, ...] = ()
     when: str = ""
     open: tuple[str, ...] = ()
     lines: tuple[SourceLine, ...] = ()
-    module: Optional[str] = None
+    module: str | None = None
     type: str = "sender"

@@ -1,11 +1,17 @@
 """Where a value may be: in a register, or in memory that a register points to."""
 
-from typing import NamedTuple, Optional, Union
+from __future__ import annotations
 
 from faultkit.code.encoding import REGISTERS, Memory
 from faultkit.code.x86 import Instruction
 from faultkit.infer.values import CLOBBERED
+from faultkit.record import NamedTuple
 from faultkit.senders.body import Block
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
 
 MOST_BLOCKS = 200
 MOST_NAMES = 4
@@ -18,10 +24,10 @@ class Slot(NamedTuple):
     offset: int
 
 
-Place = Union[str, Slot]  # the low 32 bits of a register, or memory
+Place: TypeAlias = "str | Slot"  # the low 32 bits of a register, or memory
 
 
-def slot_of(operand: object) -> Optional[Slot]:
+def slot_of(operand: object) -> Slot | None:
     """The memory operand as register + offset; None for what is more than that, and for others."""
     if not isinstance(operand, Memory) or operand.base not in REGISTERS:
         return None
@@ -53,10 +59,10 @@ def through_frame(block: Block, index: int, slot: Slot) -> Slot:
     return slot
 
 
-def _definition(block: Block, index: int, register: str) -> Optional[_Definition]:
+def _definition(block: Block, index: int, register: str) -> _Definition | None:
     """The one instruction that gave the register its value, whichever way was taken here; None
     where there are several, or where what it was made of has been changed since."""
-    found: Optional[_Definition] = None
+    found: _Definition | None = None
     pending = [(block, index, 0)]
     seen = {block.start}
     changed = 0  # registers, as in Instruction.writes
@@ -98,7 +104,7 @@ def _definition(block: Block, index: int, register: str) -> Optional[_Definition
 _SCRATCH = sum(1 << REGISTERS.index(name) for name in CLOBBERED)
 
 
-def _made_of(instruction: Instruction, register: str, moved: int) -> Optional[_Definition]:
+def _made_of(instruction: Instruction, register: str, moved: int) -> _Definition | None:
     source = instruction.source
     if instruction.destination != register or instruction.width != 8:
         return None
@@ -112,7 +118,7 @@ def _made_of(instruction: Instruction, register: str, moved: int) -> Optional[_D
     )
 
 
-def moves(instruction: Instruction) -> Optional[int]:
+def moves(instruction: Instruction) -> int | None:
     """By how much the instruction moves the stack pointer; None if that can't be told."""
     if not instruction.may_write("rsp"):
         return 0

@@ -1,14 +1,16 @@
 """The code of a vmlinux: its functions by name and address, and their bytes."""
 
+from __future__ import annotations
+
 import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
-from typing import NamedTuple, Optional
 
 from faultkit.code.elf import SHF_EXECINSTR, SHT_NOBITS, ElfFile, FileBytes, open_elf
 from faultkit.code.symbols import full_table
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError, ReadError
 
 # Suffixes of parts that gcc and clang move away from a function, without a beginning of their own
@@ -80,7 +82,7 @@ class KernelText:
                 found.setdefault(_COLD.sub("", function.name), []).append(function)
         return found
 
-    def at(self, address: int) -> Optional[Function]:
+    def at(self, address: int) -> Function | None:
         """The function that covers `address`."""
         place = bisect_right(self._starts, address) - 1
         for index in range(place, max(place - 4, -1), -1):
@@ -88,7 +90,7 @@ class KernelText:
                 return self.functions[index]
         return None
 
-    def starting(self, address: int) -> Optional[Function]:
+    def starting(self, address: int) -> Function | None:
         """The function that starts at `address`."""
         found = self.at(address)
         return found if found is not None and found.start == address else None
@@ -133,7 +135,7 @@ class KernelText:
             return 0, b""
 
     @cached_property
-    def release(self) -> Optional[str]:
+    def release(self) -> str | None:
         """The kernel's release, as its banner says it (init/version-timestamp.c)."""
         start = self._symbols.label("linux_banner") if self._symbols is not None else None
         if start is None:

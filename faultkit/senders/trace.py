@@ -1,9 +1,11 @@
 """From the functions that queue signals back to the places that choose them."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple, Optional
 
+from faultkit.record import NamedTuple
 from faultkit.senders.body import Body
 from faultkit.senders.calls import calls_to
 from faultkit.senders.functions import (
@@ -31,11 +33,11 @@ class Sink(NamedTuple):
 
     start: int
     name: str
-    signal: Optional[Place]
+    signal: Place | None
     signals: frozenset[int] = frozenset()
-    code: Optional[Place] = None
+    code: Place | None = None
     codes: frozenset[int] = frozenset()
-    info: Optional[Place] = None
+    info: Place | None = None
     way: tuple[str, ...] = ()  # what it calls itself, down to what queues the signal
 
 
@@ -88,7 +90,7 @@ class Trace:
         """Whether this kernel has any of the functions that all others end in."""
         return bool(self._known)
 
-    def run(self) -> "Trace":
+    def run(self) -> Trace:
         """Follow all of them; returns self."""
         while self._sinks:
             level = [self._sinks.popleft() for _ in range(len(self._sinks))]
@@ -128,7 +130,7 @@ class Trace:
             self._bodies[function.start] = Body(self.text, function)
         return self._bodies[function.start]
 
-    def _home(self, address: int) -> Optional[Body]:
+    def _home(self, address: int) -> Body | None:
         """The function that has an instruction at `address`, in its cold part or not."""
         function = self.text.at(address)
         if function is None:
@@ -177,11 +179,11 @@ class Trace:
         if constants or (reasons and not is_interface(name)):
             self._note(address, name, constants, numbers, reasons, sink.way)
 
-    def _codes(self, body: Body, address: int, sink: Sink) -> tuple[Values, Optional[Place]]:
+    def _codes(self, body: Body, address: int, sink: Sink) -> tuple[Values, Place | None]:
         """The si_codes that the call gives; and which argument of the function decides, where the
         call passes on a siginfo that may be SEND_SIG_NOINFO or SEND_SIG_PRIV."""
         codes: set[Value] = set(sink.codes)
-        passed: Optional[Place] = None
+        passed: Place | None = None
         places = [] if sink.code is None else [sink.code]
         if isinstance(sink.info, str):
             infos = place_values(body, address, sink.info)

@@ -1,14 +1,20 @@
 """Which values a register or a place in the frame can have at an instruction: backwards along all
 ways that lead there, to constants, to what the function was given, or to what can't be told."""
 
-from typing import NamedTuple, Union
+from __future__ import annotations
 
 from faultkit.code.encoding import REGISTERS, Memory
 from faultkit.code.x86 import Instruction
 from faultkit.infer.values import CLOBBERED
+from faultkit.record import NamedTuple
 from faultkit.senders.arithmetic import MASK, apply, computed
 from faultkit.senders.body import Block, Body
 from faultkit.senders.places import Place, Slot, slot_of, through_frame
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
 
 MOST_STEPS = 20_000  # blocks and places looked at for one value
 MOST_VALUES = 32
@@ -33,9 +39,9 @@ class Untold(NamedTuple):
     why: str
 
 
-Value = Union[int, Given, Untold]
+Value: TypeAlias = "int | Given | Untold"
 Values = frozenset[Value]
-_Step = Union[None, Values, list[Place]]  # unaffected; known; or to be followed further up
+_Step: TypeAlias = "Values | list[Place] | None"  # known; to be followed further up; unaffected
 
 
 def place_values(body: Body, address: int, place: Place) -> Values:
@@ -161,9 +167,7 @@ class _Search:
             return frozenset((0, 1))
         if done.operation == "borrow":
             return frozenset((0, MASK))
-        return self._applied(
-            block, index, done.operation, done.source or place, done.number, depth
-        )
+        return self._applied(block, index, done.operation, done.source or place, done.number, depth)
 
     def _with_carry(
         self, block: Block, index: int, instruction: Instruction, place: str, depth: int

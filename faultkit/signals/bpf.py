@@ -3,9 +3,12 @@
 Classic BPF over struct seccomp_data, as seccomp_check_filter() in kernel/seccomp.c admits it.
 """
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+
+from faultkit.record import NamedTuple
 
 MASK = 0xFFFFFFFF
 MOST_STEPS = 1 << 14
@@ -35,7 +38,7 @@ def seccomp_data(nr: int, arch: int, pc: int, arguments: Sequence[int]) -> bytes
     return struct.pack("<iIQ6Q", nr, arch, pc, *arguments)
 
 
-def run(program: bytes, data: bytes) -> Optional[Verdict]:
+def run(program: bytes, data: bytes) -> Verdict | None:
     """The verdict of a filter (struct sock_filter, ...) on a call; None if it is none that the
     kernel would have admitted."""
     code = list(struct.iter_unpack("<HBBI", program[: len(program) & -8]))
@@ -77,7 +80,7 @@ def run(program: bytes, data: bytes) -> Optional[Verdict]:
     return None
 
 
-def _load(op: int, k: int, data: bytes, memory: "list[int]") -> int:
+def _load(op: int, k: int, data: bytes, memory: list[int]) -> int:
     mode = op & 0xE0
     if mode == 0x20:  # BPF_ABS: of the data, one aligned word
         return int(struct.unpack_from("<I", data, k)[0])

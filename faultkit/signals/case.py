@@ -1,9 +1,10 @@
 """One signal as the modules of `origins` see it: what is known of it, and of where it struck."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping as Registers
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Optional
 
 from faultkit.model import Frame, Task
 from faultkit.signals.model import Sender
@@ -12,6 +13,7 @@ from faultkit.signals.senders import Senders
 from faultkit.signals.siginfo import Siginfo
 from faultkit.target import FaultkitError, Mapping, Process
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from faultkit.code.encoding import Encoding
     from faultkit.code.operands import Access
@@ -47,12 +49,12 @@ class Case:
         return self.info.by_program and self.info.pid == self.senders.own_pid
 
     @cached_property
-    def sender(self) -> Optional[Sender]:
+    def sender(self) -> Sender | None:
         """Who sent it, None if no process did."""
         return self.senders.of(self.info)
 
     @cached_property
-    def code(self) -> "Code":
+    def code(self) -> Code:
         """The process's images, symbols and instructions."""
         from faultkit.code.process import Code
 
@@ -61,14 +63,14 @@ class Case:
         return Code(process.read, process.code_mappings(), pid, process.here)
 
     @cached_property
-    def instruction(self) -> "Optional[Instruction]":
+    def instruction(self) -> Instruction | None:
         """The instruction at rip, None where it can't be read or is none."""
         from faultkit.code.x86 import decode
 
         return decode(self.bytes_at_pc, self.registers.get("rip", 0))
 
     @cached_property
-    def encoding(self) -> "Optional[Encoding]":
+    def encoding(self) -> Encoding | None:
         """Its parts."""
         from faultkit.code.encoding import encoding
 
@@ -88,14 +90,14 @@ class Case:
         return b""
 
     @cached_property
-    def accesses(self) -> "Sequence[Access]":
+    def accesses(self) -> Sequence[Access]:
         """The accesses to memory of the instruction at rip."""
         from faultkit.code.operands import accesses
 
         return accesses(self.bytes_at_pc, self.registers.get("rip", 0), self.registers)
 
     @cached_property
-    def access(self) -> "Optional[Access]":
+    def access(self) -> Access | None:
         """The access that failed: the one of this instruction that touches the address at fault;
         where it has just one whose address can't be told, that one."""
         address = self.info.address
@@ -132,11 +134,11 @@ class Case:
             return True
         return any("core is truncated" in limit for limit in self.process.limits())
 
-    def mapping(self, address: int) -> Optional[Mapping]:
+    def mapping(self, address: int) -> Mapping | None:
         """The mapping that holds the address."""
         return self.process.mapping(address)
 
-    def place(self, address: int) -> Optional[str]:
+    def place(self, address: int) -> str | None:
         """ "function+12" of a code or data address, "libx.so+0x123" without symbols."""
         symbol = self.process.symbol(address)
         if symbol is not None:
@@ -147,14 +149,14 @@ class Case:
         name = mapping.path.rpartition("/")[2]
         return f"{name}+{address - mapping.start + mapping.offset:#x}"
 
-    def own_place(self) -> Optional[str]:
+    def own_place(self) -> str | None:
         """Where the program's own code was: "parse at parse.c:12", "parse+0x1c"."""
         found = own_place(self.frames)
         if found is None:
             return None
         return place_words(found) or self.place(found.frame.address)
 
-    def word(self, address: int) -> Optional[int]:
+    def word(self, address: int) -> int | None:
         """The 64-bit word at the address, None where it can't be read."""
         try:
             return self.process.u64(address)
@@ -162,7 +164,7 @@ class Case:
             return None
 
 
-def _scaled(access: "Access", address: int) -> "Optional[Access]":
+def _scaled(access: Access, address: int) -> Access | None:
     """The access with the displacement that EVEX means by one of 8 bits, which counts in operand
     sizes (Intel SDM, volume 2, 2.7.5), if that leads to `address`."""
     small = access.displacement

@@ -1,6 +1,6 @@
 """What is left of a process that has ended: a zombie keeps the signal's number, nothing else."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.model import FOUND, Report, Task
 from faultkit.procfs.signals import died_of, parent_of, where_cores_go
@@ -9,7 +9,7 @@ from faultkit.signals.model import FATAL, UNKNOWN, SignalFinding
 from faultkit.signals.names import SIGKILL, signal_name
 
 
-def report_of_zombie(pid: int, host: dict[str, Optional[str]]) -> Optional[Report]:
+def report_of_zombie(pid: int, host: dict[str, str | None]) -> Report | None:
     """The report of a zombie that a signal has killed; None for whatever else the pid is."""
     died = died_of(pid)
     if died is None:
@@ -47,4 +47,3 @@ def report_of_zombie(pid: int, host: dict[str, Optional[str]]) -> Optional[Repor
         )
     ]
     return report
-

@@ -6,10 +6,12 @@ is filled in only if the handler was installed with SA_SIGINFO (x64_setup_rt_fra
 arch/x86/kernel/signal_64.c).
 """
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
 
+from faultkit.record import NamedTuple
 from faultkit.signals.names import (
     SI_KERNEL,
     SI_USER,
@@ -68,7 +70,7 @@ def signal_frames(process: Process, sp: int) -> Iterator[SignalFrame]:
         sp = found.registers["rsp"]
 
 
-def _next_frame(process: Process, sp: int, known: dict[int, bool]) -> Optional[SignalFrame]:
+def _next_frame(process: Process, sp: int, known: dict[int, bool]) -> SignalFrame | None:
     start = at = sp & -8
     while at < start + MOST_STACK:
         size = CHUNK - at % CHUNK
@@ -100,7 +102,7 @@ def _is_return(process: Process, address: int) -> bool:
     return code.startswith(RETURNS)
 
 
-def _frame(process: Process, address: int) -> Optional[SignalFrame]:
+def _frame(process: Process, address: int) -> SignalFrame | None:
     try:
         data = process.read(address, SIZE)
     except FaultkitError:
@@ -118,7 +120,7 @@ def _frame(process: Process, address: int) -> Optional[SignalFrame]:
     return SignalFrame(address, data[SIGINFO:], registers, mask)
 
 
-def siginfo_in(frame: SignalFrame, blocked: Optional[int]) -> Optional[Siginfo]:
+def siginfo_in(frame: SignalFrame, blocked: int | None) -> Siginfo | None:
     """The siginfo in a frame, None where the kernel has put none there and it is garbage;
     `blocked` are the signals that are so in the handler."""
     info = parse_siginfo(frame.siginfo)
@@ -132,7 +134,7 @@ def siginfo_in(frame: SignalFrame, blocked: Optional[int]) -> Optional[Siginfo]:
     return info if code_words(info.number, info.code) else None
 
 
-def siginfo_by_registers(frame: SignalFrame, blocked: Optional[int]) -> Optional[Siginfo]:
+def siginfo_by_registers(frame: SignalFrame, blocked: int | None) -> Siginfo | None:
     """What is known of the signal of a frame without a siginfo: of a fault by the trap number
     that the frame keeps, of others the number only, as a handler runs with its own signal
     blocked: `blocked` are the signals that are so in the handler.  None if nothing tells.

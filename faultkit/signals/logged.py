@@ -1,9 +1,10 @@
 """What a kernel's log tells of signals, as findings: OOM kills, faults, poisoned memory..."""
 
+from __future__ import annotations
+
 import re
 import time as clock
 from collections.abc import Iterator, Sequence
-from typing import Optional
 
 from faultkit.klog.faults import Fault, parse_fault
 from faultkit.klog.kills import Kill, parse_kill, seccomp_action
@@ -63,7 +64,7 @@ _TRAPS = {
 }  # fmt: skip
 
 
-def logged_signals(lines: Sequence[Line], pid: Optional[int] = None) -> list[SignalFinding]:
+def logged_signals(lines: Sequence[Line], pid: int | None = None) -> list[SignalFinding]:
     """All signals that the log tells of, in its order; only those to the process or thread `pid`,
     if given."""
     found: list[tuple[int, SignalFinding]] = []
@@ -86,7 +87,7 @@ def _places_of_kills(lines: Sequence[Line]) -> Iterator[int]:
     return (n for n, line in enumerate(lines) if "illed process" in line.text)
 
 
-def time_words(seconds: Optional[float]) -> str:
+def time_words(seconds: float | None) -> str:
     """When it was, in words."""
     if seconds is None:
         return ""
@@ -100,15 +101,15 @@ def time_words(seconds: Optional[float]) -> str:
 def _finding(
     line: Line,
     pid: int,
-    name: Optional[str],
+    name: str | None,
     number: int,
     origin: str,
     cause: str,
     why: str,
-    address: Optional[int] = None,
+    address: int | None = None,
     next_: str = "",
     state: str = FATAL,
-    code: Optional[int] = None,
+    code: int | None = None,
 ) -> SignalFinding:
     at = time_words(line.time)
     return SignalFinding(
@@ -160,9 +161,7 @@ def _page_fault(fault: Fault, line: Line) -> SignalFinding:
         where += ", right below the stack pointer, which points to a stack overflow"
         cause = "stack-overflow"
     why = f"thread {fault.tid} tried to {access} {where}{_at(fault)}"
-    return _finding(
-        line, fault.tid, fault.name, SIGSEGV, FAULT, cause, why, address, _look(fault)
-    )
+    return _finding(line, fault.tid, fault.name, SIGSEGV, FAULT, cause, why, address, _look(fault))
 
 
 def _near_stack(fault: Fault, address: int) -> bool:
@@ -279,7 +278,7 @@ def _process_of(oom: OomKill) -> int:
     return oom.pid
 
 
-def _table(oom: OomKill) -> Optional[Table]:
+def _table(oom: OomKill) -> Table | None:
     if oom.table is None:
         return None
     chosen = next((n for n, row in enumerate(oom.table.rows) if row[0] == str(oom.pid)), None)

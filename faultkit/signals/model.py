@@ -1,8 +1,9 @@
 """What `sigsrc` says of a signal: plain data, the same for every host."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
 from faultkit.model import PROVEN, Frame, Task
+from faultkit.record import NamedTuple
 from faultkit.signals.names import code_name, signal_name
 
 # Who or what sent it: the words of a report's "origin".
@@ -30,12 +31,12 @@ class Sender(NamedTuple):
     `alive` and `reused` (its pid is another's now) are None where that can't be told."""
 
     pid: int
-    uid: Optional[int] = None
-    name: Optional[str] = None
-    user: Optional[str] = None
+    uid: int | None = None
+    name: str | None = None
+    user: str | None = None
     itself: bool = False
-    alive: Optional[bool] = None
-    reused: Optional[bool] = None
+    alive: bool | None = None
+    reused: bool | None = None
     fate: str = ""
 
 
@@ -46,7 +47,7 @@ class Table(NamedTuple):
     title: str
     rows: tuple[tuple[str, ...], ...]
     columns: tuple[str, ...] = ()
-    chosen: Optional[int] = None
+    chosen: int | None = None
 
 
 class SignalFinding(NamedTuple):
@@ -64,21 +65,21 @@ class SignalFinding(NamedTuple):
     number: int
     origin: str
     explanation: str
-    code: Optional[int] = None
-    cause: Optional[str] = None
-    sender: Optional[Sender] = None
-    address: Optional[int] = None
-    value: Optional[int] = None
+    code: int | None = None
+    cause: str | None = None
+    sender: Sender | None = None
+    address: int | None = None
+    value: int | None = None
     state: str = FATAL
     confidence: str = PROVEN
     evidence: tuple[str, ...] = ()
     next: str = ""
     frames: tuple[Frame, ...] = ()
-    place: Optional[str] = None
-    within: Optional[int] = None
+    place: str | None = None
+    within: int | None = None
     shared: bool = False
     times: int = 1
-    when: Optional[float] = None  # seconds since 1970 or since boot, as a log has it
+    when: float | None = None  # seconds since 1970 or since boot, as a log has it
     tables: tuple[Table, ...] = ()
     type: str = "signal"
 
@@ -88,6 +89,6 @@ class SignalFinding(NamedTuple):
         return signal_name(self.number)
 
     @property
-    def code_name(self) -> Optional[str]:
+    def code_name(self) -> str | None:
         """si_code's name."""
         return None if self.code is None else code_name(self.number, self.code)

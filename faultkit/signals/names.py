@@ -1,7 +1,8 @@
 """Signals and their codes by name, and in words: include/uapi/asm-generic/siginfo.h, x86_64."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Optional
 
 (SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGKILL, SIGUSR1, SIGSEGV,
  SIGUSR2, SIGPIPE, SIGALRM, SIGTERM, SIGSTKFLT, SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN,
@@ -124,7 +125,7 @@ def signal_name(number: int) -> str:
     return f"SIG{number}" if 0 < number < SIGRTMIN else f"signal {number}"
 
 
-def signal_number(name: str) -> Optional[int]:
+def signal_number(name: str) -> int | None:
     """The number of "SIGSEGV", "segv", "11", "SIGRTMIN+3", "SIGRTMAX-1"; None if there is none."""
     text = name.strip().upper()
     if text.isascii() and text.isdecimal():
@@ -155,7 +156,7 @@ def code_words(number: int, code: int) -> str:
     return known[1] if known is not None else ""
 
 
-def _code(number: int, code: int) -> Optional[tuple[str, str]]:
+def _code(number: int, code: int) -> tuple[str, str] | None:
     own = _CODES.get(number, ())
     if 1 <= code <= len(own):
         return own[code - 1]

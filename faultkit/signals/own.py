@@ -1,8 +1,9 @@
 """Which frames are the program's own: not the C library's, nor a language runtime's."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.model import Frame
 from faultkit.places import Place, is_library_image, waiting_call
@@ -60,7 +61,7 @@ def library_call(frames: Sequence[Frame]) -> str:
     return ""
 
 
-def own_place(frames: Sequence[Frame]) -> Optional[Place]:
+def own_place(frames: Sequence[Frame]) -> Place | None:
     """The innermost place in the program's own code; None if there are no frames.  Of a function
     that only a library's header has a line for, the function."""
     for frame in own_frames(frames)[:1]:

@@ -1,8 +1,9 @@
 """Who a signal's pid and uid are: by /proc, if this machine is the one they speak of."""
 
+from __future__ import annotations
+
 import os
 import time
-from typing import Optional
 
 from faultkit.procfs.process import parse_stat, read_proc
 from faultkit.procfs.status import innermost_pid, is_our_namespace, pids_like
@@ -21,18 +22,18 @@ class Senders:
     the pid of the sender.
     """
 
-    def __init__(self, process: Process, when: Optional[float] = None) -> None:
+    def __init__(self, process: Process, when: float | None = None) -> None:
         self._process = process
         self._when = when
-        self._known: dict[tuple[int, Optional[int]], Sender] = {}
-        self._inner: Optional[dict[int, int]] = None  # of a container: its pids -> ours
+        self._known: dict[tuple[int, int | None], Sender] = {}
+        self._inner: dict[int, int] | None = None  # of a container: its pids -> ours
         #: the receiver's process id, as signals name it
         self.own_pid = process.pid
         if process.live and not is_our_namespace(process.pid, "pid"):
             self._inner = pids_like(process.pid)
             self.own_pid = innermost_pid(process.pid)
 
-    def of(self, info: Siginfo) -> Optional[Sender]:
+    def of(self, info: Siginfo) -> Sender | None:
         """The sender of a signal that a program sent, else None."""
         if not info.by_program or info.pid is None:
             return None
@@ -41,7 +42,7 @@ class Senders:
             self._known[key] = self._look_up(info.pid, info.uid)
         return self._known[key]
 
-    def _look_up(self, pid: int, uid: Optional[int]) -> Sender:
+    def _look_up(self, pid: int, uid: int | None) -> Sender:
         user = user_name(uid) if uid is not None and self._process.here else None
         sender = Sender(pid, uid, user=user)
         if pid == self.own_pid:
@@ -86,7 +87,7 @@ def boot_time() -> float:
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def user_name(uid: int) -> Optional[str]:
+def user_name(uid: int) -> str | None:
     """The name of a user of this machine by /etc/passwd; no name service is asked."""
     try:
         with open("/etc/passwd", encoding="utf-8", errors="replace") as file:

@@ -1,8 +1,10 @@
 """siginfo_t: what the kernel tells of one signal (include/uapi/asm-generic/siginfo.h, x86_64)."""
 
-import struct
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
+import struct
+
+from faultkit.record import NamedTuple
 from faultkit.signals.names import (
     SI_KERNEL,
     SI_SIGIO,
@@ -54,25 +56,25 @@ class Siginfo(NamedTuple):
     code: int
     errno: int
     layout: str
-    pid: Optional[int] = None
-    uid: Optional[int] = None
-    value: Optional[int] = None
-    timer: Optional[int] = None
-    overrun: Optional[int] = None
-    status: Optional[int] = None
-    address: Optional[int] = None
-    lsb: Optional[int] = None
-    lower: Optional[int] = None
-    upper: Optional[int] = None
-    pkey: Optional[int] = None
-    band: Optional[int] = None
-    fd: Optional[int] = None
-    call_address: Optional[int] = None
-    nr: Optional[int] = None
-    arch: Optional[int] = None
+    pid: int | None = None
+    uid: int | None = None
+    value: int | None = None
+    timer: int | None = None
+    overrun: int | None = None
+    status: int | None = None
+    address: int | None = None
+    lsb: int | None = None
+    lower: int | None = None
+    upper: int | None = None
+    pkey: int | None = None
+    band: int | None = None
+    fd: int | None = None
+    call_address: int | None = None
+    nr: int | None = None
+    arch: int | None = None
 
     @property
-    def number_sent(self) -> Optional[int]:
+    def number_sent(self) -> int | None:
         """`value` as an int, which is what most programs send; as it is where it fits into none."""
         if self.value is None or self.value >> 32 not in (0, 0xFFFFFFFF):
             return self.value
@@ -99,7 +101,7 @@ def layout_of(number: int, code: int) -> str:
     return QUEUED if code < 0 else SENT
 
 
-def parse_siginfo(data: bytes) -> Optional[Siginfo]:
+def parse_siginfo(data: bytes) -> Siginfo | None:
     """The first bytes of a siginfo_t, 48 or more; None where they are cut off or hold no signal.
 
     Of an SI_TKILL no value is given, as tgkill() has none."""

@@ -1,10 +1,12 @@
 """What the tracers of `sigsrc --arm` have written: events, and the findings that they make."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.model import INFERRED, Task
+from faultkit.record import NamedTuple
 from faultkit.senders.functions import is_interface
 from faultkit.senders.words import when
 from faultkit.signals.model import DELIVERED, FATAL, KERNEL, UNKNOWN, Sender, SignalFinding
@@ -56,15 +58,15 @@ class Event(NamedTuple):
     `pid` its process if the tracer tells.  `to` is the receiver, or who exits."""
 
     kind: str
-    time: Optional[float]
+    time: float | None
     tid: int
     name: str
-    pid: Optional[int] = None
-    uid: Optional[int] = None
+    pid: int | None = None
+    uid: int | None = None
     number: int = 0
     code: int = 0
     to: int = 0
-    to_name: Optional[str] = None
+    to_name: str | None = None
     group: bool = False
     result: int = 0
     call: str = ""
@@ -81,15 +83,15 @@ class Traced(NamedTuple):
 class Trace(NamedTuple):
     """All events, and the process that was watched, if the text tells."""
 
-    armed: Optional[int]
+    armed: int | None
     events: list[Traced]
 
 
 def parse_trace(lines: Iterable[str]) -> Trace:
     """The events of tracefs, bpftrace or SystemTap."""
-    armed: Optional[int] = None
+    armed: int | None = None
     events: list[Traced] = []
-    stack: Optional[list[str]] = None
+    stack: list[str] | None = None
     for line in lines:
         found = _ARMED.search(line)
         if found is not None:
@@ -117,7 +119,7 @@ def parse_trace(lines: Iterable[str]) -> Trace:
     return Trace(armed, events)
 
 
-def _event(line: str) -> "tuple[Optional[Event], Optional[tuple[int, bool]]]":
+def _event(line: str) -> tuple[Event | None, tuple[int, bool] | None]:
     """(the line's event, None) or (None, (task, whether it is a program's stack that follows))."""
     own = _OWN.search(line)
     if own is not None:
@@ -182,7 +184,7 @@ def _int(text: str) -> int:
         return 0
 
 
-def traced_signals(trace: Trace, pid: Optional[int] = None) -> list[SignalFinding]:
+def traced_signals(trace: Trace, pid: int | None = None) -> list[SignalFinding]:
     """A finding for each signal, in the order of sending; those to `pid` only, if given."""
     watched = pid if pid is not None else trace.armed
     ended = {one.event.to: one.event.time for one in trace.events if one.event.kind == "exit"}
@@ -211,7 +213,7 @@ def traced_signals(trace: Trace, pid: Optional[int] = None) -> list[SignalFindin
     return found
 
 
-def _finding(one: Traced, watched: Optional[int]) -> SignalFinding:
+def _finding(one: Traced, watched: int | None) -> SignalFinding:
     event = one.event
     name = signal_name(event.number)
     function = next((f for f in one.kernel if not is_interface(f) and when(f)), None)
@@ -220,7 +222,7 @@ def _finding(one: Traced, watched: Optional[int]) -> SignalFinding:
     if event.pid is not None and event.pid != event.tid:
         by += f" of process {event.pid}"
     itself = watched is not None and watched in (event.tid, event.pid)
-    sender: Optional[Sender] = None
+    sender: Sender | None = None
     if event.code == SI_KERNEL or event.code > 0:
         why = f"The kernel sent {name} ({code_name(event.number, event.code)})"
         why += f": {reason}" if reason else ""

@@ -4,8 +4,11 @@ Of the kernel's events signal:signal_generate has every signal, whoever sends it
 the task that does; the system calls show who asked for it, and from where in its program.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+
+from faultkit.record import NamedTuple
 
 TRACERS = ("tracefs", "bpftrace", "systemtap")
 MOST_THREADS = 60  # in a filter, which the kernel limits to a page
@@ -174,7 +177,7 @@ probe kernel.trace("sched_process_exit")
 """
 
 
-def target_of(pid: int) -> Optional[Target]:
+def target_of(pid: int) -> Target | None:
     """The process by /proc; None if it is gone."""
     import os
 
@@ -187,7 +190,7 @@ def target_of(pid: int) -> Optional[Target]:
     return Target(pid, name, threads, tuple(_functions(pid)))
 
 
-def _functions(pid: int) -> "list[tuple[str, str, int]]":
+def _functions(pid: int) -> list[tuple[str, str, int]]:
     """Where the C library's abort() and exit() lie: (name, file, offset in the file)."""
     from faultkit.code.process import Code
     from faultkit.procfs.process import ProcProcess

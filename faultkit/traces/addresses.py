@@ -1,7 +1,8 @@
 """Plain hexadecimal addresses, one or several a line, and symbol+offset as one would type it."""
 
+from __future__ import annotations
+
 import re
-from typing import Optional
 
 from faultkit.decode.model import Address
 from faultkit.traces.events import Event, Place
@@ -16,14 +17,14 @@ _SYMBOL = re.compile(
 )
 
 
-def events(text: str) -> Optional[list[Event]]:
+def events(text: str) -> list[Event] | None:
     """The addresses of a line that holds nothing else."""
     if not _PLAIN.match(text):
         return None
     return [Place(Address(int(word, 16)), "addresses") for word in _WORD.findall(text)]
 
 
-def parse_word(word: str, exact: bool = False) -> Optional[Address]:
+def parse_word(word: str, exact: bool = False) -> Address | None:
     """What a word on a command line names: "ffffffff81000000", "schedule+0x31/0xc0",
     "ext4_sync_file+12 [ext4]"; None if it names nothing.  A function alone is its start."""
     if _ADDRESS.match(word) and (word.startswith("0x") or len(word) >= 8):

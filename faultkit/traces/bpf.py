@@ -1,7 +1,8 @@
 """bpftrace's kstack and ustack (src/resolve in bpftrace: `symbol+decimal`), and bcc's stacks."""
 
+from __future__ import annotations
+
 import re
-from typing import Optional
 
 from faultkit.decode.model import Address
 from faultkit.traces.events import End, Event, Head, Place, module_name
@@ -15,7 +16,7 @@ _FRAME = re.compile(
 _BARE = re.compile(r"^\s+(?:b')?(?P<symbol>[A-Za-z_][\w.$]*)'?(?: \(kernel\)| \[kernel\])\s*$")
 
 
-def events(text: str) -> Optional[list[Event]]:
+def events(text: str) -> list[Event] | None:
     """A map's begin or end, or a frame."""
     if _BEGIN.match(text):
         return [Head("bpf", text.strip(), joins=False)]
@@ -30,5 +31,3 @@ def events(text: str) -> Optional[list[Event]]:
     address = int(match["address"], 16) if match["address"] else None
     module = module_name(match["module"])
     return [Place(Address(address, False, match["symbol"], number, None, module), "bpf")]
-
-

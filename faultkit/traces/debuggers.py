@@ -1,7 +1,8 @@
 """`bt` of crash (kernel.c, print_stack_entry()) and of gdb."""
 
+from __future__ import annotations
+
 import re
-from typing import Optional
 
 from faultkit.decode.model import Address
 from faultkit.traces.events import Event, Head, Place, Registers, Skip, module_name
@@ -27,7 +28,7 @@ _GDB_FRAME = re.compile(
 )
 
 
-def events(text: str) -> Optional[list[Event]]:
+def events(text: str) -> list[Event] | None:
     """A back trace's head, one of its frames, or registers."""
     match = _CRASH_HEAD.match(text)
     if match is not None:
@@ -62,13 +63,13 @@ def events(text: str) -> Optional[list[Event]]:
     return [*begin, Place(Address(address, first, symbol), "bt")]
 
 
-def _crash_address(match: "re.Match[str]") -> Address:
+def _crash_address(match: re.Match[str]) -> Address:
     address = int(match["address"], 16)
     module = module_name(match["module"])
     return Address(address, False, match["symbol"], _number(match["offset"]), None, module)
 
 
-def _number(text: Optional[str]) -> Optional[int]:
+def _number(text: str | None) -> int | None:
     return None if text is None else int(text, 16 if text.startswith("0x") else 10)
 
 

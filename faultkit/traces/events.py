@@ -1,8 +1,13 @@
 """What a line of text can mean to a trace."""
 
-from typing import NamedTuple, Optional, Union
+from __future__ import annotations
 
 from faultkit.decode.model import Address, CodeBytes
+from faultkit.record import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
 
 
 class Head(NamedTuple):
@@ -11,11 +16,11 @@ class Head(NamedTuple):
 
     kind: str
     title: str = ""
-    task: Optional[str] = None
-    pid: Optional[int] = None
-    cpu: Optional[int] = None
-    release: Optional[str] = None
-    build_id: Optional[str] = None
+    task: str | None = None
+    pid: int | None = None
+    cpu: int | None = None
+    release: str | None = None
+    build_id: str | None = None
     joins: bool = True
 
 
@@ -53,12 +58,12 @@ class End(NamedTuple):
     """The open trace is over."""
 
 
-Event = Union[Head, Place, Registers, Code, Offset, Skip, End]
+Event: TypeAlias = "Head | Place | Registers | Code | Offset | Skip | End"
 
 KERNEL_HALF = 1 << 63
 
 
-def module_name(text: Optional[str]) -> Optional[str]:
+def module_name(text: str | None) -> str | None:
     """A module's name, None for what stands for the kernel itself."""
     if not text or text.startswith(("kernel.", "guest.kernel.")) or text in ("kernel", "vmlinux"):
         return None

@@ -1,8 +1,9 @@
 """Stacks of ftrace's stacktrace option and events (kernel/trace/trace_output.c,
 trace_stack_print()), of trace-cmd, and of the stack tracer (kernel/trace/trace_stack.c)."""
 
+from __future__ import annotations
+
 import re
-from typing import Optional
 
 from faultkit.decode.model import Address
 from faultkit.traces.events import End, Event, Head, Place, Skip, module_name
@@ -24,7 +25,7 @@ _DEPTH_FRAME = re.compile(
 )
 
 
-def events(text: str) -> Optional[list[Event]]:
+def events(text: str) -> list[Event] | None:
     """A stack's head or one of its frames."""
     match = _FRAME.match(text) or _DEPTH_FRAME.match(text)
     if match is not None and (match["symbol"] or match["address"]):

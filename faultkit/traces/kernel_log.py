@@ -6,8 +6,9 @@ process_64.c (__show_regs()), lib/dump_stack.c (dump_stack_print_info()), kernel
 kernel/locking/lockdep.c, kernel/sched/core.c (sched_show_task()).
 """
 
+from __future__ import annotations
+
 import re
-from typing import Optional
 
 from faultkit.decode.model import Address, CodeBytes
 from faultkit.traces.events import (
@@ -103,13 +104,13 @@ _PLAIN = re.compile(
 )
 
 
-def plain_frame(line: str) -> Optional[Address]:
+def plain_frame(line: str) -> Address | None:
     """The frame in a line of a call trace, None for any other line."""
     match = _PLAIN.match(line)
     return _address(match) if match is not None else None
 
 
-def events(text: str) -> Optional[list[Event]]:
+def events(text: str) -> list[Event] | None:
     """What a line of a kernel log means; None if it is none of these lines."""
     head = _head(text)
     if head is not None:
@@ -147,7 +148,7 @@ def events(text: str) -> Optional[list[Event]]:
     return [Skip()] if _SKIPPED.match(text) else None
 
 
-def _head(text: str) -> Optional[Head]:
+def _head(text: str) -> Head | None:
     match = _CPU.search(text)
     if match is not None and not text.startswith("WARNING: CPU"):
         build_id = _BUILD_ID.search(match["rest"])
@@ -175,7 +176,7 @@ def _head(text: str) -> Optional[Head]:
     return None
 
 
-def _address(match: "re.Match[str]", exact: bool = False) -> Address:
+def _address(match: re.Match[str], exact: bool = False) -> Address:
     address = match["address"]
     # Since 4.10 the kernel prints [<0>], or nothing.
     known = int(address, 16) if address is not None and len(address) > 7 else None
@@ -192,7 +193,7 @@ def _address(match: "re.Match[str]", exact: bool = False) -> Address:
     )
 
 
-def _instruction(text: str) -> Optional[list[Event]]:
+def _instruction(text: str) -> list[Event] | None:
     """What a line with RIP says; user space's is no frame of the kernel's."""
     match = _RIP.search(text)
     if match is None or text[: match.start()].endswith("opcode bytes at "):
@@ -213,7 +214,7 @@ def _instruction(text: str) -> Optional[list[Event]]:
     return [*found, registers] if registers is not None else found
 
 
-def _registers(text: str) -> Optional[Registers]:
+def _registers(text: str) -> Registers | None:
     found = _REGISTER.findall(text)
     if not found:
         return None
@@ -228,7 +229,7 @@ def _registers(text: str) -> Optional[Registers]:
     return Registers(values, user)
 
 
-def _code(text: str) -> Optional[CodeBytes]:
+def _code(text: str) -> CodeBytes | None:
     words = text.split()
     marked = [index for index, word in enumerate(words) if not word.isalnum()]
     data = bytes(int(word.strip("<>()"), 16) for word in words)

@@ -1,8 +1,9 @@
 """`perf script`'s samples (tools/perf/util/evsel_fprintf.c, sample__fprintf_callchain()), and
 bcc's and bpftrace's perf mode, which print the same."""
 
+from __future__ import annotations
+
 import re
-from typing import Optional
 
 from faultkit.decode.model import Address
 from faultkit.traces.events import KERNEL_HALF, End, Event, Head, Place, module_name
@@ -18,7 +19,7 @@ _FRAME = re.compile(
 _INLINED = re.compile(r"^\s+(?:[0-9a-f]+ )?\S+ \(inlined\)$")
 
 
-def events(text: str) -> Optional[list[Event]]:
+def events(text: str) -> list[Event] | None:
     """A sample's head or one of its frames."""
     match = _FRAME.match(text)
     if match is not None:
@@ -35,7 +36,7 @@ def events(text: str) -> Optional[list[Event]]:
     return None
 
 
-def _frame(match: "re.Match[str]") -> list[Event]:
+def _frame(match: re.Match[str]) -> list[Event]:
     address = int(match["address"], 16)
     symbol = None if match["symbol"] == "[unknown]" else match["symbol"]
     offset = int(match["offset"], 16) if match["offset"] else None
@@ -43,7 +44,7 @@ def _frame(match: "re.Match[str]") -> list[Event]:
     return [Place(Address(address, False, symbol, offset, None, module), "perf")]
 
 
-def _module(where: str, address: int) -> Optional[str]:
+def _module(where: str, address: int) -> str | None:
     """A module's name, None for the kernel; a path for user code."""
     if address < KERNEL_HALF:  # also without a file: [vdso], //anon, [unknown]
         return where if where.startswith("/") else f"/{where}"

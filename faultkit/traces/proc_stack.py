@@ -1,7 +1,8 @@
 """/proc/PID/stack (fs/proc/base.c, proc_pid_stack()), and symbol+offset/size alone in a line."""
 
+from __future__ import annotations
+
 import re
-from typing import Optional
 
 from faultkit.traces import kernel_log
 from faultkit.traces.events import End, Event, Head
@@ -11,7 +12,7 @@ _COMMAND = re.compile(r"(?:^|\s)cat (?P<path>/proc/(?P<pid>\d+)(?:/task/\d+)?/st
 _FILE = re.compile(r"^==> (?P<path>/proc/(?P<pid>\d+)(?:/task/\d+)?/stack) <==$")
 
 
-def events(text: str) -> Optional[list[Event]]:
+def events(text: str) -> list[Event] | None:
     """The command or header before a stack; the frames are those of kernel logs."""
     match = _COMMAND.search(text) or _FILE.match(text)
     if match is not None:

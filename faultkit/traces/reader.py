@@ -1,7 +1,8 @@
 """From text to traces: the kinds of text are asked line by line, what they say is put together."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
-from typing import Optional
 
 from faultkit.decode.model import Address, Trace
 from faultkit.klog.lines import parse_line
@@ -42,11 +43,11 @@ class _Reader:
     def __init__(self, exact: bool) -> None:
         self._exact = exact
         self._traces: list[Trace] = []
-        self._open: Optional[Trace] = None
-        self._offset: Optional[int] = None
-        self._release: Optional[str] = None
-        self._build_id: Optional[str] = None
-        self._exception: Optional[int] = None  # the entry that registers are of
+        self._open: Trace | None = None
+        self._offset: int | None = None
+        self._release: str | None = None
+        self._build_id: str | None = None
+        self._exception: int | None = None  # the entry that registers are of
         self._user = False  # what comes is user space's
 
     def take(self, line: str) -> None:
@@ -147,9 +148,9 @@ class _Reader:
         return traces
 
 
-def _events(text: str) -> Optional[list[Event]]:
+def _events(text: str) -> list[Event] | None:
     for kind in KINDS:
-        found: Optional[list[Event]] = kind.events(text)
+        found: list[Event] | None = kind.events(text)
         if found is not None:
             return found
     return None
@@ -206,5 +207,3 @@ def distinct(traces: Iterable[Trace]) -> Iterator[Trace]:
         if count > 1:
             trace.notes.append(f"{count} times in the text")
         yield trace
-
-

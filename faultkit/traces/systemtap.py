@@ -1,7 +1,8 @@
 """SystemTap's print_backtrace() (runtime/stack.c and sym.c of SystemTap)."""
 
+from __future__ import annotations
+
 import re
-from typing import Optional
 
 from faultkit.decode.model import Address
 from faultkit.traces.events import Event, Place, Skip, module_name
@@ -17,7 +18,7 @@ _BARE = re.compile(
 )
 
 
-def events(text: str) -> Optional[list[Event]]:
+def events(text: str) -> list[Event] | None:
     """A frame."""
     match = _FRAME.match(text)
     if match is not None:

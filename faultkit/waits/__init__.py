@@ -12,14 +12,20 @@ A package has SYSCALLS (None: any) and PRIORITY too, and concerns(process).  Its
 imported when the first task may need them: most processes wait on glibc's futexes only.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any, Optional, Protocol
 
 from faultkit.model import Wait
+from faultkit.record import Protocol
 from faultkit.target import Process, ReadError
 from faultkit.world import Blocked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Provider(Protocol):
@@ -28,7 +34,7 @@ class Provider(Protocol):
     SYSCALLS: frozenset[int]
     PRIORITY: int
 
-    def recognise(self, blocked: Blocked) -> Optional[Wait]:
+    def recognise(self, blocked: Blocked) -> Wait | None:
         """The wait, if it is of this kind."""
 
 
@@ -37,7 +43,7 @@ class Package(Protocol):
 
     __name__: str
     __path__: list[str]
-    SYSCALLS: Optional[frozenset[int]]
+    SYSCALLS: frozenset[int] | None
     PRIORITY: int
 
     def concerns(self, process: Process) -> bool:
@@ -54,7 +60,7 @@ def providers(blocked: Blocked) -> Iterator[Provider]:
         yield from _providers_of(package).get(blocked.call.nr, ())
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """What the task waits for, by the first provider that knows; None if none does."""
     try:
         for provider in providers(blocked):

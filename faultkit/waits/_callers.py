@@ -1,6 +1,6 @@
 """Which library functions a waiter is inside: tells locks apart whose words look alike."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.target import Process, ReadError
 from faultkit.world import Blocked
@@ -39,7 +39,7 @@ def inside_mutex_lock(blocked: Blocked) -> bool:
     return _code_locks_mutex(blocked)
 
 
-def mutex_of_call(blocked: Blocked) -> Optional[int]:
+def mutex_of_call(blocked: Blocked) -> int | None:
     """What the waiter's innermost live call of such a function was given; None if that can't be
     told.  Unwinds, and follows code."""
     from faultkit.infer.calls import live_calls

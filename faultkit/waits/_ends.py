@@ -1,9 +1,11 @@
 """Which processes could act at the other end of a pipe or socket."""
 
+from __future__ import annotations
+
 from collections.abc import Collection
-from typing import NamedTuple
 
 from faultkit.model import INFERRED, PROVEN, Lock, Task
+from faultkit.record import NamedTuple
 from faultkit.waits._ipc import (
     CROWDED,
     Channel,

@@ -1,11 +1,13 @@
 """What flock and fcntl locks share: the file, the descriptors that carry locks on it."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.model import HELD, PROVEN, Lock, Wait
 from faultkit.procfs.fds import Device, FdInfo
 from faultkit.procfs.locks import END, FileLock
+from faultkit.record import NamedTuple
 from faultkit.waits._ipc import (
     Owners,
     descriptors,
@@ -35,12 +37,12 @@ class File(NamedTuple):
         return self.device, self.inode
 
 
-def file_of(blocked: Blocked, fd: int) -> Optional[File]:
+def file_of(blocked: Blocked, fd: int) -> File | None:
     """The file that the task's descriptor has open; None if it can't be told."""
     pid = blocked.task.pid
     machine = blocked.world.machine
 
-    def find() -> Optional[File]:
+    def find() -> File | None:
         path = machine.link(pid, fd)
         identity = machine.file_identity(pid, fd) if path is not None else None
         if path is None or identity is None:

@@ -1,10 +1,16 @@
 """The futex system call's arguments, and the identity of the word they name."""
 
-from typing import Any, NamedTuple, Optional
+from __future__ import annotations
 
+from faultkit.record import NamedTuple
 from faultkit.target import ReadError
 from faultkit.waits._restart import RESTART_SYSCALL, polls
 from faultkit.world import Blocked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 FUTEX = 202
 FUTEX_WAITV = 449
@@ -32,7 +38,7 @@ class FutexCall(NamedTuple):
     realtime: bool
     value: int
     timed: bool
-    now: Optional[int]
+    now: int | None
 
     @property
     def can_be_glibc(self) -> bool:
@@ -41,18 +47,18 @@ class FutexCall(NamedTuple):
         return self.operation != WAIT_BITSET or self.realtime or self.timed
 
 
-def parse(blocked: Blocked) -> Optional[FutexCall]:
+def parse(blocked: Blocked) -> FutexCall | None:
     """The futex call that the task is blocked in, or None (kernel/futex/syscalls.c, do_futex).
 
     A score of providers ask one after the other: they all get the same picture, read once."""
     world = blocked.world
     if world.parsed[0] is not blocked:
         world.parsed = (blocked, _parse(blocked))
-    call: Optional[FutexCall] = world.parsed[1]
+    call: FutexCall | None = world.parsed[1]
     return call
 
 
-def _parse(blocked: Blocked) -> Optional[FutexCall]:
+def _parse(blocked: Blocked) -> FutexCall | None:
     call = blocked.call
     if call.nr not in SYSCALLS or len(call.args) < 4:
         return None
@@ -65,7 +71,7 @@ def _parse(blocked: Blocked) -> Optional[FutexCall]:
         return None
     blocked.process.hold(uaddr, LARGEST)
     try:
-        now: Optional[int] = blocked.process.u32(uaddr)
+        now: int | None = blocked.process.u32(uaddr)
     except ReadError:
         now = None
     return FutexCall(

@@ -1,13 +1,22 @@
 """What the providers for waits on other processes share: the cache of what the machine told, whose
 tasks must act, and the sentences about what could not be seen."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Optional, TypeVar
 
 from faultkit.machine import Descriptors
 from faultkit.model import EVENT, HELD, OUTSIDE, PROVEN, Lock, Task, Wait
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 from faultkit.world import Blocked, World
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
 
 IN_A_CORE = "kernel locks are not in a core; run `deadlock PID` while it hangs"
 FD_IN_A_CORE = "what a descriptor is, is not in a core; run `deadlock PID` while it hangs"
@@ -18,8 +27,6 @@ CHILD_WAITS = frozenset((61, 247))  # wait4, waitid
 COMMON_SIGNALS = (2, 17)  # INT, CHLD
 
 MOST_EDGES = 1 << 17  # some seconds of the graph
-
-T = TypeVar("T")
 
 
 def once(world: World, key: Any, compute: Callable[[], T]) -> T:
@@ -36,7 +43,7 @@ def descriptors(world: World) -> Descriptors:
     return once(world, "descriptors", world.machine.descriptors)
 
 
-def unreadable(world: World) -> Optional[str]:
+def unreadable(world: World) -> str | None:
     """The sentence about the processes whose descriptors we may not list, None if we may."""
     count = len(descriptors(world).unreadable)
     if not count:
@@ -89,7 +96,7 @@ class Owners(NamedTuple):
     """Who may hold something that the kernel records for a process, not for a thread."""
 
     holders: tuple[Task, ...]
-    candidates: Optional[tuple[Task, ...]]
+    candidates: tuple[Task, ...] | None
     evidence: tuple[str, ...]
 
 
@@ -124,11 +131,11 @@ class Channel(NamedTuple):
     outside: bool = False
     confidence: str = PROVEN
     evidence: tuple[str, ...] = ()
-    missing: Optional[str] = None
+    missing: str | None = None
     itself: bool = False
     timed: bool = False
 
-    def checked(self, blocked: Blocked, fd: int, writing: bool) -> "Channel":
+    def checked(self, blocked: Blocked, fd: int, writing: bool) -> Channel:
         """The channel as the kernel sees it now.  A task that is stopped stays where it was
         when its data came, and whoever sent them may wait for it in turn: no deadlock."""
         if self.outside:
@@ -174,7 +181,7 @@ class Channel(NamedTuple):
         )
 
 
-def _supervisor(blocked: Blocked, holders: Iterable[Task]) -> Optional[int]:
+def _supervisor(blocked: Blocked, holders: Iterable[Task]) -> int | None:
     """The waiter's parent, where that alone could answer, waits for its children, and handles
     signals other than those that every shell and Python does."""
     world = blocked.world
@@ -189,7 +196,7 @@ def _supervisor(blocked: Blocked, holders: Iterable[Task]) -> Optional[int]:
     return pid if any(call is not None and call.nr in CHILD_WAITS for call in calls) else None
 
 
-def outside(blocked: Blocked, kind: str, name: Optional[str] = None, **more: Any) -> Wait:
+def outside(blocked: Blocked, kind: str, name: str | None = None, **more: Any) -> Wait:
     """A wait that may end by itself.  A name alone doesn't make two of them the same lock."""
     task = blocked.task
     lock = Lock(kind, name=name, key=("outside", kind, task.pid, task.tid))

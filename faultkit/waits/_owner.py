@@ -1,10 +1,15 @@
 """From the thread id that a lock records to the task that holds it, or to why none does."""
 
-from typing import Any, Optional
+from __future__ import annotations
 
 from faultkit.model import INFERRED, Lock, Task, Wait
 from faultkit.target import Mapping, Process, ReadError
 from faultkit.world import ELSEWHERE, GONE, HERE, SEVERAL, UNLISTED, UNREAD, Blocked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 ELF = b"\x7fELF"
 
@@ -107,7 +112,7 @@ def _why_elsewhere(blocked: Blocked, owner: Task) -> str:
     )
 
 
-def _shared(blocked: Blocked, lock: Lock) -> Optional[Mapping]:
+def _shared(blocked: Blocked, lock: Lock) -> Mapping | None:
     """The mapping that the lock lies in, if other processes can share it."""
     if lock.address is None or lock.key is None or lock.key[0] != "shared":
         return None
@@ -185,7 +190,7 @@ def _held_elsewhere(blocked: Blocked, wait: Wait, owner: Task) -> Wait:
     )
 
 
-def _maps(process: Process, mapping: Mapping) -> Optional[bool]:
+def _maps(process: Process, mapping: Mapping) -> bool | None:
     """Whether the process maps the same object; None where that can't be told."""
     wanted = mapping.device, mapping.inode
     if mapping.inode and any((m.device, m.inode) == wanted for m in process.mappings()):
@@ -193,7 +198,7 @@ def _maps(process: Process, mapping: Mapping) -> Optional[bool]:
     return False if mapping.inode and process.knows_mappings() else None
 
 
-def task_of(blocked: Blocked, tid: int, lock: Optional[Lock] = None) -> Optional[Task]:
+def task_of(blocked: Blocked, tid: int, lock: Lock | None = None) -> Task | None:
     """The thread `tid` of the waiter's own process, or None; of a `lock` that others share, only
     if the id is surely this process's."""
     shared = _shared(blocked, lock) if lock is not None else None

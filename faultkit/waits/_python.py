@@ -1,7 +1,8 @@
 """What the Python providers share: a process's thread states, and who is inside which `with`."""
 
-from collections.abc import Iterator, Sequence
-from typing import Callable, NamedTuple, Optional
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 
 from faultkit.layouts.cpython import (
     STATE_WORDS,
@@ -22,6 +23,7 @@ from faultkit.layouts.pyframes import (
 )
 from faultkit.layouts.pyreach import Reach
 from faultkit.model import Task
+from faultkit.record import NamedTuple
 from faultkit.target import ReadError
 from faultkit.waits._python_doubt import may_be_given_back, may_be_let_go
 from faultkit.waits._stack import live_stack, words
@@ -76,18 +78,18 @@ class Python:
         self.tasks = blocked.world.threads(blocked.process)
         self.states: dict[int, int] = {}
         self._tids = {task: tid for tid, task in self.tasks.items()}
-        self._inside: Optional[list[Inside]] = None
+        self._inside: list[Inside] | None = None
         self._inside_on: dict[int, tuple[list[Inside], bool]] = {}
         self._taken: dict[int, tuple[list[Taken], set[Task]]] = {}
-        self._speaking: Optional[list[Speaking]] = None
-        self._released_on_exit: Optional[dict[int, Task]] = None
+        self._speaking: list[Speaking] | None = None
+        self._released_on_exit: dict[int, Task] | None = None
 
     def pointers_on_stack(self, blocked: Blocked) -> list[int]:
         """The distinct addresses of what may be objects, on the waiter's stack near its sp."""
         stack = words(live_stack(self.process, blocked.call.sp, STACK))
         return [word for word in dict.fromkeys(stack) if is_pointer(word)]
 
-    def state(self, blocked: Blocked) -> Optional[int]:
+    def state(self, blocked: Blocked) -> int | None:
         """The waiter's PyThreadState, or None.  Finding one finds its interpreter's others."""
         tid = self._tids.get(blocked.task, blocked.task.tid)
         if tid not in self.states:
@@ -98,7 +100,7 @@ class Python:
                     break
         return self.states.get(tid)
 
-    def released_on_exit(self, lock: int) -> Optional[Task]:
+    def released_on_exit(self, lock: int) -> Task | None:
         """The thread whose exit releases the lock object at `lock`: its thread state's
         on_delete_data is a weak reference to it (Modules/_threadmodule.c,
         thread__set_sentinel, to 3.12)."""
@@ -148,7 +150,7 @@ class Python:
 
     def _outside_of_waits(
         self, state: int
-    ) -> Iterator[tuple[int, PyFrame, Optional[Place], frozenset[int]]]:
+    ) -> Iterator[tuple[int, PyFrame, Place | None, frozenset[int]]]:
         """(number, frame, where it is or None if that can't be told, what threading's wait() has
         let go of further in) of a thread's frames, innermost first, but for those of wait(); up to
         one of which it can't be told what it lets go of."""

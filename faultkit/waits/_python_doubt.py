@@ -1,13 +1,15 @@
 """Whether a thread that took a plain Lock of Python's may not have it any more: the calls that it
 made since tell, and the frames and `with` blocks that it is in."""
 
-from collections.abc import Iterator, Sequence
-from typing import Callable, NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 
 from faultkit.layouts.cpython import LOCK_TYPES
 from faultkit.layouts.pyframes import PyFrame, exits
 from faultkit.layouts.pyreach import ACQUIRES, RELEASES, Reach, Search
 from faultkit.layouts.pyscope import Scope
+from faultkit.record import NamedTuple
 
 ALREADY_KNOWN = (*LOCK_TYPES, "Condition", "Semaphore", "BoundedSemaphore")
 STACKED = ("ExitStack", "AsyncExitStack")  # whose exits are those of others, not told by its code

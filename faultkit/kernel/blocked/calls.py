@@ -1,7 +1,8 @@
 """The file that a blocked task works on: by its system call, or by the page that it waits for."""
 
+from __future__ import annotations
+
 import os
-from typing import Optional
 
 from faultkit.causes.view import Blocked, Device, OpenFile
 from faultkit.kernel.blocked.devices import Devices
@@ -34,7 +35,7 @@ class Calls:
         self.devices = devices
         self.nodes: dict[str, tuple[int, int]] = {}
 
-    def file(self, blocked: Blocked, sleeper: Optional[Sleeper]) -> Optional[OpenFile]:
+    def file(self, blocked: Blocked, sleeper: Sleeper | None) -> OpenFile | None:
         """The file of the task's call; else that of the page or buffer that it waits for."""
         try:
             fd = descriptor(blocked)
@@ -47,7 +48,7 @@ class Calls:
         except FaultkitError:
             return None
 
-    def _open(self, task: Task, fd: int) -> Optional[OpenFile]:
+    def _open(self, task: Task, fd: int) -> OpenFile | None:
         file = self.files.open_file(task, fd)
         if file is None:
             return None
@@ -60,7 +61,7 @@ class Calls:
 
     # by its name
 
-    def _path(self, blocked: Blocked, sleeper: Optional[Sleeper]) -> Optional[OpenFile]:
+    def _path(self, blocked: Blocked, sleeper: Sleeper | None) -> OpenFile | None:
         call = blocked.syscall
         arguments = path_arguments(call.nr) if call is not None else None
         if call is None or arguments is None:
@@ -83,7 +84,7 @@ class Calls:
 
         return OpenFile(path, mount_of_path(self.mounts.seen_by(blocked.task), path))
 
-    def _string(self, task: Task, address: int) -> Optional[str]:
+    def _string(self, task: Task, address: int) -> str | None:
         process = self.world.process(task.pid)
         if process is None:
             return None
@@ -96,7 +97,7 @@ class Calls:
                 return None
         return data.split(b"\0", 1)[0].decode("utf-8", "replace")
 
-    def _copied(self, sleeper: Sleeper, address: int) -> Optional[str]:
+    def _copied(self, sleeper: Sleeper, address: int) -> str | None:
         """The same as the kernel has copied it (fs/namei.c, getname()), where the program's page
         is not in the dump: a struct filename that names the string is on the stack.  7.x does
         not keep where it came from."""
@@ -113,7 +114,7 @@ class Calls:
                 continue
         return None
 
-    def _base(self, task: Task, fd: int) -> Optional[str]:
+    def _base(self, task: Task, fd: int) -> str | None:
         if fd == AT_FDCWD:
             state = pointer(self.kernel, task.address or 0, "task_struct", "fs")
             at = state + need(self.kernel, "fs_struct", "pwd")
@@ -127,7 +128,7 @@ class Calls:
 
     # by its pages
 
-    def _of_page(self, sleeper: Sleeper) -> Optional[OpenFile]:
+    def _of_page(self, sleeper: Sleeper) -> OpenFile | None:
         inode = self._inode_of_folio(sleeper)
         if inode:
             return self._of_inode(inode)
@@ -135,7 +136,7 @@ class Calls:
         device = self.devices.of_bdev(bdev) if bdev else None
         return self._of_device(device) if device is not None else None
 
-    def _of_inode(self, inode: int) -> Optional[OpenFile]:
+    def _of_inode(self, inode: int) -> OpenFile | None:
         """The file without its path: the mount; a block device's own pages as the device."""
         found = self.files.inode(inode)
         if found is None:

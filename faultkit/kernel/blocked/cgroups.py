@@ -1,7 +1,7 @@
 """Control groups of tasks, v1 and v2 (include/linux/cgroup-defs.h), and the few of their files that
 `dstate` asks for."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.objects import first_offset, is_kernel_pointer, need, pointer, text, unsigned
 from faultkit.kernel.system import System
@@ -23,7 +23,7 @@ class Cgroups:
         self.kernel = system.kernel
         self._known: dict[tuple[str, str], int] = {}  # struct cgroup
 
-    def path(self, task: Task, controller: str) -> Optional[str]:
+    def path(self, task: Task, controller: str) -> str | None:
         """The task's path in the hierarchy of a v1 controller, or of v2 ("")."""
         try:
             group = self._group(task, controller)
@@ -74,7 +74,7 @@ class Cgroups:
             self._known[controller, path] = above
         return path or "/"
 
-    def file(self, path: str, controller: str, name: str) -> Optional[str]:
+    def file(self, path: str, controller: str, name: str) -> str | None:
         """The content of a file of a control group that a task was seen in."""
         group = self._known.get((controller, path))
         try:
@@ -82,7 +82,7 @@ class Cgroups:
         except FaultkitError:
             return None
 
-    def _content(self, group: int, name: str) -> Optional[str]:
+    def _content(self, group: int, name: str) -> str | None:
         kernel = self.kernel
         if name == "cgroup.freeze":
             at = need(kernel, "cgroup", "freezer") + need(kernel, "cgroup_freezer_state", "freeze")
@@ -95,9 +95,7 @@ class Cgroups:
         if not state:
             return None
         if name == "freezer.self_freezing":
-            flags = unsigned(
-                kernel, state - need(kernel, "freezer", "css"), "freezer", "state"
-            )
+            flags = unsigned(kernel, state - need(kernel, "freezer", "css"), "freezer", "state")
             return "1" if flags & FREEZING_SELF else "0"
         counter = {
             "memory.limit_in_bytes": "max", "memory.max": "max", "memory.high": "high",

@@ -1,8 +1,9 @@
 """Block devices: which there are, what they have in flight, and what their drivers' state tells."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from functools import cached_property
-from typing import NamedTuple, Optional
 
 from faultkit.causes.view import Device
 from faultkit.kernel.blocked import drivers, requests
@@ -10,6 +11,7 @@ from faultkit.kernel.blocked.requests import Queue
 from faultkit.kernel.files import Files
 from faultkit.kernel.objects import BrokenList, entries, need, pointer, signed, text, unsigned
 from faultkit.kernel.system import System
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 MOST_DEVICES = 20_000
@@ -50,7 +52,7 @@ class Devices:
         self.files = files
         self.system = files.system
         self.kernel = files.kernel
-        self._read: dict[tuple[int, int], Optional[Device]] = {}
+        self._read: dict[tuple[int, int], Device | None] = {}
 
     @cached_property
     def by_number(self) -> dict[tuple[int, int], Disk]:
@@ -76,7 +78,7 @@ class Devices:
         for inode in entries(kernel, head, links, MOST_DEVICES):
             yield inode - inode_at + bdev_at
 
-    def _disk(self, bdev: int) -> Optional[Disk]:
+    def _disk(self, bdev: int) -> Disk | None:
         """None for one that has never been opened, and so leads nowhere (5.10)."""
         kernel = self.kernel
         try:
@@ -101,14 +103,14 @@ class Devices:
             return kernel.read(bdev + at, 1)[0]
         return unsigned(kernel, bdev, "block_device", "bd_partno")
 
-    def device(self, number: tuple[int, int]) -> Optional[Device]:
+    def device(self, number: tuple[int, int]) -> Device | None:
         """The block device with that number."""
         if number not in self._read:
             disk = self.by_number.get(number)
             self._read[number] = self._describe(disk) if disk is not None else None
         return self._read[number]
 
-    def named(self, name: str) -> Optional[Device]:
+    def named(self, name: str) -> Device | None:
         """The block device of that name, or the dm device that has it in the device mapper."""
         wanted = name.rpartition("/")[2]
         for disk in self.by_number.values():
@@ -119,7 +121,7 @@ class Devices:
                 return self.device(disk.number)
         return None
 
-    def of_bdev(self, bdev: int) -> Optional[Device]:
+    def of_bdev(self, bdev: int) -> Device | None:
         """The device of a struct block_device."""
         disk = self._disk(bdev) if bdev else None
         if disk is None:
@@ -146,8 +148,8 @@ class Devices:
         )
 
     def _in_flight(
-        self, disk: Disk, queue: Optional[Queue]
-    ) -> tuple[Optional[tuple[int, int]], list[str]]:
+        self, disk: Disk, queue: Queue | None
+    ) -> tuple[tuple[int, int] | None, list[str]]:
         """((reads, writes) that it has not completed, what is impossible about them).  With
         blk-mq the requests tell; else the CPUs' counters (block/genhd.c, part_in_flight())."""
         if queue is not None and queue.requests is not None:
@@ -175,7 +177,7 @@ class Devices:
         except FaultkitError:
             return 0
 
-    def _counters(self, disk: Disk) -> Optional[tuple[int, int]]:
+    def _counters(self, disk: Disk) -> tuple[int, int] | None:
         kernel = self.kernel
         try:
             if kernel.offset("block_device", "bd_stats") is not None:

@@ -1,8 +1,9 @@
 """What drivers know of their devices: device mapper, loop and nbd.  Their types are in the debug
 information of their modules, or in the BTF that the kernel keeps of these."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
 
 from faultkit.kernel.files import Files
 from faultkit.kernel.objects import (
@@ -15,6 +16,7 @@ from faultkit.kernel.objects import (
     unsigned,
 )
 from faultkit.kernel.system import System
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 MOST_BELOW = 256
@@ -28,10 +30,10 @@ class Behind(NamedTuple):
     block_devices below it, `name` the name that its users know it by."""
 
     trouble: tuple[str, ...] = ()
-    backing_file: Optional[str] = None
+    backing_file: str | None = None
     devices: tuple[int, ...] = ()
-    served_by: Optional[int] = None
-    name: Optional[str] = None
+    served_by: int | None = None
+    name: str | None = None
 
 
 def behind(system: System, files: Files, disk: int, name: str) -> Behind:
@@ -122,7 +124,7 @@ def _deferred(system: System, device: int) -> int:
     return MOST_DEFERRED
 
 
-def mapper_name(system: System, disk: int) -> Optional[str]:
+def mapper_name(system: System, disk: int) -> str | None:
     """The name of a dm device in the device mapper (drivers/md/dm-ioctl.c, struct hash_cell)."""
     kernel = system.kernel
     try:
@@ -158,7 +160,7 @@ def _nbd(system: System, files: Files, disk: int, private: int) -> Behind:
     return Behind(served_by=served or None)
 
 
-def _at_other_end(system: System, files: Files, device: int) -> Optional[int]:
+def _at_other_end(system: System, files: Files, device: int) -> int | None:
     """The process that has the other end of an nbd device's first unix socket."""
     from faultkit.kernel.programs import programs_of
 

@@ -1,7 +1,8 @@
 """FUSE connections: who serves them, and what waits for an answer (fs/fuse/fuse_i.h)."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.kernel.filesystems import super_blocks
 from faultkit.kernel.objects import UnknownLayout, is_kernel_pointer, pointer, signed
@@ -19,9 +20,9 @@ class Connections:
         self.world = world
         self.system = world.system
         self.kernel = world.system.kernel
-        self._known: Optional[dict[int, Connection]] = None
+        self._known: dict[int, Connection] | None = None
 
-    def _find(self, minor: int) -> Optional[Connection]:
+    def _find(self, minor: int) -> Connection | None:
         if self._known is None:
             self._known = {}
             for block in super_blocks(self.system):
@@ -38,7 +39,7 @@ class Connections:
                     continue
         return self._known.get(minor)
 
-    def _of(self, block: int) -> Optional[Connection]:
+    def _of(self, block: int) -> Connection | None:
         """The connection of a super block."""
         kernel = self.kernel
         mount = pointer(kernel, block, "super_block", "s_fs_info")
@@ -52,7 +53,7 @@ class Connections:
         channel = pointer(kernel, address, "fuse_conn", "chan")
         return Connection(address, channel, "chan")
 
-    def servers(self, minor: int) -> Optional[Sequence[int]]:
+    def servers(self, minor: int) -> Sequence[int] | None:
         """The processes that have the connection's /dev/fuse open; None if that can't be told."""
         try:
             connection = self._find(minor)
@@ -60,7 +61,7 @@ class Connections:
         except FaultkitError:
             return None
 
-    def waiting(self, minor: int) -> Optional[int]:
+    def waiting(self, minor: int) -> int | None:
         """How many requests have no answer; in struct fuse_chan since 7.3."""
         connection = self._find(minor)
         if connection is None:

@@ -1,6 +1,6 @@
 """What the kernel's wait graph tells of blocked tasks: as `deadlock` sees them, one by one."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.details import name_address
 from faultkit.kernel.filesystems import writers_lock
@@ -18,10 +18,10 @@ class Graph:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self._waits: dict[Task, Optional[Wait]] = {}
-        self._all: Optional[dict[Task, Wait]] = None
+        self._waits: dict[Task, Wait | None] = {}
+        self._all: dict[Task, Wait] | None = None
 
-    def wait(self, sleeper: Sleeper) -> Optional[Wait]:
+    def wait(self, sleeper: Sleeper) -> Wait | None:
         """The wait, with its holders as far as they are recorded or can be inferred."""
         task = sleeper.task
         if task not in self._waits:
@@ -42,7 +42,7 @@ class Graph:
             self._all = snapshot.waits
         return self._all
 
-    def name(self, lock: Lock) -> Optional[str]:
+    def name(self, lock: Lock) -> str | None:
         """ "lab_accounts [faultlab]", "kmalloc-64 object": see name_address()."""
         if lock.name is not None or lock.address is None or not is_kernel_pointer(lock.address):
             return lock.name

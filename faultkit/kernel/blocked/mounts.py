@@ -1,8 +1,9 @@
 """The mounts of a namespace (fs/mount.h), and the super blocks behind them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Optional
 
 from faultkit.causes.view import Mount
 from faultkit.kernel.files import Files
@@ -24,7 +25,7 @@ class Mounts:
         self.kernel = files.kernel
         self.kinship = kinship
         self._of: dict[int, list[Mount]] = {}  # by mnt_namespace
-        self._mounts: dict[int, Optional[Mount]] = {}  # by struct mount
+        self._mounts: dict[int, Mount | None] = {}  # by struct mount
         self._blocks: dict[int, int] = {}  # vfsmounts by super block
         self.super_blocks: dict[tuple[int, int], int] = {}
 
@@ -55,7 +56,7 @@ class Mounts:
         head = space + need(kernel, "mnt_namespace", "list")
         yield from entries(kernel, head, need(kernel, "mount", "mnt_list"), MOST_MOUNTS)
 
-    def of_vfsmount(self, address: int) -> Optional[Mount]:
+    def of_vfsmount(self, address: int) -> Mount | None:
         """The mount of a struct vfsmount."""
         try:
             return self.mount(address - need(self.kernel, "mount", "mnt"))
@@ -66,7 +67,7 @@ class Mounts:
     def _layout(self) -> Layout:
         return self.files.system.layout("mount", "mnt.mnt_sb", "mnt_id", "mnt_devname")
 
-    def mount(self, address: int) -> Optional[Mount]:
+    def mount(self, address: int) -> Mount | None:
         """The mount of a struct mount."""
         if address not in self._mounts:
             try:
@@ -115,7 +116,7 @@ class Mounts:
         """All mounts that have been looked at."""
         return [mount for mount in self._mounts.values() if mount is not None]
 
-    def of_super_block(self, block: int) -> Optional[Mount]:
+    def of_super_block(self, block: int) -> Mount | None:
         """A mount of a super block among those of the namespaces that have been looked at."""
         inside = self._blocks.get(block)
         return self.of_vfsmount(inside) if inside is not None else None

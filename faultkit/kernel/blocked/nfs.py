@@ -1,8 +1,9 @@
 """NFS clients: their server's address, and the RPC calls that it has not answered
 (include/linux/nfs_fs_sb.h, include/linux/sunrpc/)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Optional
 
 from faultkit.kernel.ages import seconds_since
 from faultkit.kernel.objects import (
@@ -112,7 +113,7 @@ def task_on(sleeper: Sleeper) -> int:
     return 0
 
 
-def seconds_pending(sleeper: Sleeper) -> Optional[float]:
+def seconds_pending(sleeper: Sleeper) -> float | None:
     """For how long the call has been without an answer that a task waits for.  The task itself
     runs each time that the call is sent again."""
     system = sleeper.system
@@ -124,7 +125,7 @@ def seconds_pending(sleeper: Sleeper) -> Optional[float]:
     return seconds_since(system, began) if began else None
 
 
-def connection(system: System, block: int) -> Optional[str]:
+def connection(system: System, block: int) -> str | None:
     """The state of the connection to an NFS mount's server, in words."""
     kernel = system.kernel
     try:

@@ -1,12 +1,14 @@
 """blk-mq queues: their requests in flight, and what keeps a queue from sending any."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple, Optional
 
 from faultkit.kernel.objects import need, pointer, signed, unsigned
 from faultkit.kernel.system import System
 from faultkit.kernel.target import Kernel
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 MOST_TAGS = 1 << 16
@@ -22,19 +24,19 @@ class Request(NamedTuple):
     address: int
     writes: bool
     part: int
-    seconds: Optional[float]
+    seconds: float | None
 
 
 class Queue(NamedTuple):
     """A request queue: its requests in flight, None if it does without requests (device mapper,
     md, RAM disks); `oldest` for how many seconds the oldest is."""
 
-    requests: Optional[tuple[Request, ...]]
+    requests: tuple[Request, ...] | None
     trouble: tuple[str, ...]
-    oldest: Optional[float]
+    oldest: float | None
 
 
-def queue_of(system: System, disk: int) -> Optional[Queue]:
+def queue_of(system: System, disk: int) -> Queue | None:
     """The queue of a gendisk; None if it can't be read."""
     kernel = system.kernel
     try:
@@ -90,7 +92,7 @@ def _requests(system: System, queue: int) -> Iterator[Request]:
                 yield Request(address, writes, part, _since(kernel, began))
 
 
-def _since(kernel: Kernel, began: int) -> Optional[float]:
+def _since(kernel: Kernel, began: int) -> float | None:
     """Seconds since the jiffies were `began`."""
     hertz = _hertz(kernel)
     now = kernel.symbol("jiffies_64") or kernel.symbol("jiffies")

@@ -1,7 +1,8 @@
 """The functions on a sleeping task's stack, the whole call chain, with as few unwinds as can be."""
 
+from __future__ import annotations
+
 import struct
-from typing import Optional
 
 from faultkit.kernel.registers import frames_with_registers
 from faultkit.kernel.sleeper import ENTRIES, SWITCHED, Sleeper
@@ -41,7 +42,7 @@ def _has_unknown_modules(sleeper: Sleeper) -> bool:
         return False
 
 
-def _walk(sleeper: Sleeper) -> Optional[tuple[str, ...]]:
+def _walk(sleeper: Sleeper) -> tuple[str, ...] | None:
     known = sleeper.system.calls
     try:
         window = sleeper.window

@@ -1,8 +1,9 @@
 """DumpView: a kernel, dumped or live, as the causes of D states see it."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Optional
 
 from faultkit.causes.view import Blocked, Device, Mount, OpenFile, View
 from faultkit.kernel import states
@@ -48,7 +49,7 @@ class DumpView(View):
         self._pids = {self._process(pid) for pid in pids}
         self._sleepers: dict[Task, Sleeper] = {}
         self._known: dict[Task, Blocked] = {}
-        self._files: dict[Task, Optional[OpenFile]] = {}
+        self._files: dict[Task, OpenFile | None] = {}
         self._states: dict[str, int] = {}
         self._world = programs_of(self.system).world
         self._mounts = Mounts(self._world.files, self._world.kinship)
@@ -213,14 +214,14 @@ class DumpView(View):
             switches=self._switches(task) if self.kernel.live else None,
         )
 
-    def _age(self, sleeper: Sleeper, functions: tuple[str, ...]) -> Optional[float]:
+    def _age(self, sleeper: Sleeper, functions: tuple[str, ...]) -> float | None:
         if not nfs.SLEEPS.isdisjoint(functions):
             seconds = nfs.seconds_pending(sleeper)
             if seconds is not None:
                 return round(seconds, 3)
         return self.system.seconds_off_cpu(sleeper.task)
 
-    def _switches(self, task: Task) -> Optional[int]:
+    def _switches(self, task: Task) -> int | None:
         from faultkit.kernel.recheck import switches
 
         return switches(self.system, task)
@@ -229,13 +230,13 @@ class DumpView(View):
         task = self.system.by_tid.get(blocked.task.tid)
         return back_trace(self.system, task) if task else ()
 
-    def wait(self, blocked: Blocked) -> Optional[Wait]:
+    def wait(self, blocked: Blocked) -> Wait | None:
         task = self.system.by_tid.get(blocked.task.tid)
         if task is None or blocked.task.state not in ("D", "S"):
             return None
         return self._graph.wait(self._sleeper(task))
 
-    def name_of(self, lock: Lock) -> Optional[str]:
+    def name_of(self, lock: Lock) -> str | None:
         return self._graph.name(lock)
 
     def inspect(self, task: Task) -> str:
@@ -244,7 +245,7 @@ class DumpView(View):
     def advice(self, text: str) -> str:
         return words.advice(text)
 
-    def find(self, pid: int, tid: Optional[int] = None) -> Optional[Blocked]:
+    def find(self, pid: int, tid: int | None = None) -> Blocked | None:
         task = self.system.by_tid.get(tid if tid is not None else pid)
         return self._blocked(task) if task is not None else None
 
@@ -264,14 +265,14 @@ class DumpView(View):
     def children(self, task: Task) -> Sequence[int]:
         return self._world.kinship.children(task.pid, task.tid)
 
-    def tracer(self, task: Task) -> Optional[Task]:
+    def tracer(self, task: Task) -> Task | None:
         return self._world.kinship.tracer(task.tid)
 
-    def cgroup(self, task: Task, controller: str) -> Optional[str]:
+    def cgroup(self, task: Task, controller: str) -> str | None:
         known = self.system.by_tid.get(task.tid)
         return self._cgroups.path(known, controller) if known is not None else None
 
-    def cgroup_file(self, path: str, controller: str, name: str) -> Optional[str]:
+    def cgroup_file(self, path: str, controller: str, name: str) -> str | None:
         return self._cgroups.file(path, controller, name)
 
     def holders(self, link: str) -> Sequence[Task]:
@@ -290,7 +291,7 @@ class DumpView(View):
 
     # files and devices
 
-    def file(self, blocked: Blocked) -> Optional[OpenFile]:
+    def file(self, blocked: Blocked) -> OpenFile | None:
         task = self.system.by_tid.get(blocked.task.tid)
         if task is None:
             return None
@@ -314,23 +315,23 @@ class DumpView(View):
         found = self._mounts.seen_by(task) if task is not None else ()
         return found or self._of_init  # kernel threads may have none
 
-    def mount_of(self, path: str) -> Optional[Mount]:
+    def mount_of(self, path: str) -> Mount | None:
         return mount_of_path(self._of_init, path)
 
-    def device(self, number: tuple[int, int]) -> Optional[Device]:
+    def device(self, number: tuple[int, int]) -> Device | None:
         return self._devices.device(number)
 
-    def device_named(self, name: str) -> Optional[Device]:
+    def device_named(self, name: str) -> Device | None:
         node = self._calls.nodes.get(f"/dev/{name}")
         return self._devices.device(node) if node is not None else self._devices.named(name)
 
     def swap_devices(self) -> Sequence[Device]:
         return self._devices.swapped_to()
 
-    def fuse_servers(self, connection: int) -> Optional[Sequence[int]]:
+    def fuse_servers(self, connection: int) -> Sequence[int] | None:
         return self._fuse.servers(connection)
 
-    def fuse_waiting(self, connection: int) -> Optional[int]:
+    def fuse_waiting(self, connection: int) -> int | None:
         return self._fuse.waiting(connection)
 
     def _nfs_blocks(self, server: str) -> list[int]:
@@ -347,7 +348,7 @@ class DumpView(View):
             found.update(dict.fromkeys(nfs.calls(self.system, block)))
         return list(found)
 
-    def connection_to(self, pid: int, server: str, port: int) -> Optional[str]:
+    def connection_to(self, pid: int, server: str, port: int) -> str | None:
         blocks = self._nfs_blocks(server)
         return nfs.connection(self.system, blocks[0]) if blocks else None
 
@@ -366,6 +367,3 @@ def _is_as_bad(blocked: Blocked) -> bool:
 
     function = waits_in(blocked.functions)
     return function is not None and function in interruptible_functions()
-
-
-

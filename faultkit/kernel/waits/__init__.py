@@ -9,14 +9,20 @@ A provider module has
 It may raise FaultkitError: then the next provider is asked.
 """
 
+from __future__ import annotations
+
 import os
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, Optional, Protocol
 
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.model import Wait
+from faultkit.record import Protocol
 from faultkit.target import FaultkitError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Provider(Protocol):
@@ -25,14 +31,14 @@ class Provider(Protocol):
     FUNCTIONS: frozenset[str]
     PRIORITY: int
 
-    def recognise(self, sleeper: Sleeper) -> Optional[Wait]:
+    def recognise(self, sleeper: Sleeper) -> Wait | None:
         """The wait, if it is of this kind."""
 
 
 _by_function: dict[str, list[Provider]] = {}
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """What the task waits for, by the first provider that knows; None if none does."""
     try:
         functions = sleeper.functions

@@ -1,6 +1,6 @@
 """struct completion (kernel/sched/completion.c): which one a task waits for."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.queues import Queue, QueueType, waiting_in
 from faultkit.kernel.sleeper import Sleeper
@@ -27,9 +27,9 @@ FUNCTIONS = frozenset(
 QUEUE = QueueType("completion", "swait_queue", links="task_list", head="wait.task_list")
 
 
-def waited_for(sleeper: Sleeper) -> Optional[Queue]:
+def waited_for(sleeper: Sleeper) -> Queue | None:
     """The completion in whose queue the task is; looked up once for all providers."""
-    known: dict[Optional[int], Optional[Queue]] = sleeper.system.cache.setdefault("completions", {})
+    known: dict[int | None, Queue | None] = sleeper.system.cache.setdefault("completions", {})
     address = sleeper.task.address
     if address not in known:
         found = waiting_in(sleeper, QUEUE)

@@ -1,6 +1,6 @@
 """From the task_struct that a lock records as its owner to the wait for it."""
 
-from typing import Any, Optional
+from __future__ import annotations
 
 from faultkit.kernel import states
 from faultkit.kernel.ages import born_after_sleep
@@ -10,12 +10,17 @@ from faultkit.kernel.system import System
 from faultkit.model import Lock, Task, Wait
 from faultkit.target import FaultkitError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
 TASK_DEAD = 0x80  # include/linux/sched.h, since 4.14
 STACK_END_MAGIC = 0x57AC6E9D  # include/uapi/linux/magic.h: the lowest word of a kernel stack
 
 
 def held_by(
-    sleeper: Sleeper, lock: Lock, owner: int, first: Optional[Task] = None, **fields: Any
+    sleeper: Sleeper, lock: Lock, owner: int, first: Task | None = None, **fields: Any
 ) -> Wait:
     """The wait for a lock whose owner field holds this task_struct's address, flags removed.
 
@@ -27,7 +32,7 @@ def held_by(
     system = sleeper.system
     wait = Wait(sleeper.task, lock, **fields)
     task = system.by_address.get(owner)
-    known: dict[Any, tuple[Optional[str], str]] = system.cache.setdefault("owners", {})
+    known: dict[Any, tuple[str | None, str]] = system.cache.setdefault("owners", {})
     key = owner, first
     if key not in known:
         known[key] = _exited(system, task, first) if task is not None else _no_task(system, owner)
@@ -39,7 +44,7 @@ def held_by(
     return wait.but(holders=(task,))
 
 
-def _exited(system: System, task: Task, first: Optional[Task]) -> tuple[Optional[str], str]:
+def _exited(system: System, task: Task, first: Task | None) -> tuple[str | None, str]:
     try:
         state = unsigned(system.kernel, task.address or 0, "task_struct", "exit_state")
     except FaultkitError:
@@ -58,7 +63,7 @@ def _exited(system: System, task: Task, first: Optional[Task]) -> tuple[Optional
     return None, ""
 
 
-def _no_task(system: System, owner: int) -> tuple[Optional[str], str]:
+def _no_task(system: System, owner: int) -> tuple[str | None, str]:
     """What an owner that is not among the tasks may be: (finding type or None, in words)."""
     if not is_kernel_pointer(owner) or owner & 7:
         return "corrupt-lock", f"its owner field {owner:#x} is no address of a task"

@@ -1,6 +1,6 @@
 """Buffers of block devices (fs/buffer.c): waits until one is unlocked."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.objects import need, pointer, text, unsigned
 from faultkit.kernel.sleeper import Sleeper
@@ -20,7 +20,7 @@ FUNCTIONS = OWN | {
 PRIORITY = 17
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A wait for BH_Lock, which is set, of the struct buffer_head whose first word is b_state."""
     kernel = sleeper.kernel
     locked = kernel.enumerator("BH_Lock")
@@ -61,7 +61,7 @@ def _wait_for(sleeper: Sleeper, head: int, state: int) -> Wait:
     )
 
 
-def _name(system: System, head: int) -> Optional[str]:
+def _name(system: System, head: int) -> str | None:
     """ "block 4711 of sda"; None if it belongs to no device."""
     kernel = system.kernel
     try:

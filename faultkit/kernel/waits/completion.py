@@ -1,6 +1,6 @@
 """A completion of which nothing more is known than who waits for it."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.waits import _completion
@@ -13,7 +13,7 @@ PRIORITY = 50
 DEVICES = frozenset(("submit_bio_wait", "blk_wait_io", "blk_execute_rq", "blkdev_issue_flush"))
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A wait that somebody's complete() ends: who, the completion does not tell."""
     queue = _completion.waited_for(sleeper)
     if queue is None:

@@ -1,7 +1,7 @@
 """A core dump (fs/coredump.c): the thread that dumps waits for all others of its process to come
 to rest, and these wait for it."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.objects import first_offset, need, pointer
 from faultkit.kernel.sleeper import Sleeper
@@ -18,7 +18,7 @@ PRIORITY = 33
 MOST_THREADS = 100_000
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A wait on either side of a core dump in progress."""
     state = _core_state(sleeper)
     if not state:

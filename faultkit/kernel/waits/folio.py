@@ -1,6 +1,6 @@
 """Pages of the page cache (mm/filemap.c): waits until one is unlocked, or written back."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.objects import first_offset, need, pointer, text, unsigned
 from faultkit.kernel.sleeper import Sleeper
@@ -28,7 +28,7 @@ FUNCTIONS = frozenset(
 PRIORITY = 16
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A wait for a folio's (before 5.16, a page's) flag, which is set."""
     kernel = sleeper.kernel
     for struct in entries(sleeper, "wait_page_queue", "wait", "wake_page_function"):
@@ -73,7 +73,7 @@ def _wait_for(sleeper: Sleeper, folio: int, bit: int, flags: int) -> Wait:
     )
 
 
-def _bit(system: System, flag: str) -> Optional[int]:
+def _bit(system: System, flag: str) -> int | None:
     return system.kernel.enumerator(flag)
 
 
@@ -86,7 +86,7 @@ def _is_swapped(system: System, folio: int, flags: int) -> bool:
     return mapping is not None and bool(system.kernel.u64(folio + mapping) & 1)
 
 
-def _name(system: System, folio: int) -> Optional[str]:
+def _name(system: System, folio: int) -> str | None:
     """ "page 12 of inode 131 on sda1"; None if it belongs to no file."""
     kernel = system.kernel
     try:

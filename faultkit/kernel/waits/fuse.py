@@ -1,7 +1,7 @@
 """Requests to a FUSE file system (fs/fuse/dev.c, request_wait_answer): its server has to answer,
 which is whoever has the connection's /dev/fuse open."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
 from faultkit.kernel.objects import UnknownLayout, is_kernel_pointer, need
 from faultkit.kernel.programs import programs_of
@@ -9,6 +9,7 @@ from faultkit.kernel.queues import own_wait_queues
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.world import KernelWorld
 from faultkit.model import EVENT, Lock, Wait
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError, ReadError
 from faultkit.waits._ipc import tasks_of_all
 
@@ -31,7 +32,7 @@ class Connection(NamedTuple):
     member: str
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """The wait for any task of the server; the server that is idle could answer, so that this is
     a deadlock only if all of its tasks are stuck."""
     lock = Lock("fuse", key=("fuse", sleeper.task.tid))
@@ -50,7 +51,7 @@ def recognise(sleeper: Sleeper) -> Optional[Wait]:
     return None
 
 
-def _connection(sleeper: Sleeper, request: int) -> Optional[Connection]:
+def _connection(sleeper: Sleeper, request: int) -> Connection | None:
     """The connection of a fuse_req; None if that is none.  Raises ReadError, UnknownLayout."""
     kernel = sleeper.kernel
     channel_at = kernel.offset("fuse_req", "chan")

@@ -1,8 +1,9 @@
 """Futexes (kernel/futex/): by the words in user memory where the dump has them, as for a live
 process; else by what the kernel itself knows, which is the owner of a priority-inheriting one."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Optional
 
 from faultkit.kernel.objects import first_offset, need
 from faultkit.kernel.programs import Programs, programs_of
@@ -40,7 +41,7 @@ NO_SHARED_MEMORY = _NO_WORDS.format(
 )
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A wait in futex(2) or futex_waitv(2)."""
     call = sleeper.call
     if call is None or call.orig_rax not in (FUTEX, FUTEX_WAITV):

@@ -1,7 +1,7 @@
 """Waits for kernel threads that do something for others: kthreadd creates them, cpuhp/N brings
 its CPU up or down, and a kthread_worker runs items in order."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.objects import BrokenList, entries, need, pointer
 from faultkit.kernel.sleeper import Sleeper
@@ -14,7 +14,7 @@ FUNCTIONS = _completion.FUNCTIONS
 PRIORITY = 35
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A wait for a completion that one kernel thread completes."""
     queue = _completion.waited_for(sleeper)
     if queue is None:
@@ -40,7 +40,7 @@ def recognise(sleeper: Sleeper) -> Optional[Wait]:
     return None
 
 
-def _creator(system: System, completion: int) -> Optional[Task]:
+def _creator(system: System, completion: int) -> Task | None:
     """kthreadd, if the request is still in line (kernel/kthread.c)."""
     kernel = system.kernel
     head, creator = kernel.symbol("kthread_create_list"), kernel.symbol("kthreadd_task")
@@ -54,7 +54,7 @@ def _creator(system: System, completion: int) -> Optional[Task]:
     return None
 
 
-def _hotplug(system: System, completion: int) -> Optional[Task]:
+def _hotplug(system: System, completion: int) -> Task | None:
     """The CPU's own thread (kernel/cpu.c, struct cpuhp_cpu_state)."""
     kernel = system.kernel
     states = kernel.symbol("cpuhp_state")
@@ -68,7 +68,7 @@ def _hotplug(system: System, completion: int) -> Optional[Task]:
     return None
 
 
-def _runs_work(system: System, completion: int) -> Optional[Task]:
+def _runs_work(system: System, completion: int) -> Task | None:
     """The task of the kthread_worker in whose line kthread_flush_work() put its own item."""
     kernel = system.kernel
     function = kernel.symbol("kthread_flush_work_fn")

@@ -1,6 +1,6 @@
 """struct mutex (kernel/locking/mutex.c), and the mutex inside of a ww_mutex."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.objects import pointer
 from faultkit.kernel.queues import Queue, QueueType, recorded_blockers, task_of, waiting_in
@@ -18,7 +18,7 @@ QUEUE = QueueType("mutex", "mutex_waiter", blockers=(0,), sleeps_in=FUNCTIONS)
 FLAGS, PICKUP = 7, 4
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A wait for a mutex on whose list of waiters the task is."""
     found = waiting_in(sleeper, QUEUE)
     if found is None or found[1].unread or not _slowpath.sleeps_in(sleeper, "mutex"):

@@ -1,7 +1,7 @@
 """struct percpu_rw_semaphore (kernel/locking/percpu-rwsem.c), and what is built of it: the locks
 that keep writers out of a frozen file system."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
 from faultkit.kernel.filesystems import LEVELS, is_frozen, writers_lock
 from faultkit.kernel.objects import is_kernel_pointer, need, pointer, unsigned
@@ -9,6 +9,7 @@ from faultkit.kernel.queues import Queue, QueueType, candidates, task_of, waitin
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.system import System
 from faultkit.model import EVENT, Lock, Task, Wait
+from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 FUNCTIONS = frozenset(
@@ -36,11 +37,11 @@ class State(NamedTuple):
     `writer` is the task that waits for readers, `readers` how many there are, None if unsure."""
 
     blocked: bool
-    writer: Optional[Task]
-    readers: Optional[int]
+    writer: Task | None
+    readers: int | None
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A wait in the semaphore's queue, or a writer's for the readers that are in already."""
     wakes = sleeper.kernel.symbol("percpu_rwsem_wake_function")
     found = waiting_in(sleeper, QUEUE, ("func", wakes)) if wakes else None
@@ -91,7 +92,7 @@ def _queued(sleeper: Sleeper, waiter: int, queue: Queue) -> Wait:
     )
 
 
-def _first_writer(system: System, queue: Queue) -> Optional[int]:
+def _first_writer(system: System, queue: Queue) -> int | None:
     for waiter in queue.waiters:
         flags = unsigned(system.kernel, waiter, "wait_queue_entry", "flags")
         if not flags & READER and task_of(system, waiter, QUEUE) is not None:
@@ -99,7 +100,7 @@ def _first_writer(system: System, queue: Queue) -> Optional[int]:
     return None
 
 
-def _writer(sleeper: Sleeper) -> Optional[Wait]:
+def _writer(sleeper: Sleeper) -> Wait | None:
     """A writer in percpu_down_write() that waits for readers: the semaphore names it."""
     if "percpu_down_write" not in sleeper.functions:
         return None
@@ -137,7 +138,7 @@ def _state(system: System, address: int) -> State:
     )
 
 
-def _readers(system: System, address: int) -> Optional[int]:
+def _readers(system: System, address: int) -> int | None:
     """The sum of the CPUs' counts, each of which may be negative; None if it is no count, as
     when a CPU that is offline now has a part in it."""
     kernel = system.kernel
@@ -161,12 +162,12 @@ def _is_one(system: System, address: int) -> bool:
     return kernel.u64(following + 8) == head and kernel.u64(previous) == head
 
 
-def _name(system: System, address: int) -> Optional[str]:
+def _name(system: System, address: int) -> str | None:
     found = writers_lock(system, address)
     return f"{LEVELS[found[1]]} of {found[0].id}" if found is not None else None
 
 
-def _frozen(system: System, address: int) -> Optional[str]:
+def _frozen(system: System, address: int) -> str | None:
     """The frozen file system that the semaphore keeps writers out of."""
     found = writers_lock(system, address)
     return found[0].id if found is not None and is_frozen(system, found[0]) else None

@@ -1,7 +1,8 @@
 """RCU (kernel/rcu/tree.c): synchronize_rcu() and its like wait for all readers, by CPU."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Optional
 
 from faultkit.kernel.objects import BrokenList, need, pointer, ring
 from faultkit.kernel.sleeper import Sleeper
@@ -33,7 +34,7 @@ PHASE = 3  # the low bits of rcu_state.gp_seq: not 0 while a grace period is in 
 MOST_READERS = 10_000  # preempted ones of one rcu_node
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A wait for the end of a grace period; who holds it up, as far as RCU records it."""
     what = next((CALLS[name] for name in sleeper.functions if name in CALLS), None)
     if what is None or not _is_waiting(sleeper):

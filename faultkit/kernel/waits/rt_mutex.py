@@ -1,7 +1,7 @@
 """struct rt_mutex (kernel/locking/rtmutex.c), and what is built of it: mutexes and rwsems of
 PREEMPT_RT, and PI futexes where nothing else is known of them."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.objects import first_offset, is_kernel_pointer, need, pointer
 from faultkit.kernel.sleeper import Sleeper
@@ -37,7 +37,7 @@ HAS_WAITERS = 1  # kernel/locking/rtmutex_common.h: RT_MUTEX_HAS_WAITERS, the ow
 DEEPEST = 64  # levels of a red-black tree of 2^32 nodes
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A wait for the rt_mutex in whose tree of waiters the task's waiter is."""
     kernel = sleeper.kernel
     waiter = pointer(kernel, sleeper.task.address or 0, "task_struct", "pi_blocked_on")
@@ -64,7 +64,7 @@ def _wait_for(sleeper: Sleeper, address: int, why: str) -> Wait:
     return held_by(sleeper, lock, owner, evidence=evidence)
 
 
-def _refused(sleeper: Sleeper) -> Optional[Wait]:
+def _refused(sleeper: Sleeper) -> Wait | None:
     """A task that the kernel lets sleep for ever, no longer in the tree, as it has found that its
     lock's owner waits for the task itself (rt_mutex_handle_deadlock, "rtmutex deadlock detected"
     in the log): by its waiter struct, whose node is cleared."""
@@ -81,7 +81,7 @@ def _refused(sleeper: Sleeper) -> Optional[Wait]:
     return None
 
 
-def _node_at(sleeper: Sleeper) -> Optional[int]:
+def _node_at(sleeper: Sleeper) -> int | None:
     # struct rt_waiter_node since f7853c34241 ("locking/rtmutex: Fix task->pi_waiters integrity",
     # 6.5, and in stable kernels)
     return first_offset(

@@ -1,6 +1,6 @@
 """struct rw_semaphore (kernel/locking/rwsem.c): the writer is recorded, readers are counted."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.objects import is_kernel_pointer, pointer, unsigned
 from faultkit.kernel.queues import Queue, QueueType, recorded_blockers, task_of, waiting_in
@@ -25,7 +25,7 @@ WRITER_LOCKED, RESERVED, READER_SHIFT, READ_FAIL = 1, 0xF8, 8, 1 << 63
 MOST_READERS = 1 << 23  # twice as many as there can be tasks
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A wait for a rw_semaphore on whose list of waiters the task is."""
     found = waiting_in(sleeper, QUEUE)
     if found is None or found[1].unread or not _slowpath.sleeps_in(sleeper, "rwsem"):
@@ -110,7 +110,7 @@ def _changing(wait: Wait) -> Wait:
     return wait.but(changing=True, evidence=(*wait.evidence, "it is being handed on"))
 
 
-def _impossible(count: int, owner: int) -> Optional[str]:
+def _impossible(count: int, owner: int) -> str | None:
     """How the two words contradict whatever the kernel writes there; None if they do not."""
     readers = (count & ~READ_FAIL) >> READER_SHIFT
     if count & RESERVED or readers > MOST_READERS:
@@ -126,7 +126,7 @@ def _mode(system: System, waiter: int) -> str:
     return "read" if kind == (1 if reads is None else reads) else "write"
 
 
-def mmap_lock_name(system: System, address: int) -> Optional[str]:
+def mmap_lock_name(system: System, address: int) -> str | None:
     """ "mmap_lock of 4711 postgres": whose address space a rwsem guards; None if it is none.
 
     mmap_sem until da1c55f1b272 ("mmap locking API: rename mmap_sem to mmap_lock", 5.8).
@@ -141,7 +141,7 @@ def mmap_lock_name(system: System, address: int) -> Optional[str]:
 
 def _address_spaces(system: System) -> dict[int, Task]:
     """The main (or first) thread by mm_struct."""
-    spaces: Optional[dict[int, Task]] = system.cache.get("address spaces")
+    spaces: dict[int, Task] | None = system.cache.get("address spaces")
     if spaces is None:
         spaces = system.cache["address spaces"] = {}
         for task in system.tasks:

@@ -1,6 +1,6 @@
 """struct semaphore (kernel/locking/semaphore.c): it counts, and records no holder."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.objects import pointer, unsigned
 from faultkit.kernel.queues import Queue, QueueType, recorded_blockers, waiting_in
@@ -14,7 +14,7 @@ PRIORITY = 12
 QUEUE = QueueType("semaphore", "semaphore_waiter", blockers=(1,), sleeps_in=FUNCTIONS)
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A wait for a semaphore on whose list of waiters the task is."""
     found = waiting_in(sleeper, QUEUE)
     if found is None or found[1].unread or not _slowpath.sleeps_in(sleeper, "semaphore"):

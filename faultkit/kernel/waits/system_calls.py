@@ -2,7 +2,7 @@
 polls.  The kernel's functions say that a task sleeps there; what it waits for, the providers for
 live processes tell (faultkit/waits)."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.programs import programs_of
 from faultkit.kernel.sleeper import Sleeper
@@ -62,7 +62,7 @@ MODULES = (child, file_lock, flock, pipe, poll, socket, sysv_msg, sysv_sem)
 NUMBERS = frozenset(number for module in MODULES for number in module.SYSCALLS)
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """The wait by the task's system call."""
     call = sleeper.call
     if call is None or call.orig_rax not in NUMBERS:

@@ -1,7 +1,7 @@
 """vfork() and kthread_stop(): waits until another task has ended (or executes another program);
 kthread_park(): until it has parked itself."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel import states
 from faultkit.kernel.objects import pointer
@@ -15,7 +15,7 @@ FUNCTIONS = _completion.FUNCTIONS
 PRIORITY = 30
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A wait for a completion that belongs to one other task."""
     queue = _completion.waited_for(sleeper)
     if queue is None:
@@ -40,7 +40,7 @@ def _owners(system: System) -> dict[int, tuple[str, Task, str]]:
     called exec.  For a kthread it is its struct kthread's `exited` (kernel/kthread.c), beside
     which is `parked`.
     """
-    known: Optional[dict[int, tuple[str, Task, str]]] = system.cache.get("task ends")
+    known: dict[int, tuple[str, Task, str]] | None = system.cache.get("task ends")
     if known is not None:
         return known
     known = system.cache["task ends"] = {}

@@ -1,6 +1,6 @@
 """Waits for a lock that could not be told: the dump lacks its memory, or that of its waiters."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.waits import _slowpath
@@ -12,7 +12,7 @@ PRIORITY = 95
 KINDS = {"mutex": "kmutex", "rwsem": "rwsem", "semaphore": "semaphore"}
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A sleep in a lock's slow path, by the back trace, though the task is on no lock's list."""
     for family, kind in KINDS.items():
         if _slowpath.sleeps_in(sleeper, family, surely=True):

@@ -1,6 +1,6 @@
 """call_usermodehelper() (kernel/umh.c): waits for a program that the kernel has started."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.objects import need, pointer, text
 from faultkit.kernel.queues import candidates
@@ -14,7 +14,7 @@ FUNCTIONS = frozenset(("call_usermodehelper_exec", "call_usermodehelper"))
 PRIORITY = 34
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A wait for the completion that a struct subprocess_info on the stack points to.
 
     The kworker that runs its work starts the program and, if that is what is waited for, waits

@@ -1,7 +1,7 @@
 """Work items (kernel/workqueue.c): flush_work(), cancel_work_sync(), flush_workqueue() and
 drain_workqueue() wait for what kworkers run."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.kernel.objects import BrokenList, need, pointer, ring, signed, text, unsigned
 from faultkit.kernel.sleeper import Sleeper
@@ -23,7 +23,7 @@ FUNCTIONS = _completion.FUNCTIONS
 PRIORITY = 31
 
 
-def recognise(sleeper: Sleeper) -> Optional[Wait]:
+def recognise(sleeper: Sleeper) -> Wait | None:
     """A wait for the completion in a wq_barrier or a wq_flusher on the task's own stack."""
     queue = _completion.waited_for(sleeper)
     if queue is None or sleeper.system.stack_owner(queue.lock) != sleeper.task:
@@ -31,7 +31,7 @@ def recognise(sleeper: Sleeper) -> Optional[Wait]:
     return _barrier(sleeper, queue.lock) or _flusher(sleeper, queue.lock)
 
 
-def _barrier(sleeper: Sleeper, completion: int) -> Optional[Wait]:
+def _barrier(sleeper: Sleeper, completion: int) -> Wait | None:
     """flush_work() put a struct wq_barrier in line behind the item that it waits for."""
     kernel, system = sleeper.kernel, sleeper.system
     barrier = completion - need(kernel, "wq_barrier", "done")
@@ -71,7 +71,7 @@ def _barrier(sleeper: Sleeper, completion: int) -> Optional[Wait]:
     return wait.but(evidence=("the item is in line for a free kworker",))
 
 
-def _flusher(sleeper: Sleeper, completion: int) -> Optional[Wait]:
+def _flusher(sleeper: Sleeper, completion: int) -> Wait | None:
     """flush_workqueue() waits until all items of its colour, and of those before, have ended."""
     kernel, system = sleeper.kernel, sleeper.system
     flusher = completion - need(kernel, "wq_flusher", "done")
@@ -119,11 +119,11 @@ def _flushed(system: System, flusher: int) -> int:
     return 0
 
 
-def _function_of(system: System, worker: Worker) -> Optional[str]:
+def _function_of(system: System, worker: Worker) -> str | None:
     return _function(system, worker.function)
 
 
-def _function(system: System, address: int) -> Optional[str]:
+def _function(system: System, address: int) -> str | None:
     """ "lru_add_drain_per_cpu", "flush_item [faultlab]"."""
     symbol = system.symbol_at(address) if address else None
     if symbol is None:
@@ -131,7 +131,7 @@ def _function(system: System, address: int) -> Optional[str]:
     return f"{symbol.name} [{symbol.module}]" if symbol.module else symbol.name
 
 
-def _item_name(system: System, work: int) -> Optional[str]:
+def _item_name(system: System, work: int) -> str | None:
     if not work:
         return None
     try:

@@ -7,11 +7,13 @@ A module has
 It may raise ReadError: then the next one is asked.
 """
 
+from __future__ import annotations
+
 import os
 from importlib import import_module
-from typing import NamedTuple, Optional, Protocol
 
 from faultkit.model import PROVEN
+from faultkit.record import NamedTuple, Protocol
 from faultkit.signals.case import Case
 from faultkit.signals.model import KERNEL, UNKNOWN
 from faultkit.signals.names import code_name, code_words, signal_name
@@ -30,16 +32,16 @@ class Origin(NamedTuple):
     evidence: tuple[str, ...] = ()
     next: str = ""
     confidence: str = PROVEN
-    address: Optional[int] = None
+    address: int | None = None
 
 
 class Module(Protocol):
     """The shape of a module here."""
 
-    SIGNALS: Optional[frozenset[int]]
+    SIGNALS: frozenset[int] | None
     PRIORITY: int
 
-    def explain(self, case: Case) -> Optional[Origin]:
+    def explain(self, case: Case) -> Origin | None:
         """Where the signal came from, if it is of this kind."""
 
 

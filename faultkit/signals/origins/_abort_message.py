@@ -1,7 +1,8 @@
 """Libraries' last words: what assert(), malloc and the stack protector say before they abort."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
+from faultkit.record import NamedTuple
 from faultkit.signals.case import Case
 from faultkit.signals.origins._stack_scan import text_at
 from faultkit.target import PAGE, FaultkitError
@@ -49,7 +50,7 @@ _HEAP = ("malloc", "free(", "realloc", "calloc", "corrupt", "unaligned", "unsort
          "fastbin", "chunk", "sysmalloc", "invalid size")  # fmt: skip
 
 
-def abort_message(case: Case) -> Optional[Message]:
+def abort_message(case: Case) -> Message | None:
     """What glibc's __abort_msg says (__libc_message and __assert_fail_base keep a copy of the
     text there for debuggers), None if there is none.
 

@@ -1,7 +1,8 @@
 """Who called, or jumped to, an address where there is no code."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
+from faultkit.record import NamedTuple
 from faultkit.signals.case import Case
 
 
@@ -12,7 +13,7 @@ class Caller(NamedTuple):
     place: str
 
 
-def called_from(case: Case) -> Optional[Caller]:
+def called_from(case: Case) -> Caller | None:
     """The call whose return address is on top of the stack, None if there is none."""
     from faultkit.code.x86 import call_before
 

@@ -1,7 +1,8 @@
 """The system call in which a signal came, by the registers."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
+from faultkit.record import NamedTuple
 from faultkit.signals.case import Case
 from faultkit.syscalls import syscall_name
 from faultkit.target import ReadError
@@ -17,10 +18,10 @@ class Call(NamedTuple):
     nr: int
     name: str
     arguments: tuple[int, ...]
-    result: Optional[int]
+    result: int | None
 
 
-def last_call(case: Case) -> Optional[Call]:
+def last_call(case: Case) -> Call | None:
     """The call that the task was in, or has just come back from, None if it was in none.
 
     orig_rax is the call's number while its registers are those at its end; rax then holds the

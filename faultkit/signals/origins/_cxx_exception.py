@@ -4,8 +4,9 @@ The header in front of a thrown object is that of the Itanium C++ ABI (2.2.1), a
 (libsupc++/unwind-cxx.h) and libc++abi (cxa_exception.h) lay it out alike behind its type.
 """
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
+from faultkit.record import NamedTuple
 from faultkit.signals.case import Case
 from faultkit.signals.origins._stack_scan import stack_words, text_at
 from faultkit.target import FaultkitError
@@ -28,7 +29,7 @@ class Exception_(NamedTuple):
     what: str
 
 
-def uncaught(case: Case, sure: bool) -> Optional[Exception_]:
+def uncaught(case: Case, sure: bool) -> Exception_ | None:
     """The exception whose header the stack leads to.  Unless it is `sure` that there is one, its
     handler count must show that it is being handled."""
     seen = set()
@@ -46,7 +47,7 @@ def uncaught(case: Case, sure: bool) -> Optional[Exception_]:
     return None
 
 
-def _exception(case: Case, header: int, sure: bool) -> Optional[Exception_]:
+def _exception(case: Case, header: int, sure: bool) -> Exception_ | None:
     try:
         data = case.process.read(header, 8)
         if data not in CLASSES:
@@ -97,7 +98,7 @@ def _what(case: Case, info: int, name: str, thrown: int) -> str:
     return ""
 
 
-def _bases(case: Case, info: int, depth: int) -> "list[str]":
+def _bases(case: Case, info: int, depth: int) -> list[str]:
     """The mangled names of a class and of those that it derives from at offset 0."""
     name = _type_name(case, info)
     if not name or depth > DEEPEST:

@@ -1,12 +1,12 @@
 """The code of a mapped file, to compare what is in memory with it."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.code.elf import PT_LOAD
 from faultkit.signals.case import Case
 
 
-def file_bytes(case: Case, address: int, size: int) -> Optional[bytes]:
+def file_bytes(case: Case, address: int, size: int) -> bytes | None:
     """What the mapped file has for the address, None if that file can't be found."""
     image = case.code.images.at(address)
     file = image.file if image is not None else None

@@ -1,8 +1,10 @@
 """Rust's panics: where, and with what message, by what the panic machinery keeps on the stack."""
 
-import struct
-from typing import NamedTuple, Optional
+from __future__ import annotations
 
+import struct
+
+from faultkit.record import NamedTuple
 from faultkit.signals.case import Case
 from faultkit.signals.origins._stack_scan import stack_words
 from faultkit.target import FaultkitError
@@ -18,12 +20,12 @@ class Panic(NamedTuple):
     message: str
 
 
-def panic(case: Case) -> Optional[Panic]:
+def panic(case: Case) -> Panic | None:
     """The panic that the stack tells of: a core::panic::Location ({&str file, u32 line, u32
     column}), and near the pointer to it the payload, a &str or a String."""
     words = list(stack_words(case))
     found: list[Panic] = []
-    seen: dict[int, Optional[str]] = {}
+    seen: dict[int, str | None] = {}
     for index, (_, word) in enumerate(words):
         if word < 1 << 16 or word >> 47 or word & 7:
             continue
@@ -41,12 +43,14 @@ def panic(case: Case) -> Optional[Panic]:
 
 def is_library(place: str) -> bool:
     """Whether the file is Rust's own."""
-    return place.startswith(("/rustc/", "library/")) or "/library/core/" in place or (
-        "/library/std/" in place or "/library/alloc/" in place
+    return (
+        place.startswith(("/rustc/", "library/"))
+        or "/library/core/" in place
+        or ("/library/std/" in place or "/library/alloc/" in place)
     )
 
 
-def _location(case: Case, address: int) -> Optional[str]:
+def _location(case: Case, address: int) -> str | None:
     try:
         file, size, line, column = struct.unpack("<2Q2I", case.process.read(address, 24))
         if not (4 <= size <= 512 and 0 < line < 1 << 24 and 0 < column < 1 << 16):
@@ -57,7 +61,7 @@ def _location(case: Case, address: int) -> Optional[str]:
     return f"{name}:{line}:{column}" if name.endswith(".rs") and name.isprintable() else None
 
 
-def _message(case: Case, near: "list[int]", place: str) -> str:
+def _message(case: Case, near: list[int], place: str) -> str:
     """The text that one of these words leads to as &&str or &String; the longest of them."""
     found = []
     for word in near:

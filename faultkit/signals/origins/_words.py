@@ -1,9 +1,10 @@
 """Words for accesses, addresses and values that are no pointers."""
 
-from typing import TYPE_CHECKING, Optional
+from __future__ import annotations
 
 from faultkit.signals.case import Case
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from faultkit.code.operands import Access
 
@@ -22,7 +23,7 @@ _FILLS = {  # bytes that allocators and debug builds fill memory with
 _MARKS = (0xDEADBEEF, 0xBAADF00D, 0xFEEDFACE, 0xDEADC0DE, 0xCAFEBABE, 0xABADCAFE, 0xDEADDEAD)
 
 
-def access_words(case: Case, access: "Optional[Access]") -> str:
+def access_words(case: Case, access: Access | None) -> str:
     """ "reading 4 bytes at rax+0x20 (rax is 0)"."""
     if access is None:
         return "an access"
@@ -38,7 +39,7 @@ def _number(value: int) -> str:
     return f"{value:#x}" if value > 9 else str(value)
 
 
-def mapping_words(case: Case, address: int) -> Optional[str]:
+def mapping_words(case: Case, address: int) -> str | None:
     """ "libx.so (r--p)", "anonymous memory (rw-)"; None if nothing is mapped there."""
     mapping = case.mapping(address)
     if mapping is None:

@@ -1,7 +1,8 @@
 """abort(), and why: assertions, glibc's checks, C++ exceptions, Rust panics."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.model import INFERRED, PROVEN
 from faultkit.signals.case import Case
@@ -19,7 +20,7 @@ TERMINATE = ("std::terminate", "_ZSt9terminatev", "__cxa_call_terminate", "__cxx
 SHOWN = 300  # characters of a message in the verdict
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """A SIGABRT that the process sent to itself, as abort() does."""
     if not case.by_itself or case.info.code not in (SI_TKILL, SI_USER) or not case.registers:
         return None
@@ -86,7 +87,7 @@ def explain(case: Case) -> Optional[Origin]:
     )
 
 
-def _names(symbol: Optional[str]) -> Sequence[str]:
+def _names(symbol: str | None) -> Sequence[str]:
     """A frame's function, as C++ and as symbol versions leave it."""
     if not symbol:
         return ()
@@ -94,11 +95,11 @@ def _names(symbol: Optional[str]) -> Sequence[str]:
     return (name[5:] if name.startswith("__GI_") else name,)
 
 
-def _by(place: Optional[str]) -> str:
+def _by(place: str | None) -> str:
     return f" by {place}" if place else ""
 
 
-def _by_message(message: Message, place: Optional[str]) -> Origin:
+def _by_message(message: Message, place: str | None) -> Origin:
     said = message.text[: SHOWN - 3] + "..." if len(message.text) > SHOWN else message.text
     return Origin(
         ABORT,
@@ -119,7 +120,7 @@ ASSERTIONS = {
 }
 
 
-def _assertion(case: Case) -> Optional[Message]:
+def _assertion(case: Case) -> Message | None:
     """What such a function was given, where its caller's code shows it: musl and libstdc++ keep no
     message."""
     from faultkit.code.x86 import call_before
@@ -159,7 +160,7 @@ def _is_go(case: Case, names: Sequence[str]) -> bool:
     return image is not None and image.runtime == "go"
 
 
-def _caller_of_abort(case: Case) -> Optional[str]:
+def _caller_of_abort(case: Case) -> str | None:
     """The name of the function that called abort(), None if it has none, or can't be seen."""
     for frame, caller in zip(case.frames, case.frames[1:]):
         if "abort" in _names(frame.symbol):
@@ -167,9 +168,7 @@ def _caller_of_abort(case: Case) -> Optional[str]:
     return None
 
 
-def _exception(
-    case: Case, terminates: bool, named: bool, place: Optional[str]
-) -> Optional[Origin]:
+def _exception(case: Case, terminates: bool, named: bool, place: str | None) -> Origin | None:
     if not terminates and _caller_of_abort(case):
         return None  # it has a name, and is not std::terminate
     found = uncaught(case, terminates)
@@ -191,7 +190,7 @@ def _exception(
     )
 
 
-def _panic(case: Case, names: Sequence[str], place: Optional[str]) -> Optional[Origin]:
+def _panic(case: Case, names: Sequence[str], place: str | None) -> Origin | None:
     rust = any("panic" in name for name in names)
     if not rust and _caller_of_abort(case):
         return None
@@ -203,7 +202,7 @@ def _panic(case: Case, names: Sequence[str], place: Optional[str]) -> Optional[O
         ABORT,
         "rust-panic",
         f"Rust panic at {found.place}{message}; the program is built, or had to, abort at it "
-        "(panic=abort, a panic in a destructor, or across extern \"C\").",
+        '(panic=abort, a panic in a destructor, or across extern "C").',
         f"Rust panic at {found.place}{message}",
         ("the stack leads to the panic's location" + (" and message" if found.message else ""),),
         "RUST_BACKTRACE=1 shows the way there",

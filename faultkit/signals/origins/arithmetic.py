@@ -1,6 +1,6 @@
 """SIGFPE: integer divisions, and floating-point exceptions that the program asked for."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.code.encoding import Memory
 from faultkit.signals.case import Case
@@ -16,7 +16,7 @@ _MXCSR = ("invalid operation", "denormal operand", "division by zero", "overflow
           "inexact result")  # fmt: skip
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """A SIGFPE by the processor."""
     if case.info.layout != FAULTED:
         return None
@@ -76,7 +76,7 @@ def _division(case: Case, where: str) -> Origin:
     )
 
 
-def _operands(case: Case) -> Optional[tuple[int, int, int, bool, str]]:
+def _operands(case: Case) -> tuple[int, int, int, bool, str] | None:
     """(divisor, dividend, bits, signed, the divisor's operand) of div and idiv at rip."""
     parts, registers = case.encoding, case.registers
     if parts is None or parts.table or parts.opcode not in (0xF6, 0xF7):

@@ -1,6 +1,6 @@
 """SIGTRAP: breakpoints, with and without a debugger."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.signals.case import Case
 from faultkit.signals.model import DEBUGGER, FAULT
@@ -15,7 +15,7 @@ INT3, INT1 = 0xCC, 0xF1
 BRKPT, TRACE, HWBKPT, PERF = 1, 2, 4, 6
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """A SIGTRAP by the processor, or for the debugger."""
     code = case.info.code
     if code > 0 and code & 0xFF == SIGTRAP:
@@ -49,7 +49,7 @@ def explain(case: Case) -> Optional[Origin]:
     if case.process.live and own is not True:
         return Origin(DEBUGGER, "breakpoint", f"A breakpoint at {place}: the debugger's, or one "
                       "of the program's own.", f"breakpoint at {place}")  # fmt: skip
-    whose = "It is part of the program (an assertion, __debugbreak, asm(\"int3\"))"
+    whose = 'It is part of the program (an assertion, __debugbreak, asm("int3"))'
     if own is False:
         whose = "The file has another byte there: a debugger or tracer left its breakpoint behind"
     name = "int3" if before == INT3 else "int1"
@@ -66,14 +66,14 @@ def explain(case: Case) -> Optional[Origin]:
     )
 
 
-def _byte(case: Case, address: int) -> Optional[int]:
+def _byte(case: Case, address: int) -> int | None:
     try:
         return case.process.read(address, 1)[0]
     except ReadError:
         return None
 
 
-def _own_code(case: Case, address: int) -> Optional[bool]:
+def _own_code(case: Case, address: int) -> bool | None:
     """Whether the mapped file has that breakpoint too; None if it can't be told."""
     data = file_bytes(case, address, 1)
     return None if data is None else data[0] in (INT3, INT1)

@@ -1,7 +1,8 @@
 """SIGBUS: file mappings without a page behind them, hardware memory errors, misalignment."""
 
+from __future__ import annotations
+
 import os
-from typing import Optional
 
 from faultkit.model import INFERRED
 from faultkit.signals.case import Case
@@ -17,7 +18,7 @@ PRIORITY = 20
 ADRALN, ADRERR = 1, 2
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """A SIGBUS with an address."""
     info = case.info
     if info.layout != FAULTED or info.address is None:
@@ -67,7 +68,7 @@ def _machine_check(case: Case, address: int) -> Origin:
         f"broken and was taken out of use; {when}. The program is not to blame.",
         f"hardware memory error at {address:#x}",
         (f"si_addr_lsb is {lsb}: {size} bytes are lost",),
-        "look in dmesg and rasdaemon for the DIMM (mce, EDAC, \"Memory failure\"), and replace it",
+        'look in dmesg and rasdaemon for the DIMM (mce, EDAC, "Memory failure"), and replace it',
     )
 
 
@@ -105,7 +106,7 @@ def _file(case: Case, address: int, mapping: Mapping, words: str) -> Origin:
     )
 
 
-def _size_of(case: Case, mapping: Mapping) -> Optional[int]:
+def _size_of(case: Case, mapping: Mapping) -> int | None:
     """The mapped file's size in bytes, None if that very file can't be found."""
     process = case.process
     if not process.here:

@@ -1,6 +1,6 @@
 """SIGCHLD: what a child did."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.signals.case import Case
 from faultkit.signals.model import CHILD
@@ -13,7 +13,7 @@ PRIORITY = 30
 EXITED = 1
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """A SIGCHLD with the child's pid and status."""
     info = case.info
     if info.layout != CHILD_ENDED or info.pid is None:

@@ -1,7 +1,8 @@
 """Stops that the debugger itself made."""
 
+from __future__ import annotations
+
 import os
-from typing import Optional
 
 from faultkit.signals.case import Case
 from faultkit.signals.model import DEBUGGER
@@ -12,7 +13,7 @@ SIGNALS = frozenset((SIGSTOP, SIGTRAP))
 PRIORITY = 10
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """SIGSTOP of an attach (ptrace_attach in kernel/ptrace.c), SIGTRAP of an execve()."""
     info = case.info
     by_debugger = not info.pid or (case.process.live and info.pid == os.getpid())

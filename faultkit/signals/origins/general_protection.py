@@ -5,7 +5,7 @@ that are calculated with rsp or rbp, a stack-segment fault (SIGBUS) give no addr
 instruction's operand that tells it.
 """
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.model import INFERRED
 from faultkit.signals.case import Case
@@ -19,7 +19,7 @@ PRIORITY = 15
 RT_SIGRETURN = 15
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """A fault with SI_KERNEL: by the operands, the kind of instruction, or the stack."""
     if case.info.code != SI_KERNEL or not case.registers:
         return None
@@ -49,7 +49,7 @@ def _place(case: Case) -> str:
 
 
 def _non_canonical(
-    case: Case, value: int, text: str, brief: str, next_: str, pointer: Optional[int] = None
+    case: Case, value: int, text: str, brief: str, next_: str, pointer: int | None = None
 ) -> Origin:
     pattern = pattern_words(case, value if pointer is None else pointer)
     return Origin(
@@ -65,7 +65,7 @@ def _non_canonical(
     )
 
 
-def _operand(case: Case) -> Optional[Origin]:
+def _operand(case: Case) -> Origin | None:
     from faultkit.code.operands import is_canonical
 
     for access in case.accesses:
@@ -82,7 +82,7 @@ def _operand(case: Case) -> Optional[Origin]:
     return None
 
 
-def _branch(case: Case) -> Optional[Origin]:
+def _branch(case: Case) -> Origin | None:
     """A call, jump or return to a non-canonical address."""
     from faultkit.code.operands import is_canonical
 
@@ -104,7 +104,7 @@ def _branch(case: Case) -> Optional[Origin]:
     instruction = case.instruction
     if instruction is None:
         return None
-    target: Optional[int] = None
+    target: int | None = None
     if instruction.kind == "ret":
         target = case.word(case.registers.get("rsp", 0))
         text, next_ = "Return to a bad address:", "look for an overrun of a local array"
@@ -122,7 +122,7 @@ def _branch(case: Case) -> Optional[Origin]:
     return _non_canonical(case, target, text, "branch to the non-canonical address", next_)
 
 
-def _privileged(case: Case) -> Optional[Origin]:
+def _privileged(case: Case) -> Origin | None:
     from faultkit.code.operands import privileged
 
     name = privileged(case.encoding) if case.encoding is not None else None
@@ -145,7 +145,7 @@ def _privileged(case: Case) -> Optional[Origin]:
     )
 
 
-def _misaligned(case: Case) -> Optional[Origin]:
+def _misaligned(case: Case) -> Origin | None:
     from faultkit.code.operands import needs_alignment
 
     needed = needs_alignment(case.encoding) if case.encoding is not None else 1
@@ -168,7 +168,7 @@ def _misaligned(case: Case) -> Optional[Origin]:
     return None
 
 
-def _signal_frame(case: Case) -> Optional[Origin]:
+def _signal_frame(case: Case) -> Origin | None:
     """The kernel itself gives up a process whose signal frame it can't write, or not read back
     (force_sigsegv in kernel/signal.c, rt_sigreturn in arch/x86/kernel/signal_64.c)."""
     number = case.registers.get("orig_rax", 0)

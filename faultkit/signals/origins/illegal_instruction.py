@@ -1,6 +1,6 @@
 """SIGILL: instructions that are to crash the program, damaged code, and code that is none."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.signals.case import Case
 from faultkit.signals.model import FAULT
@@ -17,7 +17,7 @@ WINDOW = 32  # bytes of code around rip that are compared with the file
 UD2, UD1 = b"\x0f\x0b", b"\x0f\xb9"
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """A SIGILL by the processor."""
     if case.info.layout != FAULTED:
         return None
@@ -91,7 +91,7 @@ def explain(case: Case) -> Optional[Origin]:
     )  # fmt: skip
 
 
-def _damage(case: Case, pc: int) -> Optional[str]:
+def _damage(case: Case, pc: int) -> str | None:
     """How the code around rip differs from its file; None if it does not, or it can't be told."""
     start = pc - WINDOW
     original = file_bytes(case, start, 2 * WINDOW)
@@ -111,13 +111,10 @@ def _damage(case: Case, pc: int) -> Optional[str]:
     flipped = ", a single bit: likely a memory error" if bits == 1 else ""
     there, here = original[first : first + 8].hex(" "), now[first : first + 8].hex(" ")
     count = f"{len(differ)} byte" + ("s" if len(differ) > 1 else "")
-    return (
-        f"{count} from {start + first:#x} on{flipped}; file {there}, "
-        f"memory {here}"
-    )
+    return f"{count} from {start + first:#x} on{flipped}; file {there}, memory {here}"
 
 
-def _in_the_middle(case: Case, pc: int) -> Optional[int]:
+def _in_the_middle(case: Case, pc: int) -> int | None:
     """The address of the instruction that `pc` lies inside of, None if it begins one."""
     for instruction in case.code.instructions(pc):
         if instruction.address == pc:

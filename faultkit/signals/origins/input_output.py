@@ -1,6 +1,6 @@
 """SIGIO and its like: a descriptor is ready."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.signals.case import Case
 from faultkit.signals.model import IO_READY
@@ -12,7 +12,7 @@ SIGNALS = None
 PRIORITY = 30
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """A signal that F_SETOWN or F_SETSIG asked for (fs/fcntl.c, send_sigio_to_task)."""
     info = case.info
     if info.layout != POLLED:

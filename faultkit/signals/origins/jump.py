@@ -1,6 +1,6 @@
 """Execution where there is no code: data, or nothing at all."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.signals.case import Case
 from faultkit.signals.model import FAULT
@@ -14,7 +14,7 @@ SIGNALS = frozenset((SIGSEGV,))
 PRIORITY = 30
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """A fault of fetching the instruction itself: si_addr is rip."""
     info, pc = case.info, case.registers.get("rip")
     if info.layout != FAULTED or pc is None or info.address != pc:

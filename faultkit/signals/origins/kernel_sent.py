@@ -1,6 +1,6 @@
 """Other signals that the kernel sends in nobody's name."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.signals.case import Case
 from faultkit.signals.model import IO_READY, KERNEL
@@ -11,7 +11,7 @@ SIGNALS = frozenset((SIGTERM, SIGKILL, SIGIO, SIGURG))
 PRIORITY = 60
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """SI_KERNEL: sysrq (send_sig_all in drivers/tty/sysrq.c), SIGIO and SIGURG without a siginfo of
     their own (send_sigio_to_task, send_sigurg in fs/fcntl.c)."""
     if case.info.code != SI_KERNEL:
@@ -26,7 +26,7 @@ def explain(case: Case) -> Optional[Origin]:
             f"{name} by the kernel itself: sysrq-{key} sends it to all processes.",
             f"sent by the kernel, as sysrq-{key} does",
             evidence,
-            "look in dmesg for \"sysrq\": who wrote to /proc/sysrq-trigger, or used the keyboard",
+            'look in dmesg for "sysrq": who wrote to /proc/sysrq-trigger, or used the keyboard',
         )
     what = "is ready" if case.info.number == SIGIO else "has urgent (out-of-band) data"
     return Origin(

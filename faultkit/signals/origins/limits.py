@@ -1,7 +1,8 @@
 """SIGXFSZ and SIGXCPU: a resource limit was reached."""
 
+from __future__ import annotations
+
 import os
-from typing import Optional
 
 from faultkit.procfs.process import read_proc
 from faultkit.signals.case import Case
@@ -20,7 +21,7 @@ WITH_PATH = frozenset(("truncate",))
 EFBIG = -27
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """SIGXFSZ, which looks as if the process had sent it (send_sig in fs/read_write.c,
     mm/filemap.c); SIGXCPU by the timer (kernel/time/posix-cpu-timers.c)."""
     if case.info.number == SIGXCPU:
@@ -28,7 +29,7 @@ def explain(case: Case) -> Optional[Origin]:
     return _file_size(case) if case.info.code == SI_USER and case.by_itself else None
 
 
-def _file_size(case: Case) -> Optional[Origin]:
+def _file_size(case: Case) -> Origin | None:
     call = last_call(case)
     unknown = call is not None and call.nr < 0 and call.result == EFBIG
     if case.registers and not unknown and (call is None or call.name not in WRITES):
@@ -94,4 +95,3 @@ def _path(case: Case, fd: int) -> str:
         return f" ({os.readlink(f'/proc/{case.process.pid}/fd/{fd}')})"
     except OSError:
         return ""
-

@@ -1,7 +1,8 @@
 """Accesses through a null pointer, and through what was calculated from one."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Optional
 
 from faultkit.model import INFERRED, PROVEN
 from faultkit.signals.case import Case
@@ -14,6 +15,7 @@ from faultkit.signals.own import library_call
 from faultkit.signals.siginfo import FAULTED
 from faultkit.target import Member
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from faultkit.code.operands import Access
 
@@ -25,7 +27,7 @@ FAR = 1 << 32  # an index seldom leads further
 SMALL = 1 << 12  # a pointer below that is one to a member of a null structure
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """An access near address 0, or anywhere from a register that is 0."""
     info = case.info
     if info.layout != FAULTED or info.address is None or info.code not in (MAPERR, ACCERR):
@@ -73,7 +75,7 @@ def explain(case: Case) -> Optional[Origin]:
     )
 
 
-def _is_pointer(access: "Access", address: int) -> bool:
+def _is_pointer(access: Access, address: int) -> bool:
     """Whether the base register of an operand that leads far from 0 was the pointer in it: where
     there are two registers, the other one may be."""
     return access.base not in ("rsp", "rbp") and (access.scaled is None or address < FAR)
@@ -97,7 +99,7 @@ def _call(case: Case, pc: int) -> Origin:
     )
 
 
-def _indexed(case: Case, address: int) -> Optional[Origin]:
+def _indexed(case: Case, address: int) -> Origin | None:
     """An element far behind a null pointer that the source line indexes."""
     if address >> 32:
         return None
@@ -155,7 +157,7 @@ def _evidence(case: Case, address: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _next(case: Case, members: Sequence[Member], place: Optional[str]) -> str:
+def _next(case: Case, members: Sequence[Member], place: str | None) -> str:
     where = f" in {place}" if place else ""
     if len(members) == 1:
         return f"look why {members[0].pointer} is null{where}"

@@ -4,7 +4,7 @@ It looks like a kill() by the parent (forget_original_parent in kernel/exit.c se
 siginfo of its own): that it was none, only the program's own call of prctl() shows.
 """
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.model import INFERRED
 from faultkit.signals.case import Case
@@ -23,7 +23,7 @@ MOST_PLACES = 4096
 WINDOW = 96  # bytes around such a move in which the call must be
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """A signal in the name of a process that is gone, to one whose parent is now another, and
     which asked for such a signal."""
     info, sender = case.info, case.sender
@@ -52,7 +52,7 @@ def explain(case: Case) -> Optional[Origin]:
     )
 
 
-def _asks_for(case: Case, number: int) -> Optional[str]:
+def _asks_for(case: Case, number: int) -> str | None:
     """The function whose code calls prctl(PR_SET_PDEATHSIG, number), if the number is a constant
     there; of any number else."""
     from faultkit.code.x86 import decode

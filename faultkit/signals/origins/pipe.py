@@ -4,7 +4,7 @@ The kernel sends it as if the process had done so itself (send_sig(SIGPIPE, curr
 fs/pipe.c, net/core/stream.c): it is the system call that tells it from a kill().
 """
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.signals.case import Case
 from faultkit.signals.model import PIPE
@@ -22,7 +22,7 @@ WRITES = {
 }  # fmt: skip
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """A SIGPIPE by the process itself, in a call that writes."""
     if case.info.code != SI_USER or not case.by_itself:
         return None

@@ -1,6 +1,6 @@
 """Accesses that a mapping, a protection key or the shadow stack does not permit."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.model import INFERRED, PROVEN
 from faultkit.signals.case import Case
@@ -19,7 +19,7 @@ NEAR_END = 256  # bytes behind the end of a mapping
 TEXT_SHOWN = 40  # characters of a constant that is written to
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """A fault with one of the codes that are about permission."""
     info = case.info
     if info.layout != FAULTED or info.address is None:
@@ -38,7 +38,7 @@ def explain(case: Case) -> Optional[Origin]:
     return _access(case, info.address) if info.code == ACCERR else None
 
 
-def _access(case: Case, address: int) -> Optional[Origin]:
+def _access(case: Case, address: int) -> Origin | None:
     if case.registers.get("rip") == address:
         return None  # see jump.py
     mapping = case.mapping(address)
@@ -139,8 +139,7 @@ def _protection_key(case: Case, address: int) -> Origin:
         f"Protection key {key}: {words} hit {mapping_words(case, address) or hex(address)}, whose "
         f"key this thread's rights do not permit.{said}",
         f"memory with protection key {key}",
-        (f"si_pkey is {key}",)
-        + ((f"PKRU is {rights:#x}",) if rights is not None and said else ()),
+        (f"si_pkey is {key}",) + ((f"PKRU is {rights:#x}",) if rights is not None and said else ()),
         "look where pkey_set() or WRPKRU gives the rights, and whether this thread came past it",
     )
 

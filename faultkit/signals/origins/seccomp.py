@@ -1,6 +1,6 @@
 """SIGSYS: system calls that a seccomp filter, or user dispatch, refused."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.signals.case import Case
 from faultkit.signals.model import KERNEL, SECCOMP
@@ -16,7 +16,7 @@ X86_64, I386 = 0xC000003E, 0x40000003  # include/uapi/linux/audit.h
 X32 = 0x40000000
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """A SIGSYS with the refused call: force_sig_seccomp() in kernel/signal.c."""
     info = case.info
     if info.layout != SYSTEM_CALL or info.nr is None:
@@ -84,7 +84,7 @@ def _rule(case: Case) -> str:
     )
 
 
-def _call(nr: int, arch: Optional[int]) -> tuple[str, str]:
+def _call(nr: int, arch: int | None) -> tuple[str, str]:
     """The call's name, and what to say of its architecture."""
     if arch == X86_64:
         return syscall_name(nr & ~X32), ", of the x32 ABI" if nr & X32 else ""

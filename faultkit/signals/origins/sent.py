@@ -1,6 +1,6 @@
 """Signals that a program sent: kill, tgkill, sigqueue, by the process itself or by another."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.signals.case import Case
 from faultkit.signals.model import KILL, SIGQUEUE, TGKILL, UNKNOWN, Sender
@@ -13,7 +13,7 @@ SIGNALS = None
 PRIORITY = 90
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """A signal with si_code SI_USER, SI_TKILL or another of those that programs may give."""
     info, sender = case.info, case.sender
     if sender is None:
@@ -116,6 +116,8 @@ def sender_words(sender: Sender) -> str:
     words = brief_words(sender)
     if sender.uid is not None:
         words += f" of uid {sender.uid}" + (f" ({sender.user})" if sender.user else "")
-    return f"{words}, which {sender.fate}" if sender.fate.startswith(("is ", "still")) else (
-        f"{words} ({sender.fate})" if sender.fate else words
+    return (
+        f"{words}, which {sender.fate}"
+        if sender.fate.startswith(("is ", "still"))
+        else (f"{words} ({sender.fate})" if sender.fate else words)
     )

@@ -4,7 +4,7 @@ Crash handlers do so: signal(n, SIG_DFL); raise(n).  As a handler's own signal i
 comes when the handler has returned: at the very instruction that has failed.
 """
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.model import INFERRED
 from faultkit.signals.case import Case
@@ -26,7 +26,7 @@ SIGNALS = frozenset((SIGSEGV, SIGBUS, SIGFPE, SIGILL))
 PRIORITY = 5
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """A fault's signal by the process itself, outside of any system call."""
     if not case.by_itself or case.info.code not in (SI_TKILL, SI_USER):
         return None
@@ -51,7 +51,7 @@ def explain(case: Case) -> Optional[Origin]:
     )
 
 
-def _fault(case: Case) -> Optional[Siginfo]:
+def _fault(case: Case) -> Siginfo | None:
     """The siginfo that the instruction at rip must have had at first."""
     number = case.info.number
     pc = case.registers.get("rip", 0)

@@ -1,6 +1,6 @@
 """Stacks that are full: the main thread's at its limit, another thread's at its guard page."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.signals.case import Case
 from faultkit.signals.model import FAULT
@@ -17,7 +17,7 @@ RED_ZONE = 256  # bytes below rsp that code may use, and a push or call
 AT_RANDOM = 25
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """An access just below a stack, by a thread whose stack pointer has come to its end."""
     address, sp = _address(case), case.registers.get("rsp")
     if address is None or sp is None:
@@ -59,13 +59,13 @@ def explain(case: Case) -> Optional[Origin]:
     )
 
 
-def _address(case: Case) -> Optional[int]:
+def _address(case: Case) -> int | None:
     if case.info.code == SI_KERNEL:  # the handler could not be started: the fault's own is gone
         return next((a.address for a in case.accesses if a.address is not None), None)
     return case.info.address
 
 
-def _stack_above(case: Case, address: int) -> Optional[Mapping]:
+def _stack_above(case: Case, address: int) -> Mapping | None:
     """The writable mapping above `address`, with at most a guard between; the one that holds it
     where the guard is part of it (MADV_GUARD_INSTALL)."""
     for mapping in case.process.mappings():
@@ -85,7 +85,7 @@ def _stack_above(case: Case, address: int) -> Optional[Mapping]:
     return None
 
 
-def _stack_left(case: Case, sp: int) -> Optional[Mapping]:
+def _stack_left(case: Case, sp: int) -> Mapping | None:
     """The thread's own stack, where its stack pointer has left that so far that it points into
     what lies below, and the access is to the frame."""
     below = case.mapping(sp)
@@ -131,7 +131,7 @@ def _user(case: Case) -> tuple[str, str]:
         if name:
             seen[name] = seen.get(name, 0) + 1
     repeated = [name for name, count in seen.items() if count >= 3]
-    large: Optional[tuple[int, str]] = None
+    large: tuple[int, str] | None = None
     for inner, outer in zip(frames, frames[1:]):
         if inner.sp is not None and outer.sp is not None:
             size = outer.sp - inner.sp

@@ -1,6 +1,6 @@
 """Signals of the terminal, and of job control: sent by the kernel in nobody's name."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.model import INFERRED, PROVEN
 from faultkit.signals.case import Case
@@ -32,7 +32,7 @@ _WORDS = {
 }  # fmt: skip
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """By the line discipline (isig in drivers/tty/n_tty.c), the terminal's hang-up
     (__tty_hangup), or an orphaned process group (kill_orphaned_pgrp in kernel/exit.c)."""
     number = case.info.number

@@ -1,6 +1,6 @@
 """Signals of timers: alarm(), setitimer(), and POSIX timers."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.procfs.process import read_proc
 from faultkit.signals.case import Case
@@ -25,7 +25,7 @@ _INTERVAL = {
 }
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """SI_TIMER by a POSIX timer; SI_KERNEL by an interval timer (kernel/time/itimer.c)."""
     info = case.info
     name = signal_name(info.number)
@@ -59,7 +59,7 @@ def _unhandled(case: Case) -> bool:
     return case.process.kind == "core" and case.innermost
 
 
-def _clock(case: Case, timer: Optional[int]) -> str:
+def _clock(case: Case, timer: int | None) -> str:
     """ " (CLOCK_MONOTONIC)" by /proc/PID/timers, where the kernel has it."""
     if not case.process.live or timer is None:
         return ""

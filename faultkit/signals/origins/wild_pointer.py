@@ -1,6 +1,6 @@
 """Accesses to addresses where nothing is mapped."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.signals.case import Case
 from faultkit.signals.model import FAULT
@@ -14,7 +14,7 @@ SIGNALS = frozenset((SIGSEGV,))
 PRIORITY = 80
 
 
-def explain(case: Case) -> Optional[Origin]:
+def explain(case: Case) -> Origin | None:
     """Any other fault with an address."""
     info = case.info
     if info.layout != FAULTED or info.address is None:

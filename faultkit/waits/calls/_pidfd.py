@@ -1,13 +1,13 @@
 """pidfds: readable as soon as their process has exited (fs/pidfs.c, pidfd_poll)."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.model import Lock
 from faultkit.waits._ipc import Channel, tasks_of
 from faultkit.world import Blocked
 
 
-def channel(blocked: Blocked, fd: int) -> Optional[Channel]:
+def channel(blocked: Blocked, fd: int) -> Channel | None:
     """The end of the process behind the task's descriptor; None if that is no pidfd."""
     machine = blocked.machine
     info = machine.fdinfo(blocked.task.pid, fd) if machine is not None else None

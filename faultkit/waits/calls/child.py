@@ -1,6 +1,6 @@
 """Waits for a child: wait4 and waitid until one exits, vfork until it execs or exits."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.machine import Machine
 from faultkit.model import EVENT, INFERRED, PROVEN, Lock, Wait
@@ -17,7 +17,7 @@ STATES = {"T": "stopped by a signal", "t": "stopped by a debugger", "D": "in D s
 MOST_SHOWN = 8
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """The wait of a task for its children; None for a clone that isn't a vfork."""
     if blocked.call.nr in (CLONE, VFORK, CLONE3):
         return _vfork(blocked)
@@ -96,7 +96,7 @@ def _describe(blocked: Blocked, child: int) -> str:
     return ", ".join(parts)
 
 
-def _vfork(blocked: Blocked) -> Optional[Wait]:
+def _vfork(blocked: Blocked) -> Wait | None:
     """The wait of the parent until its child execs or exits (wait_for_vfork_done in
     kernel/fork.c)."""
     nr, args = blocked.call.nr, blocked.call.args

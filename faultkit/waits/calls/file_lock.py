@@ -1,9 +1,10 @@
 """fcntl(2) record locks: F_SETLKW, whose owner is a process, and F_OFD_SETLKW, whose owner is
 an open file description; lockf(3) is the former.  The two conflict with one another."""
 
+from __future__ import annotations
+
 import os
 import struct
-from typing import Optional
 
 from faultkit.machine import Machine
 from faultkit.model import Lock, Wait
@@ -19,7 +20,7 @@ MODES = {0: "read", 1: "write"}  # F_RDLCK, F_WRLCK
 STRUCT_FLOCK = struct.Struct("<hh4xqqi4x")  # l_type, l_whence, l_start, l_len, l_pid
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """The wait of a task in F_SETLKW or F_OFD_SETLKW; None for any other fcntl."""
     fd = fd_argument(blocked)
     command = blocked.call.args[1]
@@ -56,7 +57,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     return _file_locks.wait(blocked, kind, file, mode, (POSIX, OFD), holders, wanted)
 
 
-def _requested(blocked: Blocked, fd: int) -> Optional[tuple[str, Optional[tuple[int, int]]]]:
+def _requested(blocked: Blocked, fd: int) -> tuple[str, tuple[int, int] | None] | None:
     """The mode and, if it can be told, the range of the struct flock that the call was given;
     None for an unlock."""
     data = blocked.process.read(blocked.call.args[2], STRUCT_FLOCK.size)
@@ -94,7 +95,7 @@ def _is_own(
 
 def _range(
     machine: Machine, pid: int, fd: int, whence: int, start: int, length: int
-) -> Optional[tuple[int, int]]:
+) -> tuple[int, int] | None:
     """The bytes [first, last] that a struct flock means (flock64_to_posix_lock in fs/locks.c);
     None if it means none, or if the descriptor is gone."""
     if whence == os.SEEK_CUR:

@@ -1,7 +1,7 @@
 """flock(2): the lock belongs to an open file description, so whoever has that one open may
 release it; /proc/PID/fdinfo tells which descriptors carry it (show_fd_locks in fs/locks.c)."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.model import Lock, Wait
 from faultkit.procfs.locks import FLOCK
@@ -14,7 +14,7 @@ PRIORITY = 50
 LOCK_SH, LOCK_EX, LOCK_NB = 1, 2, 4
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """The wait of a task in flock(); OUTSIDE when no conflicting lock is left."""
     fd = fd_argument(blocked)
     operation = blocked.call.args[1] & ~LOCK_NB

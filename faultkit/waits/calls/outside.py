@@ -2,7 +2,7 @@
 
 Asked last: what no other provider knows better."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.model import Wait
 from faultkit.waits._ipc import FD_IN_A_CORE, fd_argument, outside
@@ -18,7 +18,7 @@ OPENS = {2: 0, 257: 1, 437: 1, 85: 0}  # open, openat, openat2, creat: where the
 IOCTL, FCNTL, SPLICES = 16, 72, {275: "splice", 276: "tee", 278: "vmsplice", 326: "copy"}
 RESTART = 219
 # number: (kind, index of the pointer to the timeout, always timed)
-SIMPLE: dict[int, tuple[str, Optional[int], bool]] = {
+SIMPLE: dict[int, tuple[str, int | None, bool]] = {
     35: ("sleep", None, True),  # nanosleep
     230: ("sleep", None, True),  # clock_nanosleep
     34: ("signal", None, False),  # pause
@@ -62,7 +62,7 @@ PREFIXES = (
 )
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """The wait of a task in one of these system calls: always OUTSIDE."""
     nr = blocked.call.nr
     if nr in SIMPLE:
@@ -79,7 +79,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     return _descriptor(blocked, None)
 
 
-def _descriptor(blocked: Blocked, kind: Optional[str]) -> Wait:
+def _descriptor(blocked: Blocked, kind: str | None) -> Wait:
     """A wait on the descriptor in the first argument."""
     nr = blocked.call.nr
     fd = fd_argument(blocked)
@@ -109,7 +109,7 @@ def _open(blocked: Blocked) -> Wait:
     return outside(blocked, "pipe" if is_fifo else "open", path)
 
 
-def _string(blocked: Blocked, address: int) -> Optional[str]:
+def _string(blocked: Blocked, address: int) -> str | None:
     """The text at an address, up to a page boundary at a time; None if there is none."""
     data = b""
     while len(data) < MOST_PATH and address:

@@ -1,7 +1,7 @@
 """Pipes and FIFOs: a reader of an empty one waits for whoever has the write end open, a writer
 to a full one for whoever has the read end (fs/pipe.c)."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.model import INFERRED, Lock, Wait
 from faultkit.procfs.fds import End, link_inode
@@ -17,14 +17,14 @@ PRIORITY = 60
 OPEN_TO_ALL = "a FIFO with a name: others could open it, too"
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """The wait of a task that reads from or writes to a pipe; None for any other file."""
     writing = blocked.call.nr in WRITES
     found = channel(blocked, fd_argument(blocked), writing)
     return None if found is None else found.wait(blocked.task, "write" if writing else "read")
 
 
-def channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
+def channel(blocked: Blocked, fd: int, writing: bool) -> Channel | None:
     """The pipe behind the task's descriptor, in one direction; None if it isn't a pipe."""
     machine = blocked.machine
     if machine is None:

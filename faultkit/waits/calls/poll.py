@@ -1,11 +1,13 @@
 """poll, select and epoll: a wait for whichever of several descriptors moves first."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
 
 from faultkit.machine import Machine
 from faultkit.model import EVENT, INFERRED, OUTSIDE, PROVEN, Lock, Task, Wait
 from faultkit.procfs.fds import link_inode
+from faultkit.record import NamedTuple
 from faultkit.waits._ipc import (
     CROWDED,
     FD_IN_A_CORE,
@@ -39,7 +41,7 @@ class Interest(NamedTuple):
     writes: bool
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """The wait of a task that polls: EVENT when somebody we know is at the other end of every
     descriptor, OUTSIDE when one of them may move by itself or the call times out."""
     if blocked.call.nr == RESTART_SYSCALL:
@@ -72,7 +74,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     return _wait(blocked, interests, channels)
 
 
-def _channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
+def _channel(blocked: Blocked, fd: int, writing: bool) -> Channel | None:
     return (
         pipe.channel(blocked, fd, writing)
         or socket.channel(blocked, fd, writing)
@@ -116,8 +118,8 @@ def _outside(
     blocked: Blocked,
     interests: Sequence[Interest],
     fd: int,
-    lock: Optional[Lock],
-    found: Optional[Channel],
+    lock: Lock | None,
+    found: Channel | None,
 ) -> Wait:
     """The wait when descriptor `fd` may move by itself."""
     if lock is not None:
@@ -133,7 +135,7 @@ def _outside(
     )
 
 
-def _names(interests: Optional[Sequence[Interest]]) -> Optional[str]:
+def _names(interests: Sequence[Interest] | None) -> str | None:
     if not interests:
         return None
     numbers = sorted({interest.fd for interest in interests})
@@ -151,7 +153,7 @@ def _has_timeout(blocked: Blocked) -> bool:
     return args[{PPOLL: 2, SELECT: 4, PSELECT6: 4, EPOLL_PWAIT2: 3}[nr]] != 0
 
 
-def _interests(blocked: Blocked) -> Optional[list[Interest]]:
+def _interests(blocked: Blocked) -> list[Interest] | None:
     """What the call waits for; None if that can't be told."""
     nr, machine = blocked.call.nr, blocked.machine
     count = blocked.call.args[{POLL: 1, PPOLL: 1, SELECT: 0, PSELECT6: 0}.get(nr, 1)]
@@ -168,7 +170,7 @@ def _interests(blocked: Blocked) -> Optional[list[Interest]]:
     return _from_epoll(blocked, machine) if machine is not None else None
 
 
-def _from_pollfds(blocked: Blocked) -> Optional[list[Interest]]:
+def _from_pollfds(blocked: Blocked) -> list[Interest] | None:
     address, count = blocked.call.args[0], blocked.call.args[1] & 0xFFFFFFFF
     if count > MOST_FDS:
         return None
@@ -182,7 +184,7 @@ def _from_pollfds(blocked: Blocked) -> Optional[list[Interest]]:
     return found
 
 
-def _from_fd_sets(blocked: Blocked) -> Optional[list[Interest]]:
+def _from_fd_sets(blocked: Blocked) -> list[Interest] | None:
     count = signed(blocked.call.args[0])
     if not 0 <= count <= 1 << 16:
         return None
@@ -202,7 +204,7 @@ def _from_fd_sets(blocked: Blocked) -> Optional[list[Interest]]:
     ]
 
 
-def _from_epoll(blocked: Blocked, machine: Machine) -> Optional[list[Interest]]:
+def _from_epoll(blocked: Blocked, machine: Machine) -> list[Interest] | None:
     """The descriptors of an epoll set; None where one of them is no longer the file that was
     added, as the set then watches what we can't name."""
     info = machine.fdinfo(blocked.task.pid, fd_argument(blocked))

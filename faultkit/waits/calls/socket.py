@@ -1,14 +1,16 @@
 """Sockets: unix ones by the peer that sock_diag tells, loopback TCP by the pair of lines in
 /proc/PID/net/tcp; everything else leads outside."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Optional, Union
 
 from faultkit.model import Lock, Wait
 from faultkit.procfs import sockets
 from faultkit.procfs.fds import link_inode
 from faultkit.procfs.sockets import Endpoint, TcpSocket, UnixSocket, endpoint_name
+from faultkit.record import NamedTuple
 from faultkit.waits._ends import choose_peers
 from faultkit.waits._ipc import (
     FD_IN_A_CORE,
@@ -21,6 +23,11 @@ from faultkit.waits._ipc import (
 )
 from faultkit.world import Blocked, World
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
+
 READS = {0: "read", 19: "readv", 45: "recvfrom", 47: "recvmsg", 299: "recvmmsg"}
 WRITES = {1: "write", 20: "writev", 40: "sendfile", 44: "sendto", 46: "sendmsg", 307: "sendmmsg"}
 CONNECT = 42
@@ -28,7 +35,7 @@ ONLY_SOCKETS = frozenset({45, 47, 299, 44, 46, 307, CONNECT})
 SYSCALLS = frozenset(READS) | frozenset(WRITES) | {CONNECT}
 PRIORITY = 60
 
-UnixTable = Union[Mapping[int, UnixSocket], str]
+UnixTable: TypeAlias = "Mapping[int, UnixSocket] | str"
 
 AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
 OTHER_NAMESPACE = (
@@ -37,7 +44,7 @@ OTHER_NAMESPACE = (
 )
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """The wait of a task that receives from, sends to or connects a socket; None if the
     descriptor is something else."""
     fd = fd_argument(blocked)
@@ -54,7 +61,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     return None if found is None else found.wait(blocked.task, mode)
 
 
-def channel(blocked: Blocked, fd: int, writing: bool) -> Optional[Channel]:
+def channel(blocked: Blocked, fd: int, writing: bool) -> Channel | None:
     """The connection behind the task's descriptor, in one direction; None if it isn't a
     socket."""
     link = blocked.world.machine.link(blocked.task.pid, fd)
@@ -128,7 +135,7 @@ def _unaccepted(blocked: Blocked, table: Iterable[UnixSocket], own: UnixSocket) 
     return Channel(lock, outside=True, evidence=("the other side is closed",))
 
 
-def _unix_name(one: UnixSocket, other: Optional[UnixSocket]) -> str:
+def _unix_name(one: UnixSocket, other: UnixSocket | None) -> str:
     """The path that either end is bound to, with the inodes, the same from both ends."""
     inodes = sorted(unix.inode for unix in (one, other) if unix is not None)
     pair = " <-> ".join(f"[{inode}]" for inode in inodes)
@@ -228,7 +235,7 @@ def _moving(kind: str, name: str, inode: int) -> Channel:
     return Channel(lock, outside=True, evidence=("data is on its way",))
 
 
-def _connecting(blocked: Blocked, fd: int) -> Optional[Channel]:
+def _connecting(blocked: Blocked, fd: int) -> Channel | None:
     """The channel of connect(2): whoever listens at the address has to accept."""
     link = blocked.world.machine.link(blocked.task.pid, fd)
     inode = link_inode(link) if link is not None and link.startswith("socket:") else None

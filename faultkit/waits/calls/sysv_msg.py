@@ -1,6 +1,6 @@
 """System V message queues: the kernel records who last sent and who last received."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.model import EVENT, INFERRED, Lock, Wait
 from faultkit.waits._ipc import IN_A_CORE, outside, signed, tasks_of
@@ -11,7 +11,7 @@ SYSCALLS = frozenset({MSGSND, MSGRCV})
 PRIORITY = 50
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """The wait of a task in msgrcv() or msgsnd(): EVENT by the process that last did the
     opposite, which is only the likely one; OUTSIDE where there is none, or anybody may send."""
     msqid = signed(blocked.call.args[0])

@@ -1,9 +1,10 @@
 """System V semaphores: the kernel records which process last changed each one, not who holds
 it.  With a value of 0 the last change was most often the one that took it: inferred."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Sequence
-from typing import Optional
 
 from faultkit.model import EVENT, HELD, INFERRED, Lock, Wait
 from faultkit.procfs.sysvipc import Semaphore
@@ -17,7 +18,7 @@ SEMBUF = struct.Struct("<Hhh")  # sem_num, sem_op, sem_flg
 MOST_OPERATIONS = 1024
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """The wait of a task in semop() or semtimedop()."""
     semid = signed(blocked.call.args[0])
     count = blocked.call.args[2] & 0xFFFFFFFF
@@ -44,7 +45,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
 
 def _wait(
     blocked: Blocked, semid: int, operations: Sequence[tuple[int, int]], timed: bool
-) -> Optional[Wait]:
+) -> Wait | None:
     machine, pid = blocked.world.machine, blocked.task.pid
     key = machine.semaphore_key(pid, semid)
     known = f"{key:#x}" if key else f"id {semid}"
@@ -68,7 +69,7 @@ def _wait(
 
 def _blocked_on(
     blocked: Blocked, lock: Lock, found: Semaphore, op: int, timed: bool
-) -> Optional[Wait]:
+) -> Wait | None:
     task = blocked.task
     state = (
         f"value {found.value}, wanted {'zero' if op == 0 else -op}; "

@@ -1,6 +1,6 @@
 """pthread_barrier_t (nptl/pthread_barrier_wait.c): waits until the missing threads arrive."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts.glibc import read_barrier
 from faultkit.model import EVENT, Lock, Wait
@@ -11,7 +11,7 @@ SYSCALLS = _futex.SYSCALLS
 PRIORITY = 45
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait at a barrier: asleep on its current_round, which is its second word."""
     call = _futex.parse(blocked)
     if call is None or call.operation not in (_futex.WAIT, _futex.WAIT_BITSET) or call.timed:

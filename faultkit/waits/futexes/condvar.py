@@ -1,7 +1,7 @@
 """Condition variables (nptl/pthread_cond_wait.c): somebody has to signal; who is not recorded,
 and a thread idle on one is the most normal thing there is."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts.glibc import PID_MAX_LIMIT, CondVar, read_condvar
 from faultkit.model import EVENT, Lock, Wait
@@ -14,7 +14,7 @@ PRIORITY = 50
 UNLISTED = 32  # threads that wait, and that the target does not list: of half a dump, say
 
 
-def condvar_of(blocked: Blocked, call: _futex.FutexCall) -> Optional[CondVar]:
+def condvar_of(blocked: Blocked, call: _futex.FutexCall) -> CondVar | None:
     """The condition variable that a futex call is part of.  No more can wait for one in private
     memory than the process has threads: other objects' futexes are shared ones, too."""
     most = PID_MAX_LIMIT
@@ -23,7 +23,7 @@ def condvar_of(blocked: Blocked, call: _futex.FutexCall) -> Optional[CondVar]:
     return read_condvar(blocked.process, call.uaddr, most)
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait in a condition variable, by the counters around the futex word."""
     call = _futex.parse(blocked)
     if call is None or call.now is None:

@@ -2,7 +2,7 @@
 of waiters being closed (nptl/pthread_cond_common.c, __condvar_acquire_lock and
 __condvar_quiesce_and_switch_g1).  Whoever sleeps there signals, and soon gets on."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.model import OUTSIDE, Lock, Wait
 from faultkit.waits import _futex
@@ -14,7 +14,7 @@ SYSCALLS = _futex.SYSCALLS
 PRIORITY = 33  # after the mutexes, before what takes any value of 2 for a lock
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A signaller's moment inside a condition variable."""
     call = _futex.parse(blocked)
     if call is None or call.now is None or call.operation != _futex.WAIT or call.timed:
@@ -25,6 +25,4 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     if not condvar.waiters and not any("cond_" in name for name in innermost_functions(blocked)):
         return None  # too little to know it by
     key = _futex.lock_key(blocked, condvar.address, call.private)
-    return Wait(
-        blocked.task, Lock("condvar", condvar.address, key=key), needs=OUTSIDE, timed=True
-    )
+    return Wait(blocked.task, Lock("condvar", condvar.address, key=key), needs=OUTSIDE, timed=True)

@@ -1,6 +1,6 @@
 """The guard of a C++ static local variable, while another thread runs its initialiser."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts.cxx import DONE, PENDING, WAITING
 from faultkit.model import INFERRED, Lock, Wait
@@ -13,7 +13,7 @@ PRIORITY = 9
 BUSY = PENDING | WAITING
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait in libstdc++'s __cxa_guard_acquire (libsupc++/guard.cc): a shared futex, without
     timeout, on the value 0x10100.  The guard records no thread."""
     call = parse(blocked)
@@ -36,7 +36,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     )
 
 
-def _name(blocked: Blocked, guard: int) -> Optional[str]:
+def _name(blocked: Blocked, guard: int) -> str | None:
     """The guard's symbol, "guard variable for registry()::instance"."""
     symbol = blocked.process.symbol(guard)
     return symbol[0] if symbol is not None and symbol[1] < 8 else None

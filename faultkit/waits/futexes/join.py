@@ -1,7 +1,7 @@
 """pthread_join (nptl/pthread_join_common.c): asleep on a word in the struct pthread of the thread
 to end that its exit clears: its tid, or (since 2.42) the state that the kernel clears instead."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts.glibc import thread_around
 from faultkit.model import EVENT, Lock, Wait
@@ -14,7 +14,7 @@ PRIORITY = 15
 STATES = range(1, 8)  # of a thread that has not exited; a handful
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait for another thread's end."""
     call = _futex.parse(blocked)
     if call is None or call.operation not in (_futex.WAIT, _futex.WAIT_BITSET):

@@ -1,6 +1,6 @@
 """glibc's internal locks (malloc's arenas, exit handlers, the loader's lists...): one word."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.model import INFERRED, Frame, Lock, Wait
 from faultkit.waits._futex import SYSCALLS as SYSCALLS
@@ -20,7 +20,7 @@ ALLOCATOR = (
 )  # fmt: skip
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait in __lll_lock_wait_private (nptl/lowlevellock.c), by its name; without symbols, a
     word in the C library's own data."""
     call = parse(blocked)
@@ -64,7 +64,7 @@ def _plain(frame: Frame) -> str:
     return name.lstrip("_").removeprefix("GI_").removeprefix("libc_").lstrip("_").split("@")[0]
 
 
-def _interrupted_allocator(names: list[str]) -> Optional[str]:
+def _interrupted_allocator(names: list[str]) -> str | None:
     """The allocator's function that a signal handler interrupted, if the waiter is in the
     allocator again, below that handler; None otherwise."""
     handler = _plain(Frame(0, 0, SIGNAL_FRAME))

@@ -1,6 +1,6 @@
 """glibc's pthread_once, also under std::call_once: the running thread leaves a clean-up record."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.model import INFERRED, Lock, Task, Wait
 from faultkit.waits._callers import innermost_functions
@@ -15,7 +15,7 @@ IN_PROGRESS, DONE = 1, 2  # the low bits; above them is the fork generation
 ARMED = 1  # __do_it of the record
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait in __pthread_once_slow (nptl/pthread_once.c).
 
     A barrier in its second round sleeps on the same value: it takes the function's name or a
@@ -56,7 +56,7 @@ def _runners(blocked: Blocked, control: int) -> tuple[Task, ...]:
     """The threads with a record {clear_once_control, once_control...} on their stacks, and
     below it the return address that a thread inside __pthread_once_slow has."""
     name = f"once {blocked.process.pid} {control:#x}"
-    known: Optional[tuple[Task, ...]] = blocked.world.cache.get(name)
+    known: tuple[Task, ...] | None = blocked.world.cache.get(name)
     if known is None:
         runners = []
         for task, stack, at in threads_with_word(blocked, control):
@@ -83,6 +83,6 @@ def _is_record(blocked: Blocked, stack: bytes, at: int) -> bool:
     return is_code(blocked.process, blocked.process.u64(prev))
 
 
-def _name(blocked: Blocked, control: int) -> Optional[str]:
+def _name(blocked: Blocked, control: int) -> str | None:
     symbol = blocked.process.symbol(control)
     return symbol[0] if symbol is not None and symbol[1] == 0 else None

@@ -3,8 +3,9 @@ good when the kernel refuses it (nptl/pthread_mutex_lock.c, __pthread_mutex_lock
 EDEADLK, as it would close a cycle, or with ESRCH, as the owner of a mutex that is not robust has
 exited.  Which of the two it was is not kept: the mutex and its owner have to tell."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import Optional
 
 from faultkit.layouts.glibc import (
     FUTEX_TID_MASK,
@@ -29,7 +30,7 @@ PARK_FRAMES = 96  # words of stack above the parked thread's sp that may hold th
 PARKED = "glibc parked this thread for good: the kernel answered "
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait in FUTEX_LOCK_PI, or a thread parked after the kernel refused one."""
     call = _futex.parse(blocked)
     if call is None or call.now is None:
@@ -61,7 +62,7 @@ def _waiting(blocked: Blocked, call: _futex.FutexCall, address: int, private: bo
     )
 
 
-def _parked(blocked: Blocked, call: _futex.FutexCall) -> Optional[Wait]:
+def _parked(blocked: Blocked, call: _futex.FutexCall) -> Wait | None:
     """A thread asleep on a zero in its own stack, in a function that locks a mutex or with a
     priority-inheriting one at hand.  The mutex that the kernel refused is what that function was
     given; where this can't be told, the one that registers and innermost frames name."""
@@ -78,7 +79,7 @@ def _parked(blocked: Blocked, call: _futex.FutexCall) -> Optional[Wait]:
     return _one_of(blocked, near or _refused(blocked, call, _passed(blocked)), is_locking)
 
 
-def _one_of(blocked: Blocked, found: list[Wait], is_locking: bool) -> Optional[Wait]:
+def _one_of(blocked: Blocked, found: list[Wait], is_locking: bool) -> Wait | None:
     """The wait of a parked thread that can have been refused these mutexes.
 
     One that another thread holds goes before those of its own, which a thread has at hand

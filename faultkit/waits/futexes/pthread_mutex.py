@@ -1,8 +1,9 @@
 """glibc's pthread_mutex_t of every kind but priority inheriting (nptl/pthread_mutex_lock.c);
 also std::mutex, std::recursive_mutex, std::timed_mutex and mtx_t, which are the same object."""
 
+from __future__ import annotations
+
 import struct
-from typing import Optional
 
 from faultkit.layouts.glibc import (
     FUTEX_TID_MASK,
@@ -29,7 +30,7 @@ MANY = 1 << 20  # more users of one mutex than there can be
 UNLOCKS = 4096  # that were one too many: each takes a user off, and does no harm else
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait for a mutex: by the words behind the futex, in doubt by the function it is in."""
     call = _futex.parse(blocked)
     if call is None or call.operation not in (_futex.WAIT, _futex.WAIT_BITSET):
@@ -54,7 +55,7 @@ def _lock(blocked: Blocked, call: _futex.FutexCall) -> Lock:
     return Lock("pthread_mutex", call.uaddr, key=key)
 
 
-def _robust(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Optional[Wait]:
+def _robust(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Wait | None:
     """The word of a robust mutex is its owner's tid and FUTEX_WAITERS."""
     owner = mutex.lock & FUTEX_TID_MASK
     if not call.value & FUTEX_WAITERS:  # which every waiter sets before it sleeps
@@ -74,7 +75,7 @@ def _robust(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Optional[
     return held_by(blocked, lock, owner, private, timed=call.timed, evidence=evidence)
 
 
-def _plain(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Optional[Wait]:
+def _plain(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Wait | None:
     """Word 0, 1 or 2; the owner's tid is two words on."""
     wait = Wait(blocked.task, _lock(blocked, call), timed=call.timed)
     protect = mutex.kind_known and mutex.kind & PRIO_PROTECT
@@ -116,7 +117,7 @@ def _is_count(users: int) -> bool:
     return users < MANY or users >= (1 << 32) - UNLOCKS
 
 
-def _is_mutex(blocked: Blocked, address: int, mutex: Optional[Mutex]) -> bool:
+def _is_mutex(blocked: Blocked, address: int, mutex: Mutex | None) -> bool:
     """Whether words that name no living owner are a mutex at all, and not, say, the inside of a
     condition variable: by the function the waiter is in; in a program without symbols by the
     rest of the object, `mutex` being its sound beginning (None: it is not sound)."""
@@ -131,7 +132,7 @@ def _is_mutex(blocked: Blocked, address: int, mutex: Optional[Mutex]) -> bool:
     return bool(elision == 0 and spins < 1000 and previous == following == 0)
 
 
-def _without_owner(blocked: Blocked, wait: Wait, mutex: Mutex, word: int) -> Optional[Wait]:
+def _without_owner(blocked: Blocked, wait: Wait, mutex: Mutex, word: int) -> Wait | None:
     """Nobody owns it: free, or just being taken or released (or it is not a mutex)."""
     if not inside_mutex_lock(blocked):
         return None
@@ -144,7 +145,7 @@ def _without_owner(blocked: Blocked, wait: Wait, mutex: Mutex, word: int) -> Opt
     return wait.but(
         changing=True,
         missing="the mutex is locked but names no owner: it changes hands just now "
-        "(look again), or its owner field was overwritten"
+        "(look again), or its owner field was overwritten",
     )
 
 
@@ -153,5 +154,3 @@ def _corrupt(wait: Wait, mutex: Mutex, detail: str) -> Wait:
     return wait.but(
         fault="corrupt-lock", fault_detail=detail, evidence=(*wait.evidence, f"words: {words}")
     )
-
-

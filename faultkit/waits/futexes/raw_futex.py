@@ -1,6 +1,6 @@
 """Any other futex: a lock written by hand, or something that no provider knows."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts.glibc import FUTEX_TID_MASK, FUTEX_WAITERS
 from faultkit.model import EVENT, HELD, INFERRED, Lock, Wait
@@ -16,7 +16,7 @@ MOST_STATES = 1 << 16  # a word that counts or holds a state does not jump beyon
 CONTENDED = 2  # what most hand-written locks sleep on
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait on a futex word; its holder only if the word is a living thread's id."""
     call = _futex.parse(blocked)
     if call is None:

@@ -1,6 +1,6 @@
 """Rust's std::sync::Mutex (and what is made of it: ReentrantLock, stdout): no owner recorded."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts import rust
 from faultkit.model import INFERRED, Lock, Wait
@@ -15,7 +15,7 @@ PRIORITY = 12  # before glibc's: it never sleeps so, but what lies behind may lo
 NO_OWNER = "Rust's Mutex records no owner"
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait in Mutex::lock_contended: sleeps without a timeout while the word is 2."""
     call = parse(blocked)
     if call is None or not is_rust_call(call) or call.timed or call.value != rust.CONTENDED:

@@ -1,7 +1,7 @@
 """Rust's Once, OnceLock and LazyLock: the thread that runs the initialisation is inside
 Once::call, too, with the same Once."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts import rust
 from faultkit.model import EVENT, INFERRED, Frame, Lock, Task, Wait
@@ -15,7 +15,7 @@ from faultkit.world import Blocked
 PRIORITY = 13
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait in Once::call or Once::wait.
 
     The value could be a Condvar's counter as well: the functions' names decide.
@@ -45,7 +45,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     return wait.but(holders=runners, evidence=(*wait.evidence, found))
 
 
-def _perhaps(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
+def _perhaps(blocked: Blocked, call: FutexCall) -> Wait | None:
     """A stripped program's wait on a value that a running Once has in newer versions, which a
     counter has only on its way: not to be passed over in silence."""
     frames = blocked.process.frames(blocked.task, 6)
@@ -77,7 +77,7 @@ def _runners(blocked: Blocked, state: int) -> tuple[Task, ...]:
     """The threads, other than waiters, that are inside a function of Once's which has `state`
     among its registers or in its frame: the CompletionGuard keeps it there."""
     name = f"rust once {blocked.process.pid} {state:#x}"
-    known: Optional[tuple[Task, ...]] = blocked.world.cache.get(name)
+    known: tuple[Task, ...] | None = blocked.world.cache.get(name)
     if known is None:
         found = dict.fromkeys(task for task, _, _ in threads_with_word(blocked, state))
         known = tuple(task for task in found if _runs(blocked, task, state))

@@ -1,6 +1,6 @@
 """Rust's thread::park (also under mpsc channels and scoped threads) and Condvar: idle waits."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts import rust
 from faultkit.model import EVENT, INFERRED, Lock, Wait
@@ -12,7 +12,7 @@ from faultkit.world import Blocked
 PRIORITY = 14
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait in Parker::park, whose word is -1, or in Condvar::wait, whose word is a counter.
 
     Timed waits are left to other providers, for C code makes the same call.

@@ -1,6 +1,6 @@
 """Rust's std::sync::RwLock: counts its readers, records nobody."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts import rust
 from faultkit.model import INFERRED, Lock, Wait
@@ -16,7 +16,7 @@ PRIORITY = 11
 NO_OWNER = "Rust's RwLock records neither its writer nor its readers"
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait in RwLock::read_contended (on the state) or write_contended (on writer_notify)."""
     call = parse(blocked)
     if call is None or not is_rust_call(call) or call.timed:

@@ -1,7 +1,7 @@
 """glibc's pthread_rwlock_t (also behind std::shared_mutex): the writer is recorded, readers are
 only counted (nptl/pthread_rwlock_common.c)."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts.glibc import (
     READERS,
@@ -22,7 +22,7 @@ PRIORITY = 20
 FUTEX_USED, RWAITING = 2, 4
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait for a rwlock, as reader or writer, by the word it sleeps on."""
     call = _futex.parse(blocked)
     if call is None or call.operation not in (_futex.WAIT, _futex.WAIT_BITSET):
@@ -49,7 +49,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     return None
 
 
-def _mode_at_wrphase(rwlock: RwLock, value: int) -> Optional[str]:
+def _mode_at_wrphase(rwlock: RwLock, value: int) -> str | None:
     """Readers sleep here while writers have their phase, the first writer while readers do."""
     if value == FUTEX_USED | 1 and rwlock.write_phase and rwlock.wrphase_futex == value:
         return "read"
@@ -58,7 +58,7 @@ def _mode_at_wrphase(rwlock: RwLock, value: int) -> Optional[str]:
     return None
 
 
-def _mode_at_writers(rwlock: RwLock, value: int) -> Optional[str]:
+def _mode_at_writers(rwlock: RwLock, value: int) -> str | None:
     """Writers sleep here while another writer holds the lock or is first in line; only a lock
     that prefers writers counts them (prefer_writer in __pthread_rwlock_wrlock_full)."""
     counted = rwlock.writers or not rwlock.flags
@@ -67,7 +67,7 @@ def _mode_at_writers(rwlock: RwLock, value: int) -> Optional[str]:
     return None
 
 
-def _mode_at_readers(rwlock: RwLock, value: int) -> Optional[str]:
+def _mode_at_readers(rwlock: RwLock, value: int) -> str | None:
     """Readers of a lock that prefers writers sleep here, behind a writer in line."""
     if value == rwlock.readers and value & RWAITING and rwlock.write_locked and rwlock.flags:
         return "read"

@@ -1,7 +1,7 @@
 """POSIX semaphores, named or not (nptl/sem_waitcommon.c): nobody is recorded, neither who took
 it nor who will post."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts.glibc import read_semaphore
 from faultkit.model import EVENT, Lock, Task, Wait
@@ -12,7 +12,7 @@ SYSCALLS = _futex.SYSCALLS
 PRIORITY = 40
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait for a semaphore: asleep on a zero value whose upper half counts waiters."""
     call = _futex.parse(blocked)
     if call is None or call.value != 0 or call.now is None or call.uaddr & 7:

@@ -1,7 +1,8 @@
 """glibc's lock of a stdio FILE: {int lock; int cnt; void *owner}, the owner a struct pthread."""
 
+from __future__ import annotations
+
 import struct
-from typing import Optional
 
 from faultkit.layouts.glibc import thread_of_descriptor
 from faultkit.model import Lock, Wait
@@ -17,7 +18,7 @@ STREAMS = {"_IO_stdfile_0_lock": "stdin", "_IO_stdfile_1_lock": "stdout"}
 STREAMS["_IO_stdfile_2_lock"] = "stderr"
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait for an _IO_lock_t (sysdeps/nptl/stdio-lock.h, _IO_lock_lock)."""
     call = parse(blocked)
     if call is None or call.operation != WAIT or not call.private or call.value != CONTENDED:
@@ -44,6 +45,6 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     )
 
 
-def _stream(blocked: Blocked, call: FutexCall) -> Optional[str]:
+def _stream(blocked: Blocked, call: FutexCall) -> str | None:
     symbol = blocked.process.symbol(call.uaddr)
     return STREAMS.get(symbol[0]) if symbol is not None else None

@@ -1,6 +1,6 @@
 """Providers for the locks of musl.  Asked before futexes: the words look alike."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.target import Process
 from faultkit.waits._futex import SYSCALLS as SYSCALLS
@@ -14,7 +14,7 @@ def concerns(process: Process) -> bool:
     return libc_is_musl(process) is not False
 
 
-def libc_is_musl(process: Process) -> Optional[bool]:
+def libc_is_musl(process: Process) -> bool | None:
     """True where a mapped library says musl, False where one says glibc, None for a static
     program, which says neither."""
     for mapping in process.files():

@@ -1,6 +1,6 @@
 """Mutexes of musl: all but the plain ones record their owner in the lock word."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts import musl
 from faultkit.model import INFERRED, Lock, Wait
@@ -18,7 +18,7 @@ NO_OWNER = (
 )
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait in pthread_mutex_timedlock (src/thread/pthread_mutex_timedlock.c)."""
     call = parse(blocked)
     if call is None or call.operation != WAIT or not call.value & musl.WAITERS:
@@ -44,7 +44,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     )
 
 
-def _with_owner(blocked: Blocked, call: FutexCall, mutex: musl.Mutex, lock: Lock) -> Optional[Wait]:
+def _with_owner(blocked: Blocked, call: FutexCall, mutex: musl.Mutex, lock: Lock) -> Wait | None:
     if mutex.lock & musl.OWNER_DIED:  # set at a thread's exit, whatever the type (__pthread_exit)
         robust = "the next owner has to mend what it guards"
         never = "nobody can ever take it, for it is not robust"

@@ -1,6 +1,6 @@
 """Read-write locks of musl: a count of readers, or a mark for a writer; never who."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts import musl
 from faultkit.model import INFERRED, Lock, Wait
@@ -14,7 +14,7 @@ PRIORITY = 7
 NO_OWNER = "musl's rwlock records neither its writer nor its readers"
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait in pthread_rwlock_timedrdlock or _timedwrlock (src/thread); only writers wait for
     readers, both wait for a writer."""
     call = parse(blocked)
@@ -43,7 +43,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
     return wait.but(mode=_mode(blocked), evidence=("musl rwlock, held by a writer",))
 
 
-def _mode(blocked: Blocked) -> Optional[str]:
+def _mode(blocked: Blocked) -> str | None:
     names = innermost_functions(blocked)
     if any("wrlock" in name for name in names):
         return "write"

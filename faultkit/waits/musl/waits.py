@@ -1,6 +1,6 @@
 """musl's other waits: join, semaphore, condition variable, once, stdio and internal locks."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts import musl
 from faultkit.model import EVENT, INFERRED, Lock, Wait
@@ -16,7 +16,7 @@ ON_STACK = 64 << 10  # a waiter's node is in the waiting function's own frame
 FILE_WAITERS = 0x40000000  # MAYBE_WAITERS, src/internal/stdio_impl.h
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait of musl's that is neither mutex nor rwlock."""
     call = parse(blocked)
     if call is None or call.operation != WAIT:
@@ -32,7 +32,7 @@ def _lock(blocked: Blocked, call: FutexCall, kind: str) -> Lock:
     return Lock(kind, call.uaddr, key=lock_key(blocked, call.uaddr, call.private))
 
 
-def _join(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
+def _join(blocked: Blocked, call: FutexCall) -> Wait | None:
     """pthread_join waits for the target's detach_state to change."""
     if call.value not in musl.JOINABLE:
         return None
@@ -45,7 +45,7 @@ def _join(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
     return Wait(blocked.task, lock, EVENT, holders=(threads[tid],), evidence=evidence)
 
 
-def _stdio(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
+def _stdio(blocked: Blocked, call: FutexCall) -> Wait | None:
     """__lockfile: FILE.lock holds the owner's tid (src/stdio/__lockfile.c)."""
     if not call.private or call.value & 0xC0000000 != FILE_WAITERS:
         return None
@@ -56,7 +56,7 @@ def _stdio(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
     return Wait(blocked.task, _lock(blocked, call, "stdio"), holders=(owner,), evidence=evidence)
 
 
-def _semaphore(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
+def _semaphore(blocked: Blocked, call: FutexCall) -> Wait | None:
     """sem_timedwait: -1, or since 1.2.3 the top bit alone, while nobody posts."""
     if call.value not in (0xFFFFFFFF, musl.WAITERS):
         return None
@@ -67,7 +67,7 @@ def _semaphore(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
     return Wait(blocked.task, _lock(blocked, call, "semaphore"), EVENT, confidence=INFERRED)
 
 
-def _condvar(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
+def _condvar(blocked: Blocked, call: FutexCall) -> Wait | None:
     """pthread_cond_timedwait: a private waiter sleeps on `barrier` (2) of its own node, whose
     `state` before it is 0, WAITING.  A node has pointers before these two, so that `barrier` is
     in the upper half of eight bytes; a lock of glibc's on a stack is not."""
@@ -78,7 +78,7 @@ def _condvar(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
     return Wait(blocked.task, _lock(blocked, call, "condvar"), EVENT, confidence=INFERRED)
 
 
-def _once(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
+def _once(blocked: Blocked, call: FutexCall) -> Wait | None:
     """__pthread_once_full: 3 is "running, with waiters"."""
     if call.value != 3 or call.now != 3 or not _surely_musl(blocked):
         return None
@@ -92,7 +92,7 @@ def _once(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
     )
 
 
-def _internal(blocked: Blocked, call: FutexCall) -> Optional[Wait]:
+def _internal(blocked: Blocked, call: FutexCall) -> Wait | None:
     """__lock: INT_MIN plus the number of threads in and before it (src/thread/__lock.c)."""
     count = call.value & ~musl.WAITERS
     if not call.value & musl.WAITERS or not 0 < count < 0x10000 or not call.private:

@@ -1,6 +1,6 @@
 """CPython's global interpreter lock: the lock records the thread that has it."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts.cpython import gil_of_condvar
 from faultkit.model import Lock, Wait
@@ -15,7 +15,7 @@ PRIORITY = 3  # before condition variables, of which it is made
 SIGNALS = (40, 44, 32, 36)
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait in take_gil (Python/ceval_gil.c), which sleeps 5 ms at a time, over and over."""
     call = parse(blocked)
     if call is None or call.operation not in (WAIT, WAIT_BITSET) or not call.timed:

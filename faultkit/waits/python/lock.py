@@ -1,7 +1,7 @@
 """Python's threading.Lock and RLock, Thread.join, and what else waits for a lock of Python's:
 each is a semaphore, found through the Python object on the waiter's stack."""
 
-from typing import Optional
+from __future__ import annotations
 
 from faultkit.layouts.cpython import (
     BUFFERED_TYPES,
@@ -43,7 +43,7 @@ DOUBTED = (
 )
 
 
-def recognise(blocked: Blocked) -> Optional[Wait]:
+def recognise(blocked: Blocked) -> Wait | None:
     """A wait in PyThread_acquire_lock_timed (Python/thread_pthread.h) or for a PyMutex."""
     call = parse(blocked)
     if call is None or call.operation not in (WAIT, WAIT_BITSET) or call.value != 0:
@@ -63,7 +63,7 @@ def recognise(blocked: Blocked) -> Optional[Wait]:
 
 def _wait(
     blocked: Blocked, call: FutexCall, python: Python, address: int, kind: str, at: int
-) -> Optional[Wait]:
+) -> Wait | None:
     state = python.state(blocked)
     frames = python.frames(state) if state is not None else []
     places = [found for frame in frames[:SHOWN] if (found := place(python.memory, frame))]
@@ -92,7 +92,7 @@ def _wait(
     return _plain(blocked, wait, python, address)
 
 
-def _lock(blocked: Blocked, kind: str, address: int, name: Optional[str] = None) -> Lock:
+def _lock(blocked: Blocked, kind: str, address: int, name: str | None = None) -> Lock:
     return Lock(kind, address, name, ("private", blocked.process.pid, address))
 
 
@@ -131,7 +131,7 @@ def _owned(
 
 def _handle_join(
     blocked: Blocked, call: FutexCall, python: Python, pointers: list[int]
-) -> Optional[Wait]:
+) -> Wait | None:
     """Thread.join since 3.13: the waiter sleeps on a semaphore of its own until the ThreadHandle
     {llist node; ident; ...}, which its stack names, tells of the exit."""
     state = python.state(blocked)
@@ -155,7 +155,7 @@ def _handle_join(
     return None
 
 
-def _handle_near(python: Python, pointer: int) -> Optional[tuple[int, int]]:
+def _handle_near(python: Python, pointer: int) -> tuple[int, int] | None:
     """(address, tid) of the ThreadHandle {node, shutdown_node, ident, pthread_t, ...} that
     `pointer` points into (Modules/_threadmodule.c, 3.13): one of the two list nodes is linked,
     and its neighbours point back to it."""
