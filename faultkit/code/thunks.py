@@ -6,8 +6,6 @@ from __future__ import annotations
 _STARTS = ("__x86_indirect_thunk_", "__x86_indirect_call_thunk_", "__x86_indirect_its_thunk_")
 _LEGACY = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp")
 _REGISTERS = frozenset((*_LEGACY, *(f"r{number}" for number in range(8, 16))))
-# Where all of them begin, and the first one may: some debuggers know that one by this name only.
-_FIRST = "__indirect_thunk_start"
 # An alias for code that runs before the kernel is where it is linked to (arch/x86/boot/startup).
 _ALIAS = "__pi_"
 
@@ -19,7 +17,7 @@ def _rest(name: str) -> str | None:
 
 def is_thunk(name: str) -> bool:
     """Whether the function, or the array of them that has that name, is such."""
-    return _rest(name) is not None or name == _FIRST
+    return _rest(name) is not None
 
 
 def thunk_register(name: str) -> str | None:

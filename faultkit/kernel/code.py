@@ -4,13 +4,15 @@ calls and jump labels as they were patched."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 from faultkit.code.encoding import Memory
+from faultkit.code.thunks import is_thunk
 from faultkit.code.x86 import Instruction
 from faultkit.infer.code import MAX_FUNCTION, Code, Inlined
 from faultkit.infer.functions import ACQUIRE, RELEASE, RWLOCK, Role
 from faultkit.infer.values import Load, State
-from faultkit.kernel.functions import PERCPU, SPIN, kernel_role_of, names_of
+from faultkit.kernel.functions import FAMILIES, PERCPU, SPIN, kernel_role_of, names_of
 from faultkit.kernel.space import KernelSpace
 from faultkit.kernel.system import base_name
 from faultkit.model import Frame
@@ -18,7 +20,6 @@ from faultkit.target import FaultkitError
 
 SMALL = 512  # bytes of a function that may only wrap others
 WRAPPERS = 8  # of each other
-MOST_CALLED = 100  # by one function that may wrap others: system calls have one that calls them all
 # `ret` since 5.19 (15e67227c49a, "x86: Undo return-thunk damage"), and the thunks that later
 # mitigations patch in
 _RETURNS = ("__x86_return_thunk", "srso_", "zen_untrain_ret", "its_return_thunk", "retbleed_")
@@ -46,9 +47,26 @@ class KernelCode(Code):
         self._mentions: dict[tuple[int, int], bool] = {}
         self._read_count = self.kernel.offset("percpu_rw_semaphore", "read_count")
 
+    @cached_property
+    def _sought(self) -> dict[int, str]:
+        """The functions that this is about, by address.  What the linker calls the place between
+        two sections is another name of the first function there, and hosts know one name only:
+        `__indirect_thunk_start`, `__softirqentry_text_end`."""
+        families = dict.fromkeys(FAMILIES.values())
+        names = ["__x86_indirect_thunk_array", *(name for of in families for name in names_of(of))]
+        found = ((self.kernel.symbol(name), name) for name in names)
+        return {address: name for address, name in found if address}
+
     def _name(self, address: int) -> str | None:
+        if address in self._sought:
+            return self._sought[address]
         symbol = self.space.system.symbol_at(address)
         return base_name(symbol.name) if symbol is not None and symbol.offset == 0 else None
+
+    def is_thunk(self, address: int) -> bool:
+        """Whether it is a retpoline, through which an indirect call goes."""
+        name = self.name(address)
+        return name is not None and is_thunk(name)
 
     def is_system(self, address: int) -> bool:
         """Never: the kernel has no libraries."""
@@ -69,9 +87,8 @@ class KernelCode(Code):
         if target is None:
             return None, None
         if target not in self._stubs:
-            # an indirect call by way of a retpoline is one to nobody knows where
-            thunk = self.is_thunk(target)
-            self._stubs[target] = (None, None) if thunk else (target, self.name(target))
+            known = not self.is_thunk(target)
+            self._stubs[target] = (target, self.name(target)) if known else (None, None)
         return self._stubs[target]
 
     def _size(self, start: int) -> int | None:
@@ -151,8 +168,8 @@ class KernelCode(Code):
         goals = self._goals(family)
         level = [start]
         seen = {start}
-        # nearly every function takes a spinlock somewhere down below
-        depth = 1 if family == SPIN or len(self._calls(start)) > MOST_CALLED else WRAPPERS
+        # what large ones call may be all there is; and nearly all take a spinlock down below
+        depth = WRAPPERS if self._is_small(start) and family != SPIN else 1
         for _ in range(depth + 1):
             targets = {target for caller in level for target in self._calls(caller)}
             if not goals.isdisjoint(targets):
