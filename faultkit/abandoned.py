@@ -26,7 +26,8 @@ def tell_abandoned(snapshot: Snapshot, waits: Iterable[Wait]) -> None:
     without a holder."""
     groups: dict[tuple[object, ...], list[Wait]] = {}
     for wait in waits:
-        if wait.lock.kind in LOCKS and wait.lock.key and wait.lock.key[0] == "private":
+        records_none = wait.candidates is not None or wait.lock.kind in BY_HANDLERS
+        if records_none and wait.lock.kind in LOCKS and (wait.lock.key or ())[:1] == ("private",):
             groups.setdefault(wait.lock.identity, []).append(wait)
     for group in groups.values():
         why = _why(snapshot, group)

@@ -65,10 +65,12 @@ class Code:
     """The code of one process, decoded once.
 
     `pairs_locks` tells that a function which takes locks gives back its own, where it can't be
-    told which.
+    told which.  `fixed_reach` is how near to a lock with a fixed address those point, in bytes,
+    who may get to it: a program has many variables side by side.
     """
 
     pairs_locks = False
+    fixed_reach = 1
 
     seconds = MAX_SECONDS
 

@@ -30,7 +30,7 @@ from faultkit.infer.functions import (
     Role,
     plain_name,
 )
-from faultkit.infer.path import CUT, OPAQUE, Event, Path, Summary
+from faultkit.infer.path import CUT, OBJECT_BYTES, OPAQUE, Event, Path, Summary
 from faultkit.infer.values import (
     Load,
     Unknown,
@@ -97,7 +97,7 @@ class Tracer:
                     walk.unreached.update(target.start for target in block.follows)
                     continue  # no way leads here
                 # in Rust it takes a lock's guard to give it back
-                path = Path(1) if self.family == RUST else Path()
+                path = Path(1) if self.family == RUST else Path(OBJECT_BYTES, self.code.fixed_reach)
                 for name, known in (entry or {}).items():
                     path.registers[name] = number(known)
                 if block.position:

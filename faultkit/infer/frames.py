@@ -143,9 +143,12 @@ class LiveFrame:
         frame that leads there."""
         if address is None:
             return False
-        level = [self.resolve(value) for value in values]
+        fixed = [self.resolve(value) for value in values if value.base is None]
+        if any(self._may_share_object(address, place, self.at.fixed_reach) for place in fixed):
+            return True
+        level = [self.resolve(value) for value in values if value.base is not None]
         for _ in range(PASSED_DEPTH + 1):
-            if any(self._may_share_object(address, place) for place in level):
+            if any(self._may_share_object(address, place, self.at.reach) for place in level):
                 return True
             level = [
                 self._read(place + offset, 8)
@@ -155,10 +158,10 @@ class LiveFrame:
             ]
         return False
 
-    def _may_share_object(self, address: int, place: int | None) -> bool:
+    def _may_share_object(self, address: int, place: int | None, reach: int) -> bool:
         if place is None or self._is_here(address):
             return address == place
-        return abs(address - place) < self.at.reach
+        return abs(address - place) < reach
 
     def _is_here(self, address: int) -> bool:
         low, high = self.frame.sp, self.cfa

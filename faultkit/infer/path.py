@@ -58,9 +58,11 @@ CUT = Summary(opaque=True, cut=True)
 class Path(State):
     """A state, and the locks that the way to it took and gave back."""
 
-    def __init__(self, reach: int = OBJECT_BYTES) -> None:
+    def __init__(self, reach: int = OBJECT_BYTES, fixed_reach: int = 1) -> None:
+        """How near to a lock those point who get to it, 1 if only exactly there; `fixed_reach` for
+        what has a fixed address."""
         super().__init__()
-        self.reach = reach  # how near to a lock those point who get to it: 1 if only exactly there
+        self.reach, self.fixed_reach = reach, fixed_reach
         self.held: dict[Value, Held] = {}
         self.released: tuple[Value, ...] = ()
         self.given_back: frozenset[Value] = frozenset()  # taken here, and released here
@@ -75,7 +77,7 @@ class Path(State):
         """An independent copy."""
         other = Path.__new__(Path)
         other.copy_values(self)
-        other.reach = self.reach
+        other.reach, other.fixed_reach = self.reach, self.fixed_reach
         other.held = dict(self.held)
         other.released = self.released
         other.passed = self.passed
@@ -130,7 +132,8 @@ class Path(State):
         gets to by them."""
         reached = self._reached(values)
         for lock, held in self.held.items():
-            if any(_may_share_object(lock, value, self.reach) for value in reached):
+            reach = self.fixed_reach if lock.base is None else self.reach
+            if any(_may_share_object(lock, value, reach) for value in reached):
                 self.held[lock] = held._replace(sure=False)
             else:
                 passed = _distinct(*held.passed, *reached)[:MOST_PASSED]

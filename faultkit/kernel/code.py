@@ -11,6 +11,7 @@ from faultkit.code.thunks import is_thunk
 from faultkit.code.x86 import Instruction
 from faultkit.infer.code import MAX_FUNCTION, Code, Inlined
 from faultkit.infer.functions import ACQUIRE, RELEASE, RWLOCK, Role
+from faultkit.infer.path import OBJECT_BYTES
 from faultkit.infer.values import Load, State
 from faultkit.kernel.functions import FAMILIES, PERCPU, SPIN, kernel_role_of, names_of
 from faultkit.kernel.space import KernelSpace
@@ -34,6 +35,7 @@ class KernelCode(Code):
     """The code of a kernel and its modules, decoded once."""
 
     seconds = 10.0  # with the back traces that crash unwinds meanwhile: 9.0.2 takes long for one
+    fixed_reach = OBJECT_BYTES  # its modules hand on what has their locks, operations and all
     pairs_locks = True  # most of its functions have short critical sections of their own
 
     def __init__(self, space: KernelSpace) -> None:
