@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from faultkit.procfs.sockets import TcpSocket, UnixSocket
     from faultkit.procfs.sysvipc import MessageQueue, Semaphore
 
+FAULT_SIGNALS = (4, 5, 7, 8, 11, 32, 33)  # ILL TRAP BUS FPE SEGV, and two of the C library's own
+
 
 class Descriptors(Protocol):
     """Every process's open descriptors."""
@@ -158,13 +160,14 @@ class Machine(ABC):
 
     @abstractmethod
     def handled_signals(self, pid: int) -> frozenset[int] | None:
-        """The signals that the process has a handler of its own for, other than for faults; None
-        if that can't be told."""
+        """The signals that the process has handlers of its own for; None if that can't be
+        told."""
 
     def handles_signals(self, pid: int, but: Collection[int] = ()) -> bool:
-        """Whether the process has such a handler, of other signals than `but`, or may have."""
+        """Whether the process has such a handler, or may have, of others than faults, the C
+        library's own signals and `but`."""
         handled = self.handled_signals(pid)
-        return handled is None or bool(handled.difference(but))
+        return handled is None or bool(handled.difference(FAULT_SIGNALS, but))
 
     @abstractmethod
     def namespace(self, pid: int, kind: str) -> str | None:

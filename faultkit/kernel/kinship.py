@@ -15,7 +15,6 @@ from faultkit.target import FaultkitError
 
 PGID = 2  # enum pid_type: PID, TGID, PGID, SID
 MOST_LEVEL = 32  # MAX_PID_NS_LEVEL
-FAULT_SIGNALS = (4, 5, 7, 8, 11, 32, 33)  # ILL TRAP BUS FPE SEGV, and two of the C library's own
 SIGNALS = 64
 NAMESPACES = {"ipc": "ipc_ns", "net": "net_ns", "mnt": "mnt_ns", "uts": "uts_ns"}
 
@@ -232,8 +231,8 @@ class Kinship:
             return None
 
     def handled_signals(self, pid: int) -> frozenset[int] | None:
-        """The signals that the process has handlers of its own for, other than for faults; None
-        where that can't be read."""
+        """The signals that the process has handlers of its own for; None where that can't be
+        read."""
         tasks = processes(self.system).get(pid, ())
         try:
             sighand = pointer(self.kernel, tasks[0].address or 0, "task_struct", "sighand")
@@ -244,8 +243,7 @@ class Kinship:
             return None
         handlers = (int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), size))
         # neither SIG_DFL nor SIG_IGN
-        handled = frozenset(number for number, handler in enumerate(handlers, 1) if handler > 1)
-        return handled.difference(FAULT_SIGNALS)
+        return frozenset(number for number, handler in enumerate(handlers, 1) if handler > 1)
 
     def namespace(self, pid: int, kind: str) -> str | None:
         """The identity of a namespace of the process, by its address; None if it has none."""

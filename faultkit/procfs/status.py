@@ -9,7 +9,6 @@ from faultkit.procfs.process import read_proc
 from faultkit.world import process_ids
 
 INIT_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
-FAULT_SIGNALS = (4, 5, 7, 8, 11, 32, 33)  # ILL TRAP BUS FPE SEGV, and two of the C library's own
 
 
 def status(pid: int, tid: int | None = None) -> dict[str, str]:
@@ -83,13 +82,13 @@ def _is_being_killed(tid: int) -> bool:
 
 
 def handled_signals(pid: int) -> frozenset[int] | None:
-    """The signals that the process has a handler of its own for (SigCgt), other than for faults;
-    None if that can't be told."""
+    """The signals that the process has handlers of its own for (SigCgt); None if that can't be
+    told."""
     try:
         caught = int(status(pid).get("SigCgt", "0"), 16)
     except ValueError:
         return None
-    return frozenset(n for n in range(1, 65) if caught >> (n - 1) & 1).difference(FAULT_SIGNALS)
+    return frozenset(number for number in range(1, 65) if caught >> (number - 1) & 1)
 
 
 def process_group(pid: int) -> int | None:
