@@ -58,25 +58,28 @@ SAMPLED = 8  # threads that are asked whether their process is being killed
 def any_alive(pid: int) -> bool:
     """Whether any thread of the process lives, and is not just being killed; those of a killed
     process that is traced stay as zombies until the tracer has waited for them."""
-    dead = (None, "Z", "X")
     try:
-        with os.scandir(f"/proc/{pid}/task") as entries:  # most often the first few suffice
+        with os.scandir(f"/proc/{pid}/task") as entries:
             tids = (int(entry.name) for entry in entries)
-            first = list(islice(tids, SAMPLED))
-            if any(_is_being_killed(tid) for tid in first):
+            first = [status(pid, tid) for tid in islice(tids, SAMPLED)]  # most often they suffice
+            if any(map(_is_being_killed, first)):
                 return False
-            return any(state(pid, tid) not in dead for tid in chain(first, tids))
+            later = (status(pid, tid) for tid in tids)
+            return any(map(_lives, chain(first, later)))
     except OSError:
         return False
 
 
-def _is_being_killed(tid: int) -> bool:
+def _lives(fields: dict[str, str]) -> bool:
+    return fields.get("State", "Z")[:1] not in ("Z", "X")
+
+
+def _is_being_killed(fields: dict[str, str]) -> bool:
     """Whether SIGKILL is pending, which a group's exit leaves with each of its threads
     (kernel/signal.c, zap_other_threads): they run once more, to their end."""
     try:
-        lines = read_proc(f"/proc/{tid}/status").split(b"\n")
-        pending = [int(line[7:], 16) for line in lines if line.startswith((b"SigPnd:", b"ShdPnd:"))]
-    except (OSError, ValueError):
+        pending = [int(fields.get(name, "0"), 16) for name in ("SigPnd", "ShdPnd")]
+    except ValueError:
         return False
     return any(signals & 1 << (SIGKILL - 1) for signals in pending)
 

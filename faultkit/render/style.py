@@ -121,11 +121,19 @@ class Style:
 
 
 def _is_installed(package: str) -> bool:
-    """Whether the package can be imported, without doing it."""
-    try:
-        return find_spec(package) is not None
-    except (ImportError, ValueError):
-        return False
+    """Whether the package can be imported, without doing it.  One that is missing may be
+    installed before the next report."""
+    if package not in _INSTALLED:
+        try:
+            if find_spec(package) is None:
+                return False
+        except (ImportError, ValueError):
+            return False
+        _INSTALLED.add(package)
+    return True
+
+
+_INSTALLED: set[str] = set()
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
