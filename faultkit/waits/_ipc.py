@@ -3,7 +3,7 @@ tasks must act, and the sentences about what could not be seen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from faultkit.machine import Descriptors
 from faultkit.model import EVENT, HELD, OUTSIDE, PROVEN, Lock, Task, Wait
@@ -77,6 +77,11 @@ def tasks_of_all(world: World, pids: Iterable[int]) -> tuple[Task, ...]:
 def catches_signals(world: World, pid: int) -> bool:
     """Whether the process has signal handlers of its own."""
     return once(world, ("catches signals", pid), lambda: world.machine.handles_signals(pid))
+
+
+def children(world: World, pid: int) -> Sequence[int]:
+    """The children of a process."""
+    return once(world, ("children", pid), lambda: world.machine.children(pid))
 
 
 def is_single_threaded(world: World, pid: int) -> bool:
@@ -181,16 +186,15 @@ class Channel(NamedTuple):
         )
 
 
-def _supervisor(blocked: Blocked, holders: Iterable[Task]) -> int | None:
+def _supervisor(blocked: Blocked, holders: Sequence[Task]) -> int | None:
     """The waiter's parent, where that alone could answer, waits for its children, and handles
     signals other than those that every shell and Python does."""
-    world = blocked.world
-    pids = {task.pid for task in holders}
-    pid = pids.pop() if len(pids) == 1 else blocked.task.pid
-    process = world.process(pid)
-    if process is None or blocked.task.pid not in world.machine.children(pid):
+    world, waiting = blocked.world, blocked.task.pid
+    pid = once(world, ("parent", waiting), lambda: world.parent_of(waiting))
+    if not pid or not holders or any(task.pid != pid for task in holders):
         return None
-    if not world.machine.handles_signals(pid, COMMON_SIGNALS):
+    process = world.process(pid)
+    if process is None or not world.machine.handles_signals(pid, COMMON_SIGNALS):
         return None
     calls = (process.syscall(task) for task in tasks_of(world, pid))
     return pid if any(call is not None and call.nr in CHILD_WAITS for call in calls) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from faultkit.machine import Machine
 from faultkit.model import EVENT, INFERRED, PROVEN, Lock, Wait
-from faultkit.waits._ipc import FD_IN_A_CORE, outside, signed, tasks_of_all
+from faultkit.waits._ipc import FD_IN_A_CORE, children, outside, signed, tasks_of_all
 from faultkit.world import Blocked
 
 CLONE, VFORK, WAIT4, WAITID, CLONE3 = 56, 58, 61, 247, 435
@@ -35,7 +35,7 @@ def recognise(blocked: Blocked) -> Wait | None:
         lock = Lock("child", name=name, key=("child", blocked.task.pid, which, number))
         missing = "other processes are not in a core; run `deadlock PID` while it hangs"
         return Wait(blocked.task, lock, needs=EVENT, any_of=True, missing=missing)
-    matching = _matching(machine, blocked.task.pid, which, number)
+    matching = _matching(machine, blocked, which, number)
     if not matching:
         return outside(blocked, "child", name, evidence=("it has no such child",))
     if any(machine.is_dead(child) for child in matching):
@@ -67,9 +67,10 @@ def _wanted(blocked: Blocked) -> tuple[int, int]:
     return P_PGID, -first
 
 
-def _matching(machine: Machine, pid: int, which: int, number: int) -> list[int]:
-    """The children, by our own pids, that the call of a task of `pid` waits for."""
-    found = list(machine.children(pid))
+def _matching(machine: Machine, blocked: Blocked, which: int, number: int) -> list[int]:
+    """The children, by our own pids, that the task's call waits for."""
+    pid = blocked.task.pid
+    found = list(children(blocked.world, pid))
     if which == P_ALL:
         return found
     if which == P_PIDFD:
@@ -109,8 +110,8 @@ def _vfork(blocked: Blocked) -> Wait | None:
     if machine is None:
         return outside(blocked, "vfork", missing=FD_IN_A_CORE)
     pid = blocked.task.pid
-    children = machine.children(pid, blocked.task.tid)
-    born = [child for child in children if not machine.is_dead(child)]
+    own = machine.children(pid, blocked.task.tid)
+    born = [child for child in own if not machine.is_dead(child)]
     sharing = [child for child in born if machine.same_memory(pid, child)]
     likely = sharing or born[-1:]
     if not likely:
