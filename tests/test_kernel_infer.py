@@ -114,6 +114,36 @@ def test_who_gave_it_back_by_helpers_is_not_named(kernel):
     assert holders(waits, "he-wants") == ["he-past"]
 
 
+@every_kernel
+@pytest.mark.parametrize(
+    "waiter, caller",
+    [
+        ("dt-timer-waits", "a timer that is due calls on_timer()"),
+        ("dt-else-waits", "a timer that is due calls on_timer_elsewhere()"),
+        ("dt-up-waits", "a timer that is due calls on_timer_up()"),
+        ("dt-precise-wait", "a timer that is due calls on_precise()"),
+        ("dt-later-waits", "delayed work that is due calls on_later()"),
+        ("dt-irq-waits", "an interrupt calls on_interrupt()"),
+    ],
+)
+def test_what_ends_without_a_task_is_no_deadlock(kernel, waiter, caller):
+    wait = waits_of("helpers", kernel)[waiter]
+    assert (wait.holders, wait.missing) == ((), None)
+    assert f"{caller}, which ends this wait" in wait.evidence
+
+
+@every_kernel
+def test_timers_that_end_other_waits_change_nothing(kernel):
+    assert holders(waits_of("helpers", kernel), "dc-waits") == ["dc-ends"]
+
+
+@every_kernel
+def test_who_keeps_a_work_item_waiting_holds_what_that_completes(kernel):
+    wait = waits_of("helpers", kernel)["dw-waits"]
+    (worker,) = wait.holders
+    assert worker.name.startswith("kworker/") and "work item on_work()" in wait.evidence[-1]
+
+
 def test_evidence_names_the_function_and_the_line():
     wait = waits_of("inferred")["rh-writer"]
     assert any(

@@ -88,6 +88,16 @@ NEEDED: tuple[Group, ...] = (
     *_members("workqueue_struct", "list", "name", "pwqs"),
     *_members("wq_barrier", "done", "task", "work"),
     *_members("wq_flusher", "done", "flush_color", "list"),
+    # deferred.py
+    *_members("timer_base", "vectors"),
+    *_members("delayed_work", "timer"),
+    *_members("hrtimer", "node.node"),
+    *_members("hrtimer_cpu_base", "clock_base"),
+    *_members("hrtimer_clock_base", "active.rb_root.rb_root.rb_node"),
+    *_members("irq_desc", "action"),
+    *_members("irqaction", "dev_id", "handler", "next", "thread_fn"),
+    *_members("pool_workqueue", "pool"),
+    *_members("worker_pool", "worklist"),
     # waits/folio.py, buffer.py
     (("wait_page_queue", "folio"), ("wait_page_queue", "page")),
     *_members("wait_page_queue", "bit_nr", "wait"),

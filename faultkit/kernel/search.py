@@ -16,11 +16,13 @@ from faultkit.infer.holders import Case, Findings, conclude, judge_by_code, on_s
 from faultkit.infer.lock import Target
 from faultkit.infer.trace import Trace
 from faultkit.kernel.code import KernelCode
+from faultkit.kernel.completers import Completers
+from faultkit.kernel.deferred import INTERRUPT, WORK_ITEM, ahead_of
 from faultkit.kernel.functions import FAMILIES, SPIN
 from faultkit.kernel.snapshot import KernelSnapshot
 from faultkit.kernel.space import KernelSpace
 from faultkit.kernel.stacks import Stacks
-from faultkit.model import EVENT, Frame, Task, Wait
+from faultkit.model import EVENT, INFERRED, Frame, Task, Wait
 from faultkit.places import is_lock_function
 
 MOST_CANDIDATES = 256  # that are unwound for one lock
@@ -63,6 +65,7 @@ class Search:
         self.space = KernelSpace(self.system)
         self.code = KernelCode(self.space)
         self.code.begin()
+        self._completers = Completers(self.space, self.code)
         self._tracers: dict[str, Tracer] = {}
         self._traces: dict[tuple[Task, str], Trace | None] = {}
         self._stacks = Stacks(snapshot)
@@ -75,8 +78,44 @@ class Search:
         found = self._investigate(wait, family, waiters)
         resolved = conclude(wait, family, found, "task")
         if wait.needs == EVENT and not resolved.holders:
-            return wait  # a completion that nothing is known of is no lock without a holder
+            resolved = wait  # a completion that nothing is known of is no lock without a holder
+        if family in (CONDITION, SEMAPHORE) and (resolved.holders or wait.task in self._awaited):
+            return self._with_what_is_due(wait, resolved, family)
         return resolved
+
+    @cached_property
+    def _awaited(self) -> set[Task]:
+        """The tasks that others wait for, as far as locks record it."""
+        return {holder for wait in self.snapshot.waits.values() for holder in wait.holders}
+
+    def _with_what_is_due(self, wait: Wait, resolved: Wait, family: str) -> Wait:
+        """`resolved`, unless a timer, an interrupt or a work item ends the wait whatever tasks do;
+        a work item that is in line behind others does so when their kworkers get on."""
+        found = self._completers.of(wait.lock.address or 0, self._tracer(family))
+        ahead: list[Task] = []
+        signs = []
+        for call, sure in found:
+            name = self.system.function(call.function)
+            tasks = ahead_of(self.system, call.argument) if call.kind == WORK_ITEM else ()
+            if not tasks or not sure:
+                what = call.kind if call.kind == INTERRUPT else f"{call.kind} that is due"
+                ends = "ends" if sure else "may end"
+                sign = f"{what} calls {name}(), which {ends} this wait"
+                return wait.but(needs=EVENT, evidence=(*wait.evidence, sign), missing=None)
+            ahead += tasks
+            tids = ", ".join(str(task.tid) for task in tasks[:4])
+            signs.append(f"work item {name}(), which ends it, is in line behind what {tids} runs")
+        if not ahead:
+            return resolved
+        holders = resolved.holders if resolved.needs == EVENT else ()
+        return resolved.but(
+            holders=tuple(dict.fromkeys((*holders, *ahead))),
+            any_of=True,
+            needs=EVENT,
+            confidence=INFERRED,
+            evidence=(*resolved.evidence, *signs),
+            missing=None,
+        )
 
     def _investigate(self, wait: Wait, family: str, waiters: set[Task]) -> Findings:
         address = wait.lock.address or 0
@@ -130,15 +169,18 @@ class Search:
             return None
         indices = {number + outward for number in works for outward in range(OUTWARD + 1)}
         wanted = {frames[number].index for number in indices if number < len(frames)}
-        tracer = self._tracers.get(family)
-        if tracer is None:
-            tracer = self._tracers[family] = Tracer(self.code, family)
+        tracer = self._tracer(family)
 
         def is_wanted(frame: Frame) -> bool:
             return frame.index in wanted
 
         live = live_frames(self.space, self.code, tracer, frames, is_wanted)
         return Trace(tracer, frames, live) if live else None
+
+    def _tracer(self, family: str) -> Tracer:
+        if family not in self._tracers:
+            self._tracers[family] = Tracer(self.code, family)
+        return self._tracers[family]
 
     def _works(self, start: int, family: str) -> bool:
         """Whether the function works with locks of the family as their user: neither only to

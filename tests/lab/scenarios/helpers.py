@@ -3,13 +3,22 @@ a program's lock on a stack: guests/helpers."""
 
 from .model import Expect, Fault, cycle
 
+# A timer or an interrupt ends their waits, besides who waits for them.
+NOT_STUCK = (
+    *("dt-timer-waits", "dt-else-waits", "dt-up-waits", "dt-precise-wait", "dt-later-waits"),
+    "dt-irq-waits",
+)
+
 QUIETLY = (
     Fault(
         "helpers",
-        ("hp-*", "hr-*", "he-*", "os-self"),
+        ("hp-*", "hr-*", "he-*", "os-self", "dt-*", "dc-*", "dw-*"),
         (
             cycle(("hr-past", "hr-wants"), "kmutex", "rwsem", confidence="inferred"),
             cycle(("he-past", "he-wants"), "kmutex", "completion", confidence="inferred"),
+            cycle(("dc-ends", "dc-waits"), "kmutex", "completion", confidence="inferred"),
+            cycle(("kworker", "dw-waits"), "kmutex", "completion", confidence="inferred"),
+            *(Expect("chain", root=name) for name in NOT_STUCK),
             Expect("self-deadlock", ("os-self",), ("kmutex",), 0, confidence="proven"),
         ),
         guest=("helpers",),

@@ -18,6 +18,8 @@
 #include <linux/semaphore.h>
 #include <linux/slab.h>
 
+#include "labhelpers.h"
+
 static int spin;
 module_param(spin, int, 0444);
 
@@ -145,11 +147,6 @@ static void meet(struct box *box, int parties)
 	atomic_inc(&box->place);
 	while (atomic_read(&box->place) < parties)
 		msleep(1);
-}
-
-static void got_on(void)
-{
-	pr_emerg("faultlab: not ready: %s got on\n", current->comm);
 }
 
 static int want_busy(struct box *box, int parties)
@@ -361,7 +358,7 @@ static int __init labhelpers_init(void)
 	start("hr", reads, NULL, wants_again);
 	start("he", ends, NULL, wants_end);
 	kthread_run(locks_its_own, NULL, "os-self");
-	return 0;
+	return start_deferred();
 }
 
 module_init(labhelpers_init);

@@ -1,0 +1,87 @@
+"""Who ends a wait besides tasks: timers and work items that are due, and interrupts, by what their
+functions do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import islice
+
+from faultkit.infer.flow import Tracer
+from faultkit.infer.frames import LiveFrame
+from faultkit.infer.path import OBJECT_BYTES, Path
+from faultkit.kernel.code import KernelCode
+from faultkit.kernel.deferred import MOST, Deferred, interrupts, timers, work_items
+from faultkit.kernel.space import KernelSpace
+from faultkit.model import Frame
+from faultkit.record import NamedTuple
+from faultkit.target import FaultkitError
+
+MOST_FOLLOWED = 256  # whose code is followed for one family of locks
+
+
+class Completer(NamedTuple):
+    """A call that is due and ends the wait; `sure` unless it calls nobody knows what."""
+
+    call: Deferred
+    sure: bool
+
+
+class Completers:
+    """Looks through all that is due of one kernel, once for each family."""
+
+    def __init__(self, space: KernelSpace, code: KernelCode) -> None:
+        self._space = space
+        self._code = code
+        self._known: dict[tuple[Deferred, str], tuple[frozenset[int], bool]] = {}
+
+    def of(self, address: int, tracer: Tracer) -> list[Completer]:
+        """What is due to complete (or to post) what is at `address`."""
+        found = []
+        for call in islice(self._concerned(address, tracer.family), MOST_FOLLOWED):
+            key = call, tracer.family
+            if key not in self._known:
+                self._known[key] = self._ends(call, tracer)
+            ends, opaque = self._known[key]
+            if address in ends or (opaque and _is_near(address, call)):
+                found.append(Completer(call, address in ends))
+        return found
+
+    @cached_property
+    def _due(self) -> list[Deferred]:
+        found: list[Deferred] = []
+        for source in (timers, work_items, interrupts):
+            try:
+                found += islice(source(self._space.system), MOST)
+            except FaultkitError:
+                continue  # this kernel's are laid out otherwise
+        return found
+
+    def _concerned(self, address: int, family: str) -> Iterator[Deferred]:
+        """Those that work with such locks, and those that lie beside this one."""
+        for call in self._due:
+            if self._code.touches(call.function, family) or _is_near(address, call):
+                yield call
+
+    def _ends(self, call: Deferred, tracer: Tracer) -> tuple[frozenset[int], bool]:
+        """The addresses of what it completes, and whether there may be more."""
+        if self._code.exhausted:
+            return frozenset(), True
+        entry = {call.register: call.argument}
+        walk = tracer.walk(self._code.function(call.function), entry=entry)
+        at = walk.at_return or Path()
+        frame = Frame(0, call.function, function_start=call.function)
+        live = LiveFrame(self._space, frame, walk, at, None, entry)
+        taken = {live.resolve(lock): site for site, lock in walk.takes}
+        ends = set()
+        for event in walk.events:
+            address = live.resolve(event.lock)
+            first = taken.get(address)  # as a lock, then
+            if address is not None and (first is None or not walk.graph.ahead(event.site, first)):
+                ends.add(address)
+        return frozenset(ends), bool(walk.opaque)
+
+
+def _is_near(address: int, call: Deferred) -> bool:
+    """Whether the timer or work item may be in the same object."""
+    return abs(address - call.argument) < OBJECT_BYTES

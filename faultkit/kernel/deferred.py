@@ -1,0 +1,189 @@
+"""What runs though no task gets on: timers, delayed work and work items that are due, and what
+devices' interrupts call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from faultkit.kernel.objects import BrokenList, entries, is_kernel_pointer, need, pointer
+from faultkit.kernel.system import System
+from faultkit.kernel.trees import maple_entries, rb_nodes, xarray_load
+from faultkit.kernel.workers import place_of, pwqs_of, workers, workqueue_of, workqueues
+from faultkit.model import Task
+from faultkit.record import NamedTuple
+from faultkit.target import FaultkitError
+
+MOST = 50_000  # of each kind
+MOST_IN_A_LIST = 10_000
+MOST_INTERRUPTS, MOST_SHARING = 4096, 64  # handlers that share one
+BASES = 3  # timer_bases of a CPU: NR_BASES of kernel/time/timer.c is 1, 2, or 3 since 6.9
+
+TIMER, DELAYED_WORK, WORK_ITEM = "a timer", "delayed work", "a work item"
+INTERRUPT = "an interrupt"
+
+
+class Deferred(NamedTuple):
+    """A call that is due, or may come at any time: `function` gets `argument` in `register`: the
+    address of the timer or work item, or what an interrupt's handler was registered with."""
+
+    kind: str
+    function: int
+    argument: int
+    register: str = "rdi"
+
+
+def timers(system: System) -> Iterator[Deferred]:
+    """The pending timers of all CPUs, delayed work among them."""
+    for cpu in system.running:
+        yield from _wheel(system, cpu)
+        yield from _high_resolution(system, cpu)
+
+
+def _wheel(system: System, cpu: int) -> Iterator[Deferred]:
+    """struct timer_base (kernel/time/timer.c): its `vectors` are hlists of timer_lists.  What is
+    no such list's first node, which points back to the list, is behind the last base."""
+    kernel = system.kernel
+    bases, size = kernel.symbol("timer_bases"), kernel.size("timer_base")
+    length = kernel.size("timer_base", "vectors")
+    if not bases or not size or not length:
+        return
+    vectors = need(kernel, "timer_base", "vectors")
+    links, function = need(kernel, "timer_list", "entry"), need(kernel, "timer_list", "function")
+    runs_work = kernel.symbol("delayed_work_timer_fn")
+    for number in range(BASES):
+        at = kernel.per_cpu(bases, cpu) + number * size + vectors
+        try:
+            heads = kernel.words(at, length // 8)
+        except FaultkitError:
+            continue
+        for index, head in enumerate(heads):
+            for node in _hlist(system, at + 8 * index, head):
+                timer = node - links
+                try:
+                    called = kernel.u64(timer + function)
+                    if called == runs_work:
+                        work = timer - need(kernel, "delayed_work", "timer")
+                        yield _item(system, DELAYED_WORK, work)
+                    else:
+                        yield Deferred(TIMER, called, timer)
+                except FaultkitError:
+                    continue
+
+
+def _hlist(system: System, head: int, node: int) -> list[int]:
+    """The nodes of the hlist at `head`, whose first is `node`; none of what does not link back, or
+    leads round to `head`, as a list_head does."""
+    found: list[int] = []
+    place = head
+    while node and len(found) < MOST_IN_A_LIST:
+        if not is_kernel_pointer(node) or node & 7 or node == head:
+            return []
+        try:
+            following, back = system.kernel.words(node, 2)
+        except FaultkitError:
+            break
+        if back != place:
+            return []
+        found.append(node)
+        place, node = node, following
+    return found
+
+
+def _high_resolution(system: System, cpu: int) -> Iterator[Deferred]:
+    """struct hrtimer_cpu_base (include/linux/hrtimer_defs.h): a tree for each of its clocks."""
+    kernel = system.kernel
+    bases, size = kernel.symbol("hrtimer_bases"), kernel.size("hrtimer_clock_base")
+    length = kernel.size("hrtimer_cpu_base", "clock_base")
+    node_at, function = kernel.offset("hrtimer", "node.node"), kernel.offset("hrtimer", "function")
+    root = kernel.offset("hrtimer_clock_base", "active.rb_root.rb_root.rb_node")
+    if not bases or not size or not length or None in (node_at, function, root):
+        return
+    first = kernel.per_cpu(bases, cpu) + need(kernel, "hrtimer_cpu_base", "clock_base")
+    for clock in range(first, first + length, size):
+        try:
+            top = kernel.u64(clock + (root or 0))
+            for node in rb_nodes(kernel, top, MOST):
+                timer = node - (node_at or 0)
+                yield Deferred(TIMER, kernel.u64(timer + (function or 0)), timer)
+        except FaultkitError:
+            continue
+
+
+def interrupts(system: System) -> Iterator[Deferred]:
+    """The handlers of interrupts, and what their threads call (struct irqaction,
+    include/linux/interrupt.h)."""
+    kernel = system.kernel
+    first, following = need(kernel, "irq_desc", "action"), need(kernel, "irqaction", "next")
+    handlers = [need(kernel, "irqaction", name) for name in ("handler", "thread_fn")]
+    argument = need(kernel, "irqaction", "dev_id")
+    for description in _irq_descriptions(system):
+        try:
+            action = kernel.u64(description + first)
+            for _ in range(MOST_SHARING):
+                if not is_kernel_pointer(action):
+                    break
+                for handler in handlers:
+                    called = kernel.u64(action + handler)
+                    if called:
+                        device = kernel.u64(action + argument)
+                        yield Deferred(INTERRUPT, called, device, "rsi")
+                action = kernel.u64(action + following)
+        except FaultkitError:
+            continue
+
+
+def _irq_descriptions(system: System) -> Iterator[int]:
+    """All struct irq_desc (kernel/irq/irqdesc.c): in a maple tree since 721255b98286 ("genirq: Use
+    a maple tree for interrupt descriptor management", 6.5), before in a radix tree."""
+    kernel = system.kernel
+    tree = kernel.symbol("sparse_irqs")
+    if tree:
+        yield from maple_entries(kernel, tree)
+        return
+    tree, count = kernel.symbol("irq_desc_tree"), kernel.symbol("nr_irqs")
+    if tree and count:
+        for number in range(min(kernel.u32(count), MOST_INTERRUPTS)):
+            yield xarray_load(kernel, tree, number)
+
+
+def work_items(system: System) -> Iterator[Deferred]:
+    """The work items in line: on pools' lists, held back by their workqueues, or next on a
+    kworker's own list."""
+    kernel = system.kernel
+    heads = {worker.scheduled: None for worker in workers(system)}
+    held = kernel.offset("pool_workqueue", "inactive_works")
+    if held is None:
+        held = need(kernel, "pool_workqueue", "delayed_works")
+    for queue in workqueues(system):
+        for pwq in pwqs_of(system, queue):
+            heads[pwq + held] = None
+            try:
+                pool = pointer(kernel, pwq, "pool_workqueue", "pool")
+                heads[pool + need(kernel, "worker_pool", "worklist")] = None
+            except FaultkitError:
+                continue
+    links = need(kernel, "work_struct", "entry")
+    for head in heads:
+        try:
+            for work in entries(kernel, head, links):
+                yield _item(system, WORK_ITEM, work)
+        except (BrokenList, FaultkitError):
+            continue
+
+
+def _item(system: System, kind: str, work: int) -> Deferred:
+    return Deferred(kind, pointer(system.kernel, work, "work_struct", "func"), work)
+
+
+def ahead_of(system: System, work: int) -> tuple[Task, ...]:
+    """The kworkers behind whose items a work item is in line; () if any free one may take it."""
+    place = place_of(system, work)
+    if place is None:
+        return ()
+    if place.worker is not None:
+        return (place.worker.task,)
+    return tuple(
+        worker.task
+        for worker in workers(system)
+        if place.held_back and workqueue_of(system, worker) == place.held_back
+    )
