@@ -8,7 +8,7 @@ from operator import attrgetter
 from faultkit.graph import WaitGraph
 from faultkit.model import EVENT, HELD, INFERRED, OUTSIDE, Task, Wait
 from faultkit.snapshot import Snapshot
-from faultkit.target import FaultkitError
+from faultkit.target import FaultkitError, Process
 
 INFERRED_LOCKS = 256  # locks without a recorded holder that are looked into
 CROWD, SAMPLED = 64, 2  # of more events of one kind than that, so many are looked into at first
@@ -48,6 +48,7 @@ def _infer_holders(snapshot: Snapshot) -> None:
     crowds = {kind for kind in set(events) if events.count(kind) > CROWD}
     sampled: dict[str, int] = {}  # by kind, as long as nobody is found who would act
     ordered: dict[int, list[Task]] = {}  # by the identity of the candidates' tuple: many share it
+    ways: dict[Task, tuple[int, ...]] = {}
     number = skipped = 0
     for group in unknown.values():
         waiters = {wait.task for wait in group}
@@ -66,7 +67,7 @@ def _infer_holders(snapshot: Snapshot) -> None:
         if first.needs == EVENT:
             candidates = [task for task in candidates if task not in waiters]
         elif len(candidates) > MOST_CANDIDATES:  # who queues is the last to have it
-            candidates = sorted(_unlike_first(snapshot, candidates), key=waiters.__contains__)
+            candidates = sorted(_unlike_first(snapshot, candidates, ways), key=waiters.__contains__)
         twice = sorted(waiters, key=attrgetter("pid", "tid")) if kind == "semaphore" else ()
         if not (candidates or twice) or (
             kind == "futex" and not _may_be_stuck(snapshot, candidates)
@@ -92,9 +93,7 @@ def _infer_holders(snapshot: Snapshot) -> None:
             _by_sharing(snapshot, group, candidates)
             continue
         if not resolved.holders and first.any_of and first.needs == HELD:
-            # The kernel names the process that holds it, so one of these does.
-            for wait in group:
-                snapshot.waits[wait.task] = wait.but(holders=wait.candidates or ())
+            _by_process(snapshot, group, candidates)
             continue
         missing = resolved.missing
         if resolved.suspects and all(_is_moving(snapshot, task) for task in resolved.suspects):
@@ -130,28 +129,37 @@ def _likely_first(snapshot: Snapshot, tasks: Iterable[Task]) -> list[Task]:
     return waiting + idle + [task for task in known if task not in waits]
 
 
-def _unlike_first(snapshot: Snapshot, tasks: Iterable[Task]) -> list[Task]:
-    """The tasks, but of those that wait for the same lock and came there the same way, by the
-    addresses of code on top of their stacks, only two before all others: a crowd of victims
-    must not hide who else waits with them."""
-    from faultkit.waits._stack import is_code, live_stack, stack_pointer, words
-
+def _unlike_first(
+    snapshot: Snapshot, tasks: Iterable[Task], ways: dict[Task, tuple[int, ...]]
+) -> list[Task]:
+    """The tasks, but of those that wait for the same lock and came there the same way only two
+    before all others: a crowd of victims must not hide who else waits with them.  `ways` are
+    remembered, for the next lock."""
     seen: dict[tuple[object, ...], int] = {}
     first: list[Task] = []
     rest: list[Task] = []
     for task in tasks:
-        wait, process = snapshot.waits.get(task), snapshot.tasks[task]
+        wait = snapshot.waits.get(task)
         if wait is None or wait.needs != HELD:
             rest.append(task)
             continue
-        try:
-            stack = words(live_stack(process, stack_pointer(process, task), TOP_OF_STACK))
-        except FaultkitError:
-            stack = ()
-        way = (wait.lock.identity, *(word for word in stack if is_code(process, word)))
+        if task not in ways:
+            ways[task] = _way(snapshot.tasks[task], task)
+        way = (wait.lock.identity, ways[task])
         seen[way] = seen.get(way, 0) + 1
         (first if seen[way] <= ALIKE_LOOKED_AT else rest).append(task)
     return first + rest
+
+
+def _way(process: Process, task: Task) -> tuple[int, ...]:
+    """How the task came to where it waits: the addresses of code on top of its stack."""
+    from faultkit.waits._stack import is_code, live_stack, stack_pointer, words
+
+    try:
+        stack = words(live_stack(process, stack_pointer(process, task), TOP_OF_STACK))
+    except FaultkitError:
+        return ()
+    return tuple(word for word in stack if is_code(process, word))
 
 
 def _others_get_on(
@@ -176,6 +184,28 @@ def _is_moving(snapshot: Snapshot, task: Task) -> bool:
     """Whether the task runs, or waits only for a time."""
     wait = snapshot.waits.get(task)
     return task in snapshot.running if wait is None else wait.needs == OUTSIDE and wait.timed
+
+
+def _by_process(snapshot: Snapshot, group: list[Wait], candidates: Sequence[Task]) -> None:
+    """Holders of what the kernel names the process of: any of its threads.  If it is the waiter's
+    own process, another thread or the waiter itself: that matters if the others just rest."""
+    waiters = {wait.task for wait in group}
+    themselves = waiters.intersection(candidates)
+    others = tuple(task for task in candidates if task not in waiters)
+    waits = [snapshot.waits.get(task) for task in others]
+    rest = any(wait is not None and wait.needs == OUTSIDE for wait in waits)
+    get_on = any(_is_moving(snapshot, task) for task in others)
+    for wait in group:
+        task = wait.task
+        if task not in themselves:
+            snapshot.waits[task] = wait.but(holders=wait.candidates or ())
+        elif rest and not get_on:
+            snapshot.waits[task] = wait.but(
+                missing=f"{wait.lock.name or wait.lock.kind} is held by process {task.pid} itself; "
+                f"whether by thread {task.tid}, which wants it, is not recorded"
+            )
+        else:
+            snapshot.waits[task] = wait.but(holders=others or (task,), confidence=INFERRED)
 
 
 def _by_sharing(snapshot: Snapshot, group: list[Wait], candidates: list[Task]) -> None:

@@ -19,13 +19,13 @@ KINDS = ("rwlock", "semaphore", "barrier", "rust_mutex", "rust_rwlock", "flock")
 
 
 @contextlib.contextmanager
-def played(program, variant, *arguments):
+def played(program, variant, *arguments, cwd=None):
     """The program's World and process, once it says that it is ready."""
     try:
         executable = build(program, variant)
     except Unplayable as error:
         pytest.skip(str(error))
-    running = subprocess.Popen([str(executable), *arguments], stdout=subprocess.PIPE)
+    running = subprocess.Popen([str(executable), *arguments], stdout=subprocess.PIPE, cwd=cwd)
     try:
         assert running.stdout.readline() == b"ready\n"
         time.sleep(0.1)
@@ -179,6 +179,22 @@ def test_which_thread_of_a_process_holds_a_file_lock(tmp_path):
         suspects = infer_holders(world, wait.but(holders=()), process.tasks())
         strong = [suspect.task for suspect in suspects if suspect.strength >= 2]
         assert named(process, strong) == ["a"], suspects
+
+
+@pytest.mark.parametrize("variant", ["dbg", "opt", "stripped"])
+def test_who_locks_a_file_twice_is_known_by_its_code(variant, tmp_path):
+    """Also where nothing tells the descriptor any more: it alone locks files."""
+    with played("infer_locks.c", variant, "flock-twice", "file", cwd=tmp_path) as (world, process):
+        holders, answers = resolved(world, process)
+        assert holders == {"waiter": ["waiter"]}, answers
+
+
+@pytest.mark.parametrize("variant", C)
+def test_who_locked_another_file_is_not_named(variant, tmp_path):
+    """The thread that locked the one that is wanted has ended; its descriptor is still open."""
+    with played("infer_locks.c", variant, "flock-other", "file", cwd=tmp_path) as (world, process):
+        holders, answers = resolved(world, process)
+        assert holders == {"waiter": []}, answers
 
 
 @pytest.mark.parametrize("variant", C)

@@ -25,7 +25,7 @@ from faultkit.infer.functions import (
     SEMAPHORE,
     family_of,
 )
-from faultkit.infer.lock import Target, locate
+from faultkit.infer.lock import Target, locate, locked_descriptors
 from faultkit.infer.trace import Trace, Tracing
 from faultkit.layouts.guards import guard_of
 from faultkit.model import HELD, INFERRED, Task, Wait
@@ -119,6 +119,7 @@ def investigate(
     unseen = max(0, len(candidates) - most)
     doors = _doors(world, wait, tracing) if family == ONCE else frozenset()
     cases = []
+    traces: dict[Task, Trace | None] = {}
     queue = []
     blind = 0
     doubtful = []
@@ -134,7 +135,7 @@ def investigate(
         if waits_too and task != wait.task and family in EXCLUSIVE:
             queue.append((task, process, target))
             continue
-        trace = tracing.trace(process, task)
+        trace = traces[task] = tracing.trace(process, task)
         if trace is None or (family in EVENTS and trace.opaque):
             blind += 1
         case = _examine(task, process, trace, target, family, waits_too, doors)
@@ -146,11 +147,29 @@ def investigate(
         if twice:  # whoever else took it may have done so in code that is long left
             doubtful = [task for task in candidates if not _waits_for_signal(world, task)]
         cases += twice
+    if family == FILE and not unseen:
+        _by_elimination(world, wait, cases, traces)
     if not any(case.strong for case in cases):  # then it may be one of the queue, and took it twice
         for task, process, target in queue:
             trace = tracing.trace(process, task)
             cases.append(_examine(task, process, trace, target, family, True))
     return weigh(wait, cases, unseen, blind, tuple(doubtful))
+
+
+def _by_elimination(
+    world: World, wait: Wait, cases: Sequence[Case], traces: dict[Task, Trace | None]
+) -> None:
+    """Of a file's lock that the waiter's own process holds: the waiter is who took it, where its
+    code took as many such locks as the process has, and no other thread's code takes any."""
+    process, trace = world.process(wait.task.pid), traces.get(wait.task)
+    own = next((case for case in cases if case.task == wait.task), None)
+    if process is None or own is None or trace is None or any(case.strong for case in cases):
+        return
+    taken = trace.holding_unnamed()
+    locked = sum(map(len, locked_descriptors(world, process).values()))
+    others = [other for task, other in traces.items() if task != wait.task]
+    if len(taken) >= locked and not any(other is None or other.may_take for other in others):
+        own.strong += (f"{how} before, and no other thread's code does so" for how in taken)
 
 
 def _took_twice(

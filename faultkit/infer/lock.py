@@ -38,7 +38,7 @@ class Target(NamedTuple):
 def locate(world: World, wait: Wait, process: Process) -> Target | None:
     """Where `process` has the lock that `wait` waits for; None if that can't be told."""
     if family_of(wait.lock.kind, wait.needs) == FILE:
-        numbers = _descriptors(wait, process)
+        numbers = _descriptors(world, wait, process)
         return Target(numbers, 0, 0) if numbers else None
     address = wait.lock.address
     if address is None:
@@ -64,18 +64,30 @@ def _translate(own: Process, address: int, other: Process) -> int | None:
     return None
 
 
-def _descriptors(wait: Wait, process: Process) -> frozenset[int]:
-    """The descriptors of `process` whose open file holds a lock on the file waited for
-    (Documentation/filesystems/proc.rst, fdinfo: "lock:" lines, of that open file only)."""
-    if not process.live:
-        return frozenset()
-    directory = f"/proc/{process.pid}/fdinfo"
-    inodes = _numbers(wait.lock.key)
-    found = set()
+def _descriptors(world: World, wait: Wait, process: Process) -> frozenset[int]:
+    """The descriptors of `process` whose open file holds a lock on the file waited for."""
+    locked = locked_descriptors(world, process)
+    found = (locked.get(inode, ()) for inode in _numbers(wait.lock.key))
+    return frozenset(number for numbers in found for number in numbers)
+
+
+def locked_descriptors(world: World, process: Process) -> dict[int, set[int]]:
+    """The descriptors whose open files hold locks, by the inodes that these are on."""
+    known: dict[int, dict[int, set[int]]] = world.cache.setdefault("locked descriptors", {})
+    if process.pid not in known:
+        known[process.pid] = _locked(process.pid) if process.live else {}
+    return known[process.pid]
+
+
+def _locked(pid: int) -> dict[int, set[int]]:
+    """From fdinfo's "lock:" lines, which are of that open file only
+    (Documentation/filesystems/proc.rst)."""
+    directory = f"/proc/{pid}/fdinfo"
+    found: dict[int, set[int]] = {}
     try:
         names = os.listdir(directory)[:MAX_DESCRIPTORS]
     except OSError:
-        return frozenset()
+        return found
     for name in names:
         try:
             text = read_proc(f"{directory}/{name}").decode("ascii", "replace")
@@ -84,9 +96,9 @@ def _descriptors(wait: Wait, process: Process) -> frozenset[int]:
         for line in text.splitlines():
             if line.startswith("lock:") and "->" not in line:
                 inode = line.split()[-3].rpartition(":")[2] if len(line.split()) > 5 else ""
-                if inode.isdigit() and int(inode) in inodes:
-                    found.add(int(name))
-    return frozenset(found)
+                if inode.isdigit():
+                    found.setdefault(int(inode), set()).add(int(name))
+    return found
 
 
 def _numbers(key: object) -> frozenset[int]:

@@ -204,6 +204,22 @@ class Trace:
         """The lock's acquisitions by the frames' code that nothing gave back since."""
         return self._taken(target)[0]
 
+    @property
+    def may_take(self) -> bool:
+        """Whether any of the frames' code takes locks of this family, itself or in what it calls,
+        or calls what nobody can look into."""
+        return any(live.walk.took or live.walk.opaque for live in self.live)
+
+    def holding_unnamed(self) -> list[str]:
+        """In words, where the frames' code took locks that it did not give back, and of which
+        nothing tells any more which ones they are."""
+        return [
+            f"{_describe(live.frame)} calls {held.function} at {self._place(live, held.site)}"
+            for live in self.live
+            for address, held in live.held()
+            if address is None and held.sure
+        ]
+
     def gave_back(self, target: Target) -> bool:
         """Whether it was taken and then given back, for good or while it waits."""
         return self._taken(target)[1]

@@ -94,7 +94,7 @@ def wait(
             return unknown_holder(blocked, unread, missing + machine.remedy, mode=mode)
         pids |= {lock.pid} if lock.pid in by_pids else by_pids
     inherited = {pid for pid, _ in holders} - pids
-    owners: Owners = process_owners(blocked.world, pids, blocked.task)
+    owners: Owners = process_owners(blocked.world, pids)
     others = tuple(task for task in tasks_of_all(blocked.world, inherited) if task != blocked.task)
     evidence = []
     for lock in locks[:4]:

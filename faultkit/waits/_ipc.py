@@ -105,24 +105,16 @@ class Owners(NamedTuple):
     evidence: tuple[str, ...]
 
 
-def process_owners(world: World, pids: Iterable[int], waiter: Task) -> Owners:
+def process_owners(world: World, pids: Iterable[int]) -> Owners:
     """The tasks that may let go of what the processes hold; meant for any_of=True.
 
-    They are `holders` where each process leaves one task that could do it, else `candidates`.
-    The waiter itself counts only when it is its process's only thread: a self-deadlock."""
-    holders: list[Task] = []
-    evidence = []
-    several = False
-    for pid in sorted(set(pids)):
-        tasks = tasks_of(world, pid)
-        if len(tasks) > 1:
-            evidence.append(f"held by process {pid} (thread unknown)")
-            tasks = tuple(task for task in tasks if task.tid != waiter.tid)
-            several = several or len(tasks) > 1
-        holders += tasks
-    if several:
-        return Owners((), tuple(holders), tuple(evidence))
-    return Owners(tuple(holders), None, tuple(evidence))
+    They are `holders` where each process has one task only, else `candidates`: the waiter itself
+    is one of them, if its own process holds it."""
+    wanted = sorted(set(pids))
+    several = [pid for pid in wanted if not is_single_threaded(world, pid)]
+    evidence = tuple(f"held by process {pid} (thread unknown)" for pid in several)
+    tasks = tasks_of_all(world, wanted)
+    return Owners((), tasks, evidence) if several else Owners(tasks, None, evidence)
 
 
 class Channel(NamedTuple):

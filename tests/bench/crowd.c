@@ -1,18 +1,26 @@
 /* A crowd of threads, two of them in a deadlock: crowd THREADS REST
  *
  * REST is what the others do for ever: "condvar" (all idle on one), "queue" (behind the cycle),
- * "condvars", "semaphores" (each on its own), "read", "poll", "epoll" (each of a pipe of its own).
+ * "condvars", "semaphores" (each on its own), "read", "poll", "epoll" (each of a pipe of its own),
+ * and others, see `rests`.
  * Prints "ready" when all threads are there; the first one joins the second. */
 
 #define _GNU_SOURCE
+#include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static pthread_mutex_t accounts = PTHREAD_MUTEX_INITIALIZER;
@@ -118,13 +126,152 @@ static void *epoll_pipe(void *unused)
 	return unused;
 }
 
+static void *read_socket(void *unused)
+{
+	char byte;
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends))
+		fail("socketpair");
+	while (read(ends[0], &byte, 1) != 0)
+		;
+	return unused;
+}
+
+static void *accept_one(void *unused)
+{
+	struct sockaddr_in any = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	if (fd < 0 || bind(fd, (void *)&any, sizeof any) || listen(fd, 1))
+		fail("listen");
+	accept(fd, NULL, NULL);
+	return unused;
+}
+
+/* A new file without a name, locked. */
+static int locked_file(void)
+{
+	char name[] = "/tmp/crowd-XXXXXX";
+	int fd = mkostemp(name, O_CLOEXEC);
+
+	if (fd < 0 || unlink(name) || flock(fd, LOCK_EX))
+		fail("flock");
+	return fd;
+}
+
+static void lock_again(int fd)
+{
+	char name[32];
+
+	snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+	fd = open(name, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		fail(name);
+	flock(fd, LOCK_EX);
+}
+
+static void *lock_own_file(void *unused)
+{
+	lock_again(locked_file());
+	return unused;
+}
+
+static void *lock_one_file(void *unused)
+{
+	static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
+	static int first = -1;
+
+	pthread_mutex_lock(&guard);
+	if (first < 0)
+		first = locked_file();
+	pthread_mutex_unlock(&guard);
+	lock_again(first);
+	return unused;
+}
+
+static void *wait_for_child(void *unused)
+{
+	pid_t child = fork();
+
+	if (!child) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	waitpid(child, NULL, 0);
+	return unused;
+}
+
+static void *join_former(void *unused)
+{
+	static pthread_t former;
+	static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
+	pthread_t other;
+
+	pthread_mutex_lock(&guard);
+	other = former;
+	former = pthread_self();
+	pthread_mutex_unlock(&guard);
+	if (other)
+		pthread_join(other, NULL);
+	pause();
+	return unused;
+}
+
+/* Each holds a mutex of its own, and wants its predecessor's. */
+static void *lock_formers(void *unused)
+{
+	static pthread_mutex_t *former;
+	static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
+	pthread_mutex_t *own = calloc(1, sizeof *own), *other;
+
+	pthread_mutex_lock(own);
+	pthread_mutex_lock(&guard);
+	other = former;
+	former = own;
+	pthread_mutex_unlock(&guard);
+	if (other)
+		pthread_mutex_lock(other);
+	pause();
+	return unused;
+}
+
+static void *write_locks(void *unused)
+{
+	pthread_rwlock_t *lock = calloc(1, sizeof *lock);
+
+	pthread_rwlock_rdlock(lock);
+	pthread_rwlock_wrlock(lock);
+	return unused;
+}
+
+static void *barriers(void *unused)
+{
+	pthread_barrier_t *barrier = calloc(1, sizeof *barrier);
+
+	pthread_barrier_init(barrier, NULL, 2);
+	pthread_barrier_wait(barrier);
+	return unused;
+}
+
+static void *sleep_long(void *unused)
+{
+	for (;;)
+		sleep(1000);
+	return unused;
+}
+
 static const struct {
 	const char *name;
 	void *(*run)(void *);
 } rests[] = {
 	{ "condvar", condvar }, { "queue", queue }, { "condvars", condvars },
 	{ "semaphores", semaphores }, { "read", read_pipe }, { "poll", poll_pipe },
-	{ "epoll", epoll_pipe },
+	{ "epoll", epoll_pipe }, { "sockets", read_socket }, { "accept", accept_one },
+	{ "files", lock_own_file }, { "file", lock_one_file }, { "children", wait_for_child },
+	{ "joins", join_former }, { "chain", lock_formers },
+	{ "rwlocks", write_locks }, { "barriers", barriers }, { "sleep", sleep_long },
 };
 
 static pthread_t start(void *(*run)(void *))

@@ -389,6 +389,32 @@ static void *wants_file(void *argument)
     return NULL;
 }
 
+static void *locks_file_twice(void *argument)
+{
+    int first = open(argument, O_RDWR | O_CREAT, 0600), second = open(argument, O_RDWR);
+    flock(first, LOCK_EX);
+    sink++;
+    flock(second, LOCK_EX);
+    sink++;
+    return NULL;
+}
+
+static void *locks_other_file(void *argument)
+{
+    int other = open("other", O_RDWR | O_CREAT, 0600), wanted = open(argument, O_RDWR | O_CREAT, 0600);
+    flock(other, LOCK_EX);
+    sink++;
+    flock(wanted, LOCK_EX);
+    sink++;
+    return NULL;
+}
+
+static void *locks_file_and_ends(void *argument)
+{
+    flock(open(argument, O_RDWR | O_CREAT, 0600), LOCK_EX);
+    return NULL;
+}
+
 static void innocents(void)
 {
     start(gave_back, NULL, "gave-back");
@@ -449,6 +475,11 @@ int main(int argc, char **argv)
     } else if (!strcmp(scene, "flock")) {
         start(holds_file, argv[2], "a");
         start(wants_file, argv[2], "waiter");
+    } else if (!strcmp(scene, "flock-twice")) {
+        start(locks_file_twice, argv[2], "waiter");
+    } else if (!strcmp(scene, "flock-other")) {
+        start(locks_file_and_ends, argv[2], "ends");
+        start(locks_other_file, argv[2], "waiter");
     }
     printf("ready\n");
     fflush(stdout);

@@ -221,6 +221,49 @@ static void join_thread(void)
 
 IPC_SCENE(threads, IPC_PLAY({ start_threads, join_thread }))
 
+/* A thread locks the same file twice; and one that has another file locked wants what a third one
+ * has, which sleeps. */
+static void *twice(void *unused)
+{
+    int first = open(names[0], O_RDWR | O_CREAT, 0600), second = open(names[0], O_RDWR);
+    scene_name("twice");
+    scene_require(first >= 0 && second >= 0, "open");
+    flock(first, LOCK_EX);
+    scene_arrive(&stage->early);
+    scene_wait(&stage->go, 1);
+    flock(second, LOCK_EX);
+    return unused;
+}
+
+static void start_twice(void)
+{
+    joined = scene_thread(twice, NULL);
+    scene_wait(&stage->early, 1);
+}
+
+IPC_SCENE(locked_twice, IPC_PLAY({ start_twice, join_thread }))
+
+static void *sleeper(void *unused)
+{
+    int own = open(names[1], O_RDWR | O_CREAT, 0600);
+    scene_name("sleeper");
+    flock(own, LOCK_EX);
+    scene_arrive(&stage->early);
+    sleep(100000);
+    flock(own, LOCK_UN);
+    return unused;
+}
+
+static void start_behind_sleeper(void)
+{
+    scene_thread(sleeper, NULL);
+    scene_wait(&stage->early, 1);
+    joined = scene_thread(flocker, (void *) 0);
+    scene_wait(&stage->early, 2);
+}
+
+IPC_SCENE(behind_sleeper, IPC_PLAY({ start_behind_sleeper, join_thread }))
+
 int main(int argc, char **argv)
 {
     static const scene_entry scenes[] = {
@@ -232,6 +275,8 @@ int main(int argc, char **argv)
         { "flock-stopped", held_by_stopped },
         { "flock-inherited", inherited },
         { "flock-threads", threads },
+        { "flock-twice", locked_twice },
+        { "flock-threads-sleeper", behind_sleeper },
         { "ofd", with_ofd },
         { "ofd-ranges", ranges },
         { "ofd-flock", with_ofd_and_flock },

@@ -18,8 +18,8 @@ def _scenario(program, scene, verdict, findings=(), **more):
     return Scenario(f"ipc-{scene}", program, (scene,), verdict, findings, core=False, **more)
 
 
-def _cycle(program, scene, *kinds, members=PAIR, victims=0, confidence=None, **more):
-    cycle = Expect("cycle", members, kinds, victims, confidence=confidence)
+def _cycle(program, scene, *kinds, members=PAIR, victims=0, confidence=None, type="cycle", **more):
+    cycle = Expect(type, members, kinds, victims, confidence=confidence)
     return _scenario(program, scene, "found", (cycle,), **more)
 
 
@@ -51,6 +51,18 @@ _FILE_LOCKS = (
         (Expect("cycle|self-deadlock"),),
         notes="the kernel knows the process only; that all its threads are blocked is proof",
     ),
+    _cycle(
+        FILES,
+        "flock-twice",
+        "flock",
+        members=("twice",),
+        victims=1,
+        confidence="inferred",
+        variants=("dbg",),
+        type="self-deadlock",
+        notes="the kernel knows the process only; without debug information main may be it, too",
+    ),
+    _idle(FILES, "flock-threads-sleeper"),
     _both(FILES, "ofd", "ofd_lock", notes="/proc/locks says pid -1"),
     _both(FILES, "ofd-ranges", "ofd_lock", notes="two byte ranges of one file"),
     _cycle(FILES, "ofd-flock", "flock", "ofd_lock"),

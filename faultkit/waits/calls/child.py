@@ -70,19 +70,19 @@ def _wanted(blocked: Blocked) -> tuple[int, int]:
 def _matching(machine: Machine, blocked: Blocked, which: int, number: int) -> list[int]:
     """The children, by our own pids, that the task's call waits for."""
     pid = blocked.task.pid
-    found = list(children(blocked.world, pid))
+    found = children(blocked.world, pid)
     if which == P_ALL:
-        return found
+        return list(found)
     if which == P_PIDFD:
         info = machine.fdinfo(pid, number)
         return [child for child in found if info is not None and info.pid == child]
     if which == P_PGID:
         if not machine.is_visible(pid, "pid") and number != 0:
-            return found  # group ids of its own namespace: any of the children, then
+            return list(found)  # group ids of its own namespace: any of the children, then
         group = number or machine.process_group(pid)
         return [child for child in found if machine.process_group(child) == group]
     if machine.is_visible(pid, "pid"):
-        return [child for child in found if child == number]
+        return [number] if number in found else []
     return [child for child in found if machine.inner_pid(child, pid) == number]
 
 

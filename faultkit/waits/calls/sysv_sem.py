@@ -90,7 +90,7 @@ def _blocked_on(
             evidence=(f"{last_seen}; {state}",),
             missing=f"{lock.name} does not record who holds it; look at the code that uses it",
         )
-    owners = process_owners(blocked.world, [last], task)
+    owners = process_owners(blocked.world, [last])
     return wait.but(
         holders=owners.holders,
         candidates=owners.candidates,
