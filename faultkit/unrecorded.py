@@ -86,6 +86,8 @@ def _infer_holders(snapshot: Snapshot) -> None:
         except FaultkitError as error:
             snapshot.world.limit(str(error))
             resolved = first
+        if resolved.holders and resolved.needs == EVENT and kind == "semaphore":
+            resolved = _unless_handled(snapshot, first, resolved)
         if resolved.holders:
             crowds.discard(kind)
         sampled[kind] = sampled.get(kind, 0) + 1
@@ -184,6 +186,23 @@ def _is_moving(snapshot: Snapshot, task: Task) -> bool:
     """Whether the task runs, or waits only for a time."""
     wait = snapshot.waits.get(task)
     return task in snapshot.running if wait is None else wait.needs == OUTSIDE and wait.timed
+
+
+def _unless_handled(snapshot: Snapshot, wait: Wait, resolved: Wait) -> Wait:
+    """`resolved`, unless a process has signal handlers: sem_post() is one of the few functions that
+    these may call (signal-safety(7)), whatever the threads do."""
+    world, process = snapshot.world, snapshot.tasks[wait.task]
+    if not (process.live or world.whole):
+        return resolved
+    pids = dict.fromkeys(task.pid for task in (wait.task, *resolved.holders))
+    handling = next((pid for pid in pids if world.machine.handles_signals(pid)), None)
+    if handling is None:
+        return resolved
+    return wait.but(
+        suspects=resolved.holders,
+        missing=f"{resolved.evidence[-1]}; a signal handler of process {handling} may post it, "
+        "too: look at its handlers",
+    )
 
 
 def _by_process(snapshot: Snapshot, group: list[Wait], candidates: Sequence[Task]) -> None:

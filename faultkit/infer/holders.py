@@ -26,6 +26,7 @@ from faultkit.infer.functions import (
     family_of,
 )
 from faultkit.infer.lock import Target, locate, locked_descriptors
+from faultkit.infer.signals import awaits_signal, runs_by_timers
 from faultkit.infer.trace import Trace, Tracing
 from faultkit.layouts.guards import guard_of
 from faultkit.model import HELD, INFERRED, Task, Wait
@@ -44,7 +45,6 @@ _HASH = r"::h[0-9a-f]{16}$"  # that rustc's older mangling ends with
 STRONG, WEAK = 2, 1
 ENOUGH = 2
 MOST_CANDIDATES = 64
-SIGNAL_WAITS = frozenset((34, 128, 130))  # pause, rt_sigtimedwait, rt_sigsuspend
 EXCLUSIVE = (MUTEX, RUST, GUARD)  # at most one holder, and who waits for it does not have it
 EVENTS = (SEMAPHORE, BARRIER, CONDITION, COUNTER)
 COUNTS = (SEMAPHORE, COUNTER)  # which some use as locks
@@ -139,7 +139,9 @@ def investigate(
         if trace is None or (family in EVENTS and trace.opaque):
             blind += 1
         case = _examine(task, process, trace, target, family, waits_too, doors)
-        if (trace is None or trace.opaque) and not case.taken and not _awaits_signal(process, task):
+        by_timer = family in EVENTS and runs_by_timers(process, task)
+        unknown = (trace is None or trace.opaque) and not case.taken
+        if by_timer or (unknown and not awaits_signal(process, task)):
             doubtful.append(task)
         cases.append(case)
     if family in COUNTS and not any(case.strong or case.taken for case in cases):
@@ -313,13 +315,7 @@ def _refusal(family: str | None, wait: Wait, found: Findings, named: list[Suspec
 
 def _waits_for_signal(world: World, task: Task) -> bool:
     process = world.process(task.pid)
-    return process is not None and _awaits_signal(process, task)
-
-
-def _awaits_signal(process: Process, task: Task) -> bool:
-    """Whether only a signal would let the task run on."""
-    call = process.syscall(task)
-    return call is not None and call.nr in SIGNAL_WAITS
+    return process is not None and awaits_signal(process, task)
 
 
 def _takers(cases: Sequence[Case]) -> list[Suspect]:

@@ -1,6 +1,6 @@
 """What waits and is no deadlock: tests/programs/negative.c."""
 
-from .model import Scenario
+from .model import Expect, Scenario
 
 NO_DESCRIPTORS = "not-found|inconclusive"  # a core does not tell what a descriptor is
 
@@ -25,6 +25,16 @@ SCENARIOS = (
     _none("busy-holder", moving=True),
     _none("holder-sleeps", notes="nanosleep with the mutex held"),
     _none("other-process-sleeps", core=False, notes="the holder of a shared mutex is elsewhere"),
+    _none("timer-posts", notes="by a thread of the C library's own"),
+    Scenario(
+        "negative-handler-posts",
+        "negative.c",
+        ("handler-posts",),
+        "inconclusive",
+        (Expect("chain", root="main"),),
+        core=False,
+        notes="whoever sends the signal ends it; a core tells of no handlers",
+    ),
     _none("idle-loop", core_verdict=NO_DESCRIPTORS),
     _none("busy-loop", moving=True, core_verdict=NO_DESCRIPTORS),
 )

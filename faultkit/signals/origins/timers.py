@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faultkit.procfs.process import read_proc
+from faultkit.procfs.timers import posix_timers
 from faultkit.signals.case import Case
 from faultkit.signals.model import TIMER
 from faultkit.signals.names import (
@@ -63,18 +63,9 @@ def _clock(case: Case, timer: int | None) -> str:
     """ " (CLOCK_MONOTONIC)" by /proc/PID/timers, where the kernel has it."""
     if not case.process.live or timer is None:
         return ""
-    try:
-        text = read_proc(f"/proc/{case.process.pid}/timers").decode("ascii", "replace")
-    except OSError:
-        return ""
-    ours = False
     clocks = {0: "CLOCK_REALTIME", 1: "CLOCK_MONOTONIC", 7: "CLOCK_BOOTTIME"}
-    for line in text.splitlines():
-        word, _, value = line.partition(":")
-        if word == "ID":
-            ours = value.strip() == str(timer)
-        elif ours and word == "ClockID" and value.strip().lstrip("-").isdecimal():
-            number = int(value)
-            name = clocks.get(number, "processor time" if number < 0 else f"clock {number}")
-            return f" ({name})"
+    for known in posix_timers(case.process.pid) or ():
+        if known.number == timer:
+            unnamed = "processor time" if known.clock < 0 else f"clock {known.clock}"
+            return f" ({clocks.get(known.clock, unnamed)})"
     return ""
