@@ -103,6 +103,7 @@ class GdbProcess(Process):
         self._proc = _readable(self.pid) if self.live else None
         self._threads = {thread.ptid[1] or thread.ptid[0]: thread for thread in threads}
         self._frames: dict[tuple[int, int], tuple[Frame, ...]] = {}
+        self._locals: dict[tuple[int, int], Sequence[Local]] = {}
         self._mappings: Sequence[Mapping] | None = None
         self._code: Any = None
         self._without_stack: set[int] = set()  # threads whose stacks a core lacks
@@ -325,6 +326,12 @@ class GdbProcess(Process):
         )
 
     def locals(self, task: Task, limit: int = 64) -> Sequence[Local]:
+        key = (task.tid, limit)
+        if key not in self._locals:
+            self._locals[key] = self._find_locals(task, limit)
+        return self._locals[key]
+
+    def _find_locals(self, task: Task, limit: int) -> Sequence[Local]:
         from gdb_ext.locals import frame_locals
 
         frame = self._newest_frame(task)
