@@ -133,6 +133,14 @@ def test_what_ends_without_a_task_is_no_deadlock(kernel, waiter, caller):
 
 
 @every_kernel
+def test_what_may_end_without_a_task_is_no_deadlock(kernel):
+    """A timer in the object calls what a pointer says; those of its neighbours say nothing."""
+    wait = waits_of("helpers", kernel)["dt-hook-waits"]
+    expected = "a timer that is due calls on_timer_hook(), which may end this wait"
+    assert wait.holders == () and expected in wait.evidence
+
+
+@every_kernel
 def test_timers_that_end_other_waits_change_nothing(kernel):
     assert holders(waits_of("helpers", kernel), "dc-waits") == ["dc-ends"]
 

@@ -3,6 +3,7 @@ functions do."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
@@ -17,6 +18,7 @@ from faultkit.model import Frame
 from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
+_KMALLOC = re.compile(r"kmalloc\b.*-(\d+)(k?)$")  # kmalloc-512, kmalloc-rnd-03-1k
 MOST_FOLLOWED = 256  # whose code is followed for one family of locks
 
 
@@ -43,8 +45,9 @@ class Completers:
             if key not in self._known:
                 self._known[key] = self._ends(call, tracer)
             ends, opaque = self._known[key]
-            if address in ends or (opaque and _is_near(address, call)):
-                found.append(Completer(call, address in ends))
+            sure = address in ends
+            if sure or (opaque and self._may_share_object(address, call.argument)):
+                found.append(Completer(call, sure))
         return found
 
     @cached_property
@@ -80,6 +83,21 @@ class Completers:
             if address is not None and (first is None or not walk.graph.ahead(event.site, first)):
                 ends.add(address)
         return frozenset(ends), bool(walk.opaque)
+
+
+    def _may_share_object(self, one: int, other: int) -> bool:
+        """Whether both may lie in one object: not so in different caches of slabs, nor in two of
+        kmalloc's whose size is a power of two, as these are aligned to it."""
+        if abs(one - other) >= OBJECT_BYTES:
+            return False
+        names = {self._space.kernel.slab(address) for address in (one, other)}
+        if len(names) > 1:
+            return False
+        match = _KMALLOC.search(names.pop() or "")
+        if match is None:
+            return True
+        size = int(match[1]) * (1024 if match[2] else 1)
+        return bool(size & size - 1) or one // size == other // size
 
 
 def _is_near(address: int, call: Deferred) -> bool:

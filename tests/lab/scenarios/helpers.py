@@ -6,7 +6,7 @@ from .model import Expect, Fault, cycle
 # A timer or an interrupt ends their waits, besides who waits for them.
 NOT_STUCK = (
     *("dt-timer-waits", "dt-else-waits", "dt-up-waits", "dt-precise-wait", "dt-later-waits"),
-    "dt-irq-waits",
+    *("dt-irq-waits", "dt-hook-waits"),
 )
 
 QUIETLY = (

@@ -33,6 +33,7 @@ struct job {
 	struct delayed_work later;
 	struct work_struct blocker, item;
 	struct completion *elsewhere;
+	void (*hook)(struct job *job);
 	int count;
 };
 
@@ -58,6 +59,14 @@ static void on_timer_elsewhere(struct timer_list *timer)
 	struct job *job = timer_container_of(job, timer, timer);
 
 	complete(job->elsewhere);
+	job->count++;
+}
+
+static void on_timer_hook(struct timer_list *timer)
+{
+	struct job *job = timer_container_of(job, timer, timer);
+
+	job->hook(job);
 	job->count++;
 }
 
@@ -175,6 +184,7 @@ static struct job *start(const char *prefix, int (*waiter)(void *), int (*ender)
 	init_completion(&job->done);
 	sema_init(&job->slots, 0);
 	job->elsewhere = &job->done;
+	job->hook = ring;
 	kthread_run(waiter, job, "%s-waits", prefix);
 	while (!READ_ONCE(job->count))
 		msleep(1);
@@ -225,6 +235,7 @@ int __init start_deferred(void)
 
 	set_timer(start("dt-timer", waits, ends), on_timer);
 	set_timer(start("dt-else", waits, ends), on_timer_elsewhere);
+	set_timer(start("dt-hook", waits, ends), on_timer_hook);
 	set_timer(start("dt-up", downs, ups), on_timer_up);
 	set_timer(start("dc", waits, ends), on_timer_count);
 	set_precise(start("dt-precise", waits, ends));
