@@ -20,6 +20,7 @@ from faultkit.infer.functions import (
     CONDITION,
     COUNTER,
     EVENT,
+    EVENTS,
     FILE,
     GUARD,
     RELEASE,
@@ -29,6 +30,7 @@ from faultkit.infer.functions import (
     WAIT,
     Role,
     plain_name,
+    starts_another,
 )
 from faultkit.infer.path import CUT, OBJECT_BYTES, OPAQUE, Event, Path, Summary
 from faultkit.infer.values import (
@@ -273,6 +275,8 @@ class Tracer:
         path.flags = None
         role = self.role(instruction, depth)
         site = instruction.address
+        if name is not None and self.family in EVENTS and starts_another(name):
+            walk.opaque.append(site)
         if role is None and self.family == RUST and path.registers["rdi"] in path.failed:
             role = Role(ACQUIRE)  # the slow path behind an inline attempt
             path.failed -= {path.registers["rdi"]}
@@ -317,10 +321,9 @@ class Tracer:
             else:
                 path.pass_arguments()
         for event in summary.events:
-            there = substitute(event.lock, path)
-            if there is not None:
-                verb = "does a" if event.function == CHANGED else "calls"
-                walk.events.append(Event(site, there, f"{label}, which {verb} {event.function}"))
+            there = substitute(event.lock, path) or unknown(site, "event")
+            verb = "does a" if event.function == CHANGED else "calls"
+            walk.events.append(Event(site, there, f"{label}, which {verb} {event.function}"))
         path.call(instruction)
         for where, what, width in stores:
             path.store(where, what, width)

@@ -192,6 +192,14 @@ class LiveFrame:
                 if first is None or not self.walk.graph.ahead(event.site, first):
                     yield address, event
 
+    def may_change(self, value: Value) -> bool:
+        """Whether the value may be another when the code gets there: it can't be told, or is read
+        from what a loop, a callee or others fill, or leads nowhere yet."""
+        address = self.resolve(value)
+        if address is None or _is_varying(value):
+            return True
+        return isinstance(value.base, Load) and self._read(address, 4) is None
+
     @property
     def opaque_later(self) -> bool:
         """Whether the code still to come calls a function that can't be told."""
@@ -204,6 +212,20 @@ class LiveFrame:
 def _from_slot(value: Value) -> bool:
     """Whether the value is read from a stack slot that somebody else filled."""
     return isinstance(value.base, Load) and in_frame(value.base.address)
+
+
+def _is_varying(value: Value) -> bool:
+    """Whether the value comes out of a loop, out of a stack slot that others fill, or from the
+    second link of a chain of pointers on."""
+    base = value.base
+    if isinstance(base, Unknown):
+        return isinstance(base.where, tuple)
+    if isinstance(base, Sum):
+        return True
+    if not isinstance(base, Load):
+        return False
+    address = base.address
+    return in_frame(address) or isinstance(address.base, Load) or _is_varying(address)
 
 
 class CallSite(NamedTuple):

@@ -123,6 +123,18 @@ _PATTERNS = {
 }
 
 
+EVENTS = (SEMAPHORE, BARRIER, CONDITION, COUNTER)  # which are brought about, not let go of
+_STARTERS = frozenset(
+    "pthread_create thrd_create fork vfork clone posix_spawn posix_spawnp system popen "
+    "libc_fork".split()
+)
+
+
+def starts_another(name: str) -> bool:
+    """Whether the function starts a thread or a process, which may do anything."""
+    return plain_name(name) in _STARTERS or "_M_start_thread" in name
+
+
 def role_of(name: str, family: str) -> Role | None:
     """What the function called `name` does to locks of this family, or None."""
     if family in _PATTERNS:

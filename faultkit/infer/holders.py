@@ -17,6 +17,7 @@ from faultkit.infer.functions import (
     BARRIER,
     CONDITION,
     COUNTER,
+    EVENTS,
     FILE,
     GUARD,
     MUTEX,
@@ -46,7 +47,6 @@ STRONG, WEAK = 2, 1
 ENOUGH = 2
 MOST_CANDIDATES = 64
 EXCLUSIVE = (MUTEX, RUST, GUARD)  # at most one holder, and who waits for it does not have it
-EVENTS = (SEMAPHORE, BARRIER, CONDITION, COUNTER)
 COUNTS = (SEMAPHORE, COUNTER)  # which some use as locks
 
 
@@ -140,7 +140,8 @@ def investigate(
             blind += 1
         case = _examine(task, process, trace, target, family, waits_too, doors)
         by_timer = family in EVENTS and runs_by_timers(process, task)
-        unknown = (trace is None or trace.opaque) and not case.taken
+        unseen_events = family in EVENTS and trace is not None and trace.acts_unseen
+        unknown = (trace is None or trace.opaque or unseen_events) and not case.taken
         if by_timer or (unknown and not awaits_signal(process, task)):
             doubtful.append(task)
         cases.append(case)

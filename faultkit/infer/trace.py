@@ -141,6 +141,13 @@ class Trace:
         """Whether the code still to come calls what can't be known."""
         return any(frame.opaque_later for frame in self.live[self._runtime_frames() :])
 
+    @property
+    def acts_unseen(self) -> bool:
+        """Whether the code still to come brings about events of which nothing tells, for now, what
+        they are about: what a list or a queue will give it."""
+        frames = self.live[self._runtime_frames() :]
+        return any(live.may_change(event.lock) for live in frames for _, event in live.later())
+
     def _runtime_frames(self) -> int:
         """How many of the outermost frames are the runtime's: clone and start_thread, or what
         calls main; the program's own begin behind an indirect call."""
@@ -149,8 +156,9 @@ class Trace:
         indirect = [
             live.walk.live is not None and live.walk.live.target is None for live in self.live[:3]
         ]
-        if indirect[0]:
-            return 2
+        if indirect[0]:  # clone; or _start, where a library comes before main
+            inner = self.live[1].frame.index if len(self.live) > 1 else None
+            return 2 if inner == self.live[0].frame.index - 1 else 1
         return indirect.index(True) + 1 if True in indirect else 0
 
     def _taken(self, target: Target) -> tuple[list[Holding], bool]:
