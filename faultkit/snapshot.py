@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from faultkit.model import INFERRED, OUTSIDE, PROVEN, Lock, Task, Wait
+from faultkit.model import EVENT, INFERRED, OUTSIDE, PROVEN, Lock, Task, Wait
 from faultkit.procfs.status import state, switches
 from faultkit.target import RUNNING, FaultkitError, Process, Syscall
 from faultkit.waits import recognise
@@ -95,7 +95,11 @@ class Snapshot:
         if self._is_halted(process) and (call is None or call.nr not in LASTING):
             return Wait(task, HALTED, needs=OUTSIDE)
         if call is None:
-            if not process.live or state(task.pid, task.tid) not in ("Z", "X", None):
+            now = state(task.pid, task.tid) if process.live else ""
+            if now == "Z":  # a main thread that has ended before the others: it acts no more
+                ended = Lock("exit", name="ended", key=("private", task.pid, "ended", task.tid))
+                return Wait(task, ended, needs=EVENT)
+            if now not in ("X", None):
                 self.unseen.add(task)
             return None
         if call is RUNNING or call.nr < 0:

@@ -299,6 +299,8 @@ class Tracer:
         held, stores, returns = [], [], None
         for value, detail in summary.held:
             there = substitute(value, path)
+            if there is None and (value == summary.returns or self.family == FILE):
+                there = unknown(site, "rax" if value == summary.returns else "file")
             if there is not None:
                 # what it gave back by another name, read anew from memory, say, may be this one
                 later = [substitute(other, path) for other in detail.released]
@@ -348,7 +350,7 @@ class Tracer:
             path.tried, path.tried_nonzero = lock, role.nonzero
         elif role.what == RELEASE:
             path.release(lock)
-            if self.family in (SEMAPHORE, COUNTER):
+            if self.family in (SEMAPHORE, COUNTER, FILE):
                 walk.events.append(Event(site, lock, label))
         elif role.what == EVENT:
             walk.events.append(Event(site, lock, label))

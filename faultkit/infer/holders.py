@@ -142,7 +142,10 @@ def investigate(
         by_timer = family in EVENTS and runs_by_timers(process, task)
         unseen_events = family in EVENTS and trace is not None and trace.acts_unseen
         unknown = (trace is None or trace.opaque or unseen_events) and not case.taken
-        if by_timer or (unknown and not awaits_signal(process, task)):
+        if family == FILE:  # whoever took it, any thread may give it back
+            if trace is not None and any(trace.coming(target)):
+                doubtful.append(task)
+        elif by_timer or (unknown and not awaits_signal(process, task)):
             doubtful.append(task)
         cases.append(case)
     if family in COUNTS and not any(case.strong or case.taken for case in cases):
@@ -169,7 +172,7 @@ def _by_elimination(
     if process is None or own is None or trace is None or any(case.strong for case in cases):
         return
     taken = trace.holding_unnamed()
-    locked = sum(map(len, locked_descriptors(world, process).values()))
+    locked = len(locked_descriptors(world, process))
     others = [other for task, other in traces.items() if task != wait.task]
     if len(taken) >= locked and not any(other is None or other.may_take for other in others):
         own.strong += (f"{how} before, and no other thread's code does so" for how in taken)
@@ -265,7 +268,7 @@ def conclude(wait: Wait, family: str | None, found: Findings, task_noun: str = "
         named, refusal = _within_count(family, wait, named)
     as_lock = family in COUNTS and all(suspect.took_it for suspect in named)
     needs = HELD if family == ONCE or as_lock else wait.needs
-    others = found.doubtful if family in EVENTS else ()
+    others = found.doubtful if family in (*EVENTS, FILE) else ()
     if not named and family in COUNTS and found.takers:
         named, needs = found.takers, HELD
     if not named or refusal is not None:
@@ -274,6 +277,7 @@ def conclude(wait: Wait, family: str | None, found: Findings, task_noun: str = "
     any_of = (
         bool(others)
         or family in (*COUNTS, CONDITION)
+        or (family == FILE and len(named) > 1)
         or (family == BARRIER and len(named) > (wait.holder_count or len(named)))
     )
     evidence = tuple(

@@ -6,7 +6,9 @@ import os
 
 from faultkit.infer.functions import FILE, family_of
 from faultkit.model import Task, Wait
-from faultkit.procfs.process import read_proc
+from faultkit.procfs.fds import fdinfo
+from faultkit.procfs.locks import FileLock
+from faultkit.procfs.process import home_of
 from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError, Process
 from faultkit.world import World
@@ -65,44 +67,32 @@ def _translate(own: Process, address: int, other: Process) -> int | None:
 
 
 def _descriptors(world: World, wait: Wait, process: Process) -> frozenset[int]:
-    """The descriptors of `process` whose open file holds a lock on the file waited for."""
-    locked = locked_descriptors(world, process)
-    found = (locked.get(inode, ()) for inode in _numbers(wait.lock.key))
-    return frozenset(number for numbers in found for number in numbers)
+    """The descriptors of `process` whose open file holds a lock on those bytes of the file that
+    the wait is for: its key has the kind, (device, inode), and the range."""
+    key = wait.lock.key or ()
+    if len(key) != 4:
+        return frozenset()
+    _, (_, inode), start, end = key
+    return frozenset(
+        number
+        for number, lock in locked_descriptors(world, process)
+        if lock.inode == inode and lock.start <= end and start <= lock.end
+    )
 
 
-def locked_descriptors(world: World, process: Process) -> dict[int, set[int]]:
-    """The descriptors whose open files hold locks, by the inodes that these are on."""
-    known: dict[int, dict[int, set[int]]] = world.cache.setdefault("locked descriptors", {})
+def locked_descriptors(world: World, process: Process) -> list[tuple[int, FileLock]]:
+    """The descriptors whose open files hold locks, and these (Documentation/filesystems/proc.rst,
+    fdinfo: "lock:" lines, of that open file only)."""
+    known: dict[int, list[tuple[int, FileLock]]] = world.cache.setdefault("locked descriptors", {})
     if process.pid not in known:
-        known[process.pid] = _locked(process.pid) if process.live else {}
+        known[process.pid] = _locked(process.pid) if process.live else []
     return known[process.pid]
 
 
-def _locked(pid: int) -> dict[int, set[int]]:
-    """From fdinfo's "lock:" lines, which are of that open file only
-    (Documentation/filesystems/proc.rst)."""
-    directory = f"/proc/{pid}/fdinfo"
-    found: dict[int, set[int]] = {}
+def _locked(pid: int) -> list[tuple[int, FileLock]]:
     try:
-        names = os.listdir(directory)[:MAX_DESCRIPTORS]
+        numbers = os.listdir(f"{home_of(pid)}/fdinfo")[:MAX_DESCRIPTORS]
     except OSError:
-        return found
-    for name in names:
-        try:
-            text = read_proc(f"{directory}/{name}").decode("ascii", "replace")
-        except OSError:
-            continue
-        for line in text.splitlines():
-            if line.startswith("lock:") and "->" not in line:
-                inode = line.split()[-3].rpartition(":")[2] if len(line.split()) > 5 else ""
-                if inode.isdigit():
-                    found.setdefault(int(inode), set()).add(int(name))
-    return found
-
-
-def _numbers(key: object) -> frozenset[int]:
-    """All numbers inside a lock's key: the file's inode is one of them."""
-    if isinstance(key, tuple):
-        return frozenset(number for part in key for number in _numbers(part))
-    return frozenset((key,)) if isinstance(key, int) else frozenset()
+        return []
+    found = ((int(number), fdinfo(pid, int(number))) for number in numbers)
+    return [(number, lock) for number, info in found if info is not None for lock in info.locks]

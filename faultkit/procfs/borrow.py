@@ -9,6 +9,7 @@ import os
 import stat
 from functools import cache
 
+from faultkit.procfs.process import ask_process
 from faultkit.record import NamedTuple
 
 TYPE_CHECKING = False
@@ -78,9 +79,9 @@ def _reopen_pipe(pid: int, fd: int, writing: bool) -> int | None:
     """The same end of the same pipe, opened once more (sockets can't be)."""
     flags = (os.O_WRONLY if writing else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        if not os.readlink(f"/proc/{pid}/fd/{fd}").startswith("pipe:["):
+        if not ask_process(pid, f"fd/{fd}", os.readlink).startswith("pipe:["):
             return None
-        return os.open(f"/proc/{pid}/fd/{fd}", flags)
+        return ask_process(pid, f"fd/{fd}", lambda path: os.open(path, flags))
     except OSError:
         return None
 

@@ -6,7 +6,7 @@ import os
 import stat
 
 from faultkit.procfs.locks import FileLock, parse_locks
-from faultkit.procfs.process import read_proc
+from faultkit.procfs.process import ask_process, home_of, read_proc
 from faultkit.record import NamedTuple
 from faultkit.world import process_ids
 
@@ -77,7 +77,7 @@ def link(pid: int, fd: int) -> str | None:
     """What the descriptor is: "pipe:[123]", "socket:[456]", "anon_inode:[eventfd]" or a path;
     None if it is closed, gone or not ours to read."""
     try:
-        return os.readlink(f"/proc/{pid}/fd/{fd}")
+        return ask_process(pid, f"fd/{fd}", os.readlink)
     except OSError:
         return None
 
@@ -93,7 +93,7 @@ def link_inode(link: str) -> int | None:
 def fdinfo(pid: int, fd: int) -> FdInfo | None:
     """/proc/PID/fdinfo/FD, None if it can't be read."""
     try:
-        text = read_proc(f"/proc/{pid}/fdinfo/{fd}", 1 << 22).decode("ascii", "replace")
+        text = ask_process(pid, f"fdinfo/{fd}", _read).decode("ascii", "replace")
     except OSError:
         return None
     numbers: dict[str, int] = {}
@@ -123,6 +123,10 @@ def fdinfo(pid: int, fd: int) -> FdInfo | None:
     )
 
 
+def _read(path: str) -> bytes:
+    return read_proc(path, 1 << 24)
+
+
 def _watched(line: str) -> Watched:
     """ "tfd: 5 events: 19 data: 5 pos:0 ino:f296 sdev:9" (ep_show_fdinfo in fs/eventpoll.c);
     raises ValueError."""
@@ -139,7 +143,7 @@ def _watched(line: str) -> Watched:
 def mounts(pid: int) -> dict[int, Mount]:
     """The mounts that the process sees, by mount id; {} if it is gone."""
     try:
-        text = read_proc(f"/proc/{pid}/mountinfo", 1 << 24).decode("utf-8", "replace")
+        text = ask_process(pid, "mountinfo", _read).decode("utf-8", "replace")
     except OSError:
         return {}
     found = {}
@@ -191,7 +195,7 @@ class Descriptors:
         self._mounts: dict[int, dict[int, Mount]] = {}
         for pid in process_ids():
             try:
-                numbers = os.listdir(f"/proc/{pid}/fd")
+                numbers = os.listdir(f"/proc/{pid}/fd") or os.listdir(f"{home_of(pid)}/fd")
             except PermissionError:
                 if not _is_kernel_thread(pid):
                     self.unreadable.append(pid)
@@ -209,7 +213,7 @@ class Descriptors:
         ends = []
         for pid, fd in self.by_link.get(f"pipe:[{inode}]", []):
             try:
-                mode = os.lstat(f"/proc/{pid}/fd/{fd}").st_mode
+                mode = ask_process(pid, f"fd/{fd}", os.lstat).st_mode
             except OSError:
                 continue
             ends.append(End(pid, bool(mode & stat.S_IRUSR), bool(mode & stat.S_IWUSR)))
@@ -277,7 +281,7 @@ def _stat_inode(pid: int, fd: int, mount: Mount) -> int | None:
     if mount.remote:
         return None
     try:
-        return os.stat(f"/proc/{pid}/fd/{fd}").st_ino
+        return ask_process(pid, f"fd/{fd}", os.stat).st_ino
     except OSError:
         return None
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from faultkit.machine import Machine
 from faultkit.model import Task
 from faultkit.procfs import borrow, fds, locks, sockets, status, sysvipc
-from faultkit.procfs.process import ProcProcess, read_proc
+from faultkit.procfs.process import ProcProcess, ask_process, read_proc
 
 FIFO_OPEN = (b"wait_for_partner", b"fifo_open")  # fs/pipe.c
 
@@ -32,7 +32,7 @@ class ProcMachine(Machine):
 
     def file_size(self, pid: int, fd: int) -> int | None:
         try:
-            return os.stat(f"/proc/{pid}/fd/{fd}").st_size
+            return ask_process(pid, f"fd/{fd}", os.stat).st_size
         except OSError:
             return None
 
@@ -45,7 +45,7 @@ class ProcMachine(Machine):
         if identity is None or identity[2].remote:
             return False
         try:
-            return stat.S_ISFIFO(os.stat(f"/proc/{task.pid}/fd/{fd}").st_mode)
+            return stat.S_ISFIFO(ask_process(task.pid, f"fd/{fd}", os.stat).st_mode)
         except OSError:
             return False
 

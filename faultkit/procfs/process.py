@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from faultkit.coded import CodedProcess
 from faultkit.model import Task
@@ -19,7 +19,11 @@ from faultkit.target import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from faultkit.code.process import Code
+
+    T = TypeVar("T")
 
 NO_PERMISSION = (
     "run as root or as the process's user (and see kernel.yama.ptrace_scope), "
@@ -127,12 +131,7 @@ class ProcProcess(CodedProcess):
     def home(self) -> str:
         """The directory below /proc that shows its memory: /proc/PID, or that of a living
         thread where the leader has ended (pthread_exit in main) and so has no memory."""
-        if not _has_memory(f"/proc/{self.pid}"):
-            for task in self.tasks():
-                home = f"/proc/{self.pid}/task/{task.tid}"
-                if _has_memory(home):
-                    return home
-        return f"/proc/{self.pid}"
+        return home_of(self.pid)
 
     def close(self) -> None:
         """Give back the descriptor of /proc/PID/mem."""
@@ -267,6 +266,35 @@ def _check_program(pid: int) -> None:
             f"process {pid} is a 32-bit program, which is unsupported",
             "faultkit reads 64-bit x86 processes and cores",
         )
+
+
+def home_of(pid: int) -> str:
+    """The directory below /proc that shows what the process's threads share: /proc/PID, or that
+    of a living thread where the leader has ended, and so has none of it (kernel/exit.c,
+    exit_mm(), exit_files())."""
+    leader = f"/proc/{pid}"
+    if not _has_memory(leader):
+        try:
+            tids = os.listdir(f"{leader}/task")
+        except OSError:
+            return leader
+        for tid in tids if len(tids) > 1 else ():
+            if _has_memory(f"{leader}/task/{tid}"):
+                return f"{leader}/task/{tid}"
+    return leader
+
+
+def ask_process(pid: int, name: str, ask: Callable[[str], T]) -> T:
+    """What `ask` tells of /proc/PID/NAME, or of the same in `home_of`.  Raises OSError."""
+    try:
+        return ask(f"/proc/{pid}/{name}")
+    except PermissionError:
+        raise
+    except OSError:
+        home = home_of(pid)
+        if home == f"/proc/{pid}":
+            raise
+        return ask(f"{home}/{name}")
 
 
 def _has_memory(home: str) -> bool:
