@@ -125,13 +125,18 @@ _PATTERNS = {
 
 EVENTS = (SEMAPHORE, BARRIER, CONDITION, COUNTER)  # which are brought about, not let go of
 _STARTERS = frozenset(
-    "pthread_create thrd_create fork vfork clone posix_spawn posix_spawnp system popen "
-    "libc_fork".split()
+    "pthread_create thrd_create fork vfork clone posix_spawn posix_spawnp system popen libc_fork "
+    # in kernels
+    "queue_work_on queue_delayed_work_on mod_delayed_work_on queue_rcu_work queue_work_node "
+    "kthread_queue_work kthread_queue_delayed_work kthread_mod_delayed_work kthread_create_on_node "
+    "tasklet_schedule tasklet_hi_schedule mod_timer timer_reduce add_timer add_timer_on "
+    "hrtimer_start_range_ns call_rcu call_rcu_hurry call_srcu irq_work_queue".split()
 )
 
 
 def starts_another(name: str) -> bool:
-    """Whether the function starts a thread or a process, which may do anything."""
+    """Whether the function starts a thread or a process, or has the kernel call something later:
+    that may do anything."""
     return plain_name(name) in _STARTERS or "_M_start_thread" in name
 
 

@@ -46,7 +46,7 @@ class Completers:
                 self._known[key] = self._ends(call, tracer)
             ends, opaque = self._known[key]
             sure = address in ends
-            if sure or (opaque and self._may_share_object(address, call.argument)):
+            if sure or (opaque and self.may_share_object(address, call.argument)):
                 found.append(Completer(call, sure))
         return found
 
@@ -77,15 +77,17 @@ class Completers:
         live = LiveFrame(self._space, frame, walk, at, None, entry)
         taken = {live.resolve(lock): site for site, lock in walk.takes}
         ends = set()
+        opaque = bool(walk.opaque)
         for event in walk.events:
             address = live.resolve(event.lock)
+            opaque = opaque or address is None
             first = taken.get(address)  # as a lock, then
             if address is not None and (first is None or not walk.graph.ahead(event.site, first)):
                 ends.add(address)
-        return frozenset(ends), bool(walk.opaque)
+        return frozenset(ends), opaque
 
 
-    def _may_share_object(self, one: int, other: int) -> bool:
+    def may_share_object(self, one: int, other: int) -> bool:
         """Whether both may lie in one object: not so in different caches of slabs, nor in two of
         kmalloc's whose size is a power of two, as these are aligned to it."""
         if abs(one - other) >= OBJECT_BYTES:

@@ -6,6 +6,7 @@ nothing is done to such locks drop out before anything is unwound.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from faultkit.infer.frames import live_frames
 from faultkit.infer.functions import CONDITION, SEMAPHORE
 from faultkit.infer.holders import Case, Findings, conclude, judge_by_code, on_stack, weigh
 from faultkit.infer.lock import Target
+from faultkit.infer.path import OBJECT_BYTES
 from faultkit.infer.trace import Trace
 from faultkit.kernel.code import KernelCode
 from faultkit.kernel.completers import Completers
@@ -22,6 +24,7 @@ from faultkit.kernel.functions import FAMILIES, SPIN
 from faultkit.kernel.snapshot import KernelSnapshot
 from faultkit.kernel.space import KernelSpace
 from faultkit.kernel.stacks import Stacks
+from faultkit.kernel.states import PF_WQ_WORKER
 from faultkit.model import EVENT, INFERRED, Frame, Task, Wait
 from faultkit.places import is_lock_function
 
@@ -36,6 +39,14 @@ _IDLE = frozenset(
     + ("mwait_idle_with_hints", "cpu_idle_poll", "tdx_safe_halt", "tdx_halt")
 )
 _SLEEP_ONLY = frozenset(("__schedule", "schedule", "schedule_timeout", "preempt_schedule_common"))
+_RUNS_OTHERS = frozenset(
+    ("kthread", "worker_thread", "process_one_work", "ret_from_fork", "ret_from_fork_asm")
+    + ("schedule_timeout_uninterruptible", "schedule_timeout_interruptible", "msleep")
+    + ("schedule_timeout_idle", "schedule_timeout_killable", "msleep_interruptible")
+    + ("usleep_range_state", "schedule_hrtimeout_range", "schedule_hrtimeout_range_clock")
+)
+MOST_NEAR = 64  # tasks with a pointer into one object that are looked at
+MOST_STACK = 1 << 15  # bytes
 
 
 class Judged:
@@ -70,6 +81,7 @@ class Search:
         self._traces: dict[tuple[Task, str], Trace | None] = {}
         self._stacks = Stacks(snapshot)
         self._working: dict[str, Judged] = {}
+        self._near_to: dict[int, list[Task]] = {}
 
     def resolve(self, wait: Wait, waiters: set[Task]) -> Wait:
         """`wait` with the holders that the signs suffice for; else `missing` says whom they point
@@ -79,9 +91,56 @@ class Search:
         resolved = conclude(wait, family, found, "task")
         if wait.needs == EVENT and not resolved.holders:
             resolved = wait  # a completion that nothing is known of is no lock without a holder
-        if family in (CONDITION, SEMAPHORE) and (resolved.holders or wait.task in self._awaited):
+        if family not in (CONDITION, SEMAPHORE):
+            return self._unless_last_has_it(wait, resolved, family)
+        if resolved.holders:
+            may_act = self._who_may_act(wait, family, {*waiters, *resolved.holders})
+            others = (*resolved.others, *may_act)
+            resolved = resolved.but(others=others, any_of=resolved.any_of or bool(others))
+        runs_work = self.system.flags(wait.task) & PF_WQ_WORKER
+        if resolved.holders or runs_work or wait.task in self._awaited:
             return self._with_what_is_due(wait, resolved, family)
         return resolved
+
+    def _unless_last_has_it(self, wait: Wait, resolved: Wait, family: str) -> Wait:
+        """`resolved`, unless a lock of one reader records another task as the last one to get it,
+        which has a pointer into the lock's object, and is not seen to have given it back."""
+        last = wait.suspects[0] if wait.suspects else None
+        address = wait.lock.address or 0
+        if not resolved.holders or last is None or last in resolved.holders:
+            return resolved
+        if wait.holder_count != 1 or last not in self._near(address):
+            return resolved
+        trace = self._trace(last, family)
+        if trace is not None and trace.gave_back(Target(frozenset((address,)), address, address)):
+            return resolved
+        return wait.but(missing=f"{wait.missing}; task {last.tid} may still have it")
+
+    def _who_may_act(self, wait: Wait, family: str, but: set[Task]) -> tuple[Task, ...]:
+        """The tasks with a pointer into the object of what is waited for whose code to come calls
+        nobody knows what, or brings about events of nobody knows what."""
+        found = []
+        for task in self._near(wait.lock.address or 0):
+            if task not in but:
+                trace = self._read(task, family, by_all=True)
+                if trace is None or trace.opaque or trace.acts_unseen:
+                    found.append(task)
+        return tuple(found)
+
+    def _near(self, address: int) -> list[Task]:
+        """The tasks on whose stacks there is a pointer into the object around `address`."""
+        if address not in self._near_to:
+            tasks = [task for task in self._candidates[:MOST_ASKED] if not self.system.on_cpu(task)]
+            stacks = [self._stacks.of(task).data for task in tasks]
+            reach = max(0, address - OBJECT_BYTES), address + OBJECT_BYTES
+            words = self.system.kernel.words_of_each(stacks, MOST_STACK, reach)
+            share = self._completers.may_share_object
+            self._near_to[address] = [
+                task
+                for task, data in zip(tasks, words)
+                if any(share(address, word) for (word,) in struct.iter_unpack("<Q", data))
+            ][:MOST_NEAR]
+        return self._near_to[address]
 
     @cached_property
     def _awaited(self) -> set[Task]:
@@ -158,16 +217,23 @@ class Search:
             self._traces[key] = self._read(task, family)
         return self._traces[key]
 
-    def _read(self, task: Task, family: str) -> Trace | None:
+    def _read(self, task: Task, family: str, by_all: bool = False) -> Trace | None:
+        """`by_all`: all its frames, but for those that only sleep, or only run what others made."""
         frames = self.space.frames(task)
         works = [
             number
             for number, frame in enumerate(frames)
-            if frame.function_start is not None and self._works(frame.function_start, family)
+            if frame.function_start is not None
+            and (
+                self._is_its_own(frame.function_start)
+                if by_all
+                else self._works(frame.function_start, family)
+            )
         ]
         if not works:
             return None
-        indices = {number + outward for number in works for outward in range(OUTWARD + 1)}
+        outwards = range(1 if by_all else OUTWARD + 1)
+        indices = {number + outward for number in works for outward in outwards}
         wanted = {frames[number].index for number in indices if number < len(frames)}
         tracer = self._tracer(family)
 
@@ -176,6 +242,10 @@ class Search:
 
         live = live_frames(self.space, self.code, tracer, frames, is_wanted)
         return Trace(tracer, frames, live) if live else None
+
+    def _is_its_own(self, start: int) -> bool:
+        name = self.system.function(start)
+        return not (name in _SLEEP_ONLY or name in _RUNS_OTHERS or is_lock_function(name))
 
     def _tracer(self, family: str) -> Tracer:
         if family not in self._tracers:
