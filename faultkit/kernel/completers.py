@@ -22,6 +22,15 @@ _KMALLOC = re.compile(r"kmalloc\b.*-(\d+)(k?)$")  # kmalloc-512, kmalloc-rnd-03-
 MOST_FOLLOWED = 256  # whose code is followed for one family of locks
 
 
+class Effect(NamedTuple):
+    """The addresses of what a call completes, and of what it hands on to nobody knows what, if
+    it does."""
+
+    ends: frozenset[int]
+    opaque: bool
+    passed: frozenset[int] = frozenset()
+
+
 class Completer(NamedTuple):
     """A call that is due and ends the wait; `sure` unless it calls nobody knows what."""
 
@@ -35,7 +44,7 @@ class Completers:
     def __init__(self, space: KernelSpace, code: KernelCode) -> None:
         self._space = space
         self._code = code
-        self._known: dict[tuple[Deferred, str], tuple[frozenset[int], bool]] = {}
+        self._known: dict[tuple[Deferred, str], Effect] = {}
 
     def of(self, address: int, tracer: Tracer) -> list[Completer]:
         """What is due to complete (or to post) what is at `address`."""
@@ -43,10 +52,11 @@ class Completers:
         for call in islice(self._concerned(address, tracer.family), MOST_FOLLOWED):
             key = call, tracer.family
             if key not in self._known:
-                self._known[key] = self._ends(call, tracer)
-            ends, opaque = self._known[key]
-            sure = address in ends
-            if sure or (opaque and self.may_share_object(address, call.argument)):
+                self._known[key] = self._effect(call, tracer)
+            effect = self._known[key]
+            sure = address in effect.ends
+            reached = (call.argument, *effect.passed) if effect.opaque else ()
+            if sure or any(self.may_share_object(address, other) for other in reached):
                 found.append(Completer(call, sure))
         return found
 
@@ -61,15 +71,18 @@ class Completers:
         return found
 
     def _concerned(self, address: int, family: str) -> Iterator[Deferred]:
-        """Those that work with such locks, and those that lie beside this one."""
+        """Those first that work with such locks, or lie beside this one."""
+        rest = []
         for call in self._due:
             if self._code.touches(call.function, family) or _is_near(address, call):
                 yield call
+            else:
+                rest.append(call)
+        yield from rest
 
-    def _ends(self, call: Deferred, tracer: Tracer) -> tuple[frozenset[int], bool]:
-        """The addresses of what it completes, and whether there may be more."""
+    def _effect(self, call: Deferred, tracer: Tracer) -> Effect:
         if self._code.exhausted:
-            return frozenset(), True
+            return Effect(frozenset(), True)
         entry = {call.register: call.argument}
         walk = tracer.walk(self._code.function(call.function), entry=entry)
         at = walk.at_return or Path()
@@ -84,7 +97,8 @@ class Completers:
             first = taken.get(address)  # as a lock, then
             if address is not None and (first is None or not walk.graph.ahead(event.site, first)):
                 ends.add(address)
-        return frozenset(ends), opaque
+        passed = {live.resolve(value) for value in at.passed}
+        return Effect(frozenset(ends), opaque, frozenset(filter(None, passed)))
 
 
     def may_share_object(self, one: int, other: int) -> bool:
