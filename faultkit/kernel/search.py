@@ -104,15 +104,18 @@ class Search:
 
     def _unless_last_has_it(self, wait: Wait, resolved: Wait, family: str) -> Wait:
         """`resolved`, unless a lock of one reader records another task as the last one to get it,
-        which has a pointer into the lock's object, and is not seen to have given it back."""
+        whose code may have taken it, and is not seen to have given it back."""
         last = wait.suspects[0] if wait.suspects else None
-        address = wait.lock.address or 0
         if not resolved.holders or last is None or last in resolved.holders:
             return resolved
-        if wait.holder_count != 1 or last not in self._near(address):
+        if wait.holder_count != 1 or last not in self.snapshot.sleepers:
             return resolved
+        target = Target(frozenset((wait.lock.address or 0,)), 0, 0)
         trace = self._trace(last, family)
-        if trace is not None and trace.gave_back(Target(frozenset((address,)), address, address)):
+        if trace is not None and trace.gave_back(target):
+            return resolved
+        trace = self._read(last, family, by_all=True)
+        if trace is not None and not trace.may_take:
             return resolved
         return wait.but(missing=f"{wait.missing}; task {last.tid} may still have it")
 
