@@ -105,7 +105,7 @@ def test_who_gave_it_back_by_helpers_is_not_named(kernel):
     waits = waits_of("helpers", kernel)
     given_back = {
         *("hp-deep", "hp-deeper", "hp-jump", "hp-known", "hp-listed", "hp-pointer"),
-        *("hp-visit", "hp-slots", "hp-often"),
+        *("hp-visit", "hp-slots", "hp-often", "hp-moved"),
     }
     for prefix in given_back:
         wait = waits[f"{prefix}-wants"[:15]]
@@ -138,6 +138,15 @@ def test_what_may_end_without_a_task_is_no_deadlock(kernel):
     wait = waits_of("helpers", kernel)["dt-hook-waits"]
     expected = "a timer that is due calls on_timer_hook(), which may end this wait"
     assert wait.holders == () and expected in wait.evidence
+
+
+@every_kernel
+@pytest.mark.parametrize("prefix", ["dt-nap", "dt-each"])
+def test_who_may_end_it_later_is_another_that_could_act(kernel, prefix):
+    """By a pointer, or as one of a list."""
+    wait = waits_of("helpers", kernel)[f"{prefix}-waits"]
+    assert [task.name for task in wait.holders] == [f"{prefix}-ends"] and wait.any_of
+    assert f"{prefix}-naps" in [task.name for task in wait.others]
 
 
 @every_kernel

@@ -108,7 +108,7 @@ class Search:
         last = wait.suspects[0] if wait.suspects else None
         if not resolved.holders or last is None or last in resolved.holders:
             return resolved
-        if wait.holder_count != 1 or last not in self.snapshot.sleepers:
+        if wait.holder_count != 1:
             return resolved
         target = Target(frozenset((wait.lock.address or 0,)), 0, 0)
         trace = self._trace(last, family)

@@ -3,10 +3,11 @@ a program's lock on a stack: guests/helpers."""
 
 from .model import Expect, Fault, cycle
 
-# A timer or an interrupt ends their waits, besides who waits for them.
+# A timer or an interrupt ends their waits, besides who waits for them.  Those of dt-nap and dt-each
+# a task ends that only sleeps for a time: not even a chain.
 NOT_STUCK = (
     *("dt-timer-waits", "dt-else-waits", "dt-up-waits", "dt-precise-wait", "dt-later-waits"),
-    *("dt-irq-waits", "dt-hook-waits"),
+    *("dt-irq-waits", "dt-hook-waits", "dt-work-waits"),
 )
 
 QUIETLY = (

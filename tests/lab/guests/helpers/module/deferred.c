@@ -9,6 +9,7 @@
 #include <linux/hrtimer.h>
 #include <linux/interrupt.h>
 #include <linux/kthread.h>
+#include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/semaphore.h>
 #include <linux/slab.h>
@@ -34,6 +35,7 @@ struct job {
 	struct work_struct blocker, item;
 	struct completion *elsewhere;
 	void (*hook)(struct job *job);
+	struct list_head list;
 	int count;
 };
 
@@ -67,6 +69,14 @@ static void on_timer_hook(struct timer_list *timer)
 	struct job *job = timer_container_of(job, timer, timer);
 
 	job->hook(job);
+	job->count++;
+}
+
+static void on_timer_work(struct timer_list *timer)
+{
+	struct job *job = timer_container_of(job, timer, timer);
+
+	schedule_work(&job->item);
 	job->count++;
 }
 
@@ -176,6 +186,28 @@ static int ups(void *argument)
 	return 0;
 }
 
+/* Late, and by a pointer, or each of a list. */
+static int naps(void *argument)
+{
+	struct job *job = argument;
+
+	msleep(LATE * 1000);
+	job->hook(job);
+	return 0;
+}
+
+static LIST_HEAD(jobs);
+
+static int naps_for_each(__attribute__((unused)) void *argument)
+{
+	struct job *job;
+
+	msleep(LATE * 1000);
+	list_for_each_entry(job, &jobs, list)
+		complete(&job->done);
+	return 0;
+}
+
 static struct job *start(const char *prefix, int (*waiter)(void *), int (*ender)(void *))
 {
 	struct job *job = kzalloc(sizeof(*job), GFP_KERNEL);
@@ -236,6 +268,13 @@ int __init start_deferred(void)
 	set_timer(start("dt-timer", waits, ends), on_timer);
 	set_timer(start("dt-else", waits, ends), on_timer_elsewhere);
 	set_timer(start("dt-hook", waits, ends), on_timer_hook);
+	job = start("dt-work", waits, ends);
+	INIT_WORK(&job->item, on_work);
+	set_timer(job, on_timer_work);
+	kthread_run(naps, start("dt-nap", waits, ends), "dt-nap-naps");
+	job = start("dt-each", waits, ends);
+	list_add(&job->list, &jobs);
+	kthread_run(naps_for_each, job, "dt-each-naps");
 	set_timer(start("dt-up", downs, ups), on_timer_up);
 	set_timer(start("dc", waits, ends), on_timer_count);
 	set_precise(start("dt-precise", waits, ends));

@@ -43,7 +43,7 @@ struct box {
 };
 
 struct visit {
-	struct box *box;
+	struct box *box, *next;
 	int turn;
 };
 
@@ -212,12 +212,22 @@ PAST(often, percpu_down_read(&box->often), part_4(box))
 
 BODY(past_visit)
 {
-	struct visit visit = { argument, 1 };
+	struct visit visit = { argument, NULL, 1 };
 
 	down_read(&visit.box->sem);
 	visit.box->count++;
 	depart_3(&visit);
 	return want_busy(visit.box, 3);
+}
+
+/* It had the lock of the box that was there then. */
+BODY(past_moved)
+{
+	struct visit *visit = argument;
+
+	down_read(&visit->box->sem);
+	visit->turn++;
+	return want_busy(visit->next, 3);
 }
 
 HOLDER(sem, enter_7(box))
@@ -339,6 +349,23 @@ static void start(const char *prefix, int (*past)(void *), int (*holder)(void *)
 	kthread_run(wants, box, "%s-wants", prefix);
 }
 
+static void start_moved(void)
+{
+	struct visit *visit = kzalloc(sizeof(*visit), GFP_KERNEL);
+	struct box *box = new_box();
+
+	visit->box = new_box();
+	visit->next = box;
+	kthread_run(past_moved, visit, "hp-moved-past");
+	while (atomic_read(&box->place) < 1)
+		msleep(1);
+	visit->box = box;
+	kthread_run(holder_sem, box, "hp-moved-holds");
+	while (atomic_read(&box->place) < 2)
+		msleep(1);
+	kthread_run(wants_sem, box, "hp-moved-wants");
+}
+
 static int __init labhelpers_init(void)
 {
 	if (spin) {
@@ -355,6 +382,7 @@ static int __init labhelpers_init(void)
 	start("hp-visit", past_visit, holder_sem, wants_sem);
 	start("hp-slots", past_slots, holder_slots, wants_slots);
 	start("hp-often", past_often, holder_often, wants_often);
+	start_moved();
 	start("hr", reads, NULL, wants_again);
 	start("he", ends, NULL, wants_end);
 	kthread_run(locks_its_own, NULL, "os-self");
