@@ -1,5 +1,6 @@
 """What cannot be examined gets one clear line with a remedy; never a traceback, never a "no"."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -324,10 +325,25 @@ def test_the_checkout_has_no_cores():
     assert not list(CHECKOUT.glob("core*"))
 
 
+@contextlib.contextmanager
+def leaderless(tmp_path, source):
+    """The id of a process of that program, whose main thread has ended."""
+    (tmp_path / "leader.c").write_text(source)
+    include = ["-I", str(harness.TESTS / "programs")]
+    subprocess.run(["gcc", *include, "-pthread", "-o", "leader", "leader.c"], cwd=tmp_path,
+                   check=True)  # fmt: skip
+    process = subprocess.Popen([tmp_path / "leader"], cwd=tmp_path, start_new_session=True)
+    try:
+        time.sleep(1.5)
+        yield process.pid
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def test_a_leader_that_has_ended(tmp_path):
     """main has called pthread_exit: /proc/PID shows no memory then, its threads do."""
-    source = tmp_path / "leader.c"
-    source.write_text(
+    source = (
         '#include "scene.h"\n'
         "static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER, two = PTHREAD_MUTEX_INITIALIZER;\n"
         "static void *first(void *p) { pthread_mutex_lock(&one); sleep(1);"
@@ -337,16 +353,30 @@ def test_a_leader_that_has_ended(tmp_path):
         "int main(void) { pthread_t t; pthread_create(&t, 0, first, 0);"
         " pthread_create(&t, 0, second, 0); pthread_exit(0); }\n"
     )
-    include = ["-I", str(harness.TESTS / "programs")]
-    subprocess.run(["gcc", *include, "-pthread", "-o", "leader", "leader.c"], cwd=tmp_path,
-                   check=True)  # fmt: skip
-    process = subprocess.Popen([tmp_path / "leader"], cwd=tmp_path)
-    try:
-        time.sleep(1.5)
-        report, _, _ = harness.unattached_deadlock(process.pid)
-        assert report["verdict"] == "found"
-        assert [finding["type"] for finding in report["findings"]] == ["cycle"]
-        assert report["limits"] == []
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    with leaderless(tmp_path, source) as pid:
+        report, _, _ = harness.unattached_deadlock(pid)
+    assert report["verdict"] == "found"
+    assert [finding["type"] for finding in report["findings"]] == ["cycle"]
+    assert report["limits"] == []
+
+
+@pytest.mark.parametrize("also", [False, True], ids=["deadlock", "a-third-could-write"])
+def test_descriptors_of_a_process_whose_leader_has_ended(tmp_path, also):
+    """Two processes each read a pipe that the other would write; a third may have an end, too."""
+    source = (
+        '#include "scene.h"\n'
+        "static int one[2], two[2]; static char byte;\n"
+        "static void *first(void *p) { close(one[1]); close(two[0]);"
+        " if (read(one[0], &byte, 1) == 1) (void)!write(two[1], &byte, 1); return p; }\n"
+        "static void *second(void *p) { close(two[1]); close(one[0]);"
+        " if (read(two[0], &byte, 1) == 1) (void)!write(one[1], &byte, 1); return p; }\n"
+        "static void *third(void *p) { sleep(1000); (void)!write(one[1], &byte, 1); return p; }\n"
+        "static void play(void *(*run)(void *)) { pthread_t t; pthread_create(&t, 0, run, 0);"
+        " pthread_exit(0); }\n"
+        "int main(void) { if (pipe(one) || pipe(two)) return 1; if (!fork()) play(second);"
+        f" if ({int(also)} && !fork()) play(third);"
+        " play(first); }\n"
+    )
+    with leaderless(tmp_path, source) as pid:
+        report, _, _ = harness.unattached_deadlock(pid)
+    assert [finding["type"] for finding in report["findings"]] == ([] if also else ["cycle"])

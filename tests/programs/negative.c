@@ -388,6 +388,58 @@ static void handler_posts(int argc, char **argv)
     wait_for_post();
 }
 
+/* A thread posts what it will be told then; and one that is not there yet. */
+static int told[2];
+
+static void *posts_what_it_is_told(void *argument)
+{
+    sem_t *semaphore;
+
+    scene_name("told");
+    while (read(told[0], &semaphore, sizeof semaphore) == sizeof semaphore)
+        sem_post(semaphore);
+    return argument;
+}
+
+static void *tells_later(void *argument)
+{
+    sem_t *semaphore = &done;
+
+    sleep(100000);
+    if (write(told[1], &semaphore, sizeof semaphore) < 0)
+        _exit(1);
+    return argument;
+}
+
+static void queue_posts(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    scene_require(pipe(told) == 0, "pipe");
+    scene_thread(posts_what_it_is_told, NULL);
+    scene_thread(tells_later, NULL);
+    wait_for_post();
+}
+
+static void *posts_at_once(void *argument)
+{
+    sem_post(&done);
+    return argument;
+}
+
+static void *starts_another_later(void *argument)
+{
+    sleep(100000);
+    scene_thread(posts_at_once, NULL);
+    return argument;
+}
+
+static void late_thread_posts(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    scene_thread(starts_another_later, NULL);
+    wait_for_post();
+}
+
 static void event_loop(int pings)
 {
     struct epoll_event events[4], wanted = { .events = EPOLLIN };
@@ -441,6 +493,8 @@ int main(int argc, char **argv)
         { "other-process-sleeps", other_process_sleeps },
         { "timer-posts", timer_posts },
         { "handler-posts", handler_posts },
+        { "queue-posts", queue_posts },
+        { "late-thread-posts", late_thread_posts },
         { "idle-loop", idle_loop },
         { "busy-loop", busy_loop },
         { NULL, NULL },

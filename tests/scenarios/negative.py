@@ -26,6 +26,8 @@ SCENARIOS = (
     _none("holder-sleeps", notes="nanosleep with the mutex held"),
     _none("other-process-sleeps", core=False, notes="the holder of a shared mutex is elsewhere"),
     _none("timer-posts", notes="by a thread of the C library's own"),
+    _none("queue-posts", core_verdict=NO_DESCRIPTORS),
+    _none("late-thread-posts"),
     Scenario(
         "negative-handler-posts",
         "negative.c",
