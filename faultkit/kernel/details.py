@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from faultkit.details import name_address as name_in_process
 from faultkit.findings import UNNAMED
 from faultkit.kernel.objects import is_kernel_pointer
@@ -93,12 +95,19 @@ def _named(system: System, lock: Lock, waiter: Task) -> Lock:
     return lock._replace(key=lock.identity, name=name)
 
 
+# A struct lock_class_key has no size without CONFIG_LOCKDEP: what follows has the same address.
+_KEY = re.compile(r"(^_|_)key(\.\d+)?$")
+
+
 def name_address(system: System, address: int) -> str | None:
     """ "rtnl_mutex", "accounts+40 [faultlab]", "kmalloc-64 object", "stack of 4711 rmmod": what a
     person would call a data address; None if nothing is known of it."""
     kernel = system.kernel
     try:
         symbol = system.symbol_at(address)
+        if symbol is not None and symbol.module and _KEY.search(symbol.name):
+            found = system.modules.find(address)
+            symbol = found[0] if found is not None else symbol
         if symbol is not None:
             place = f"{symbol.name}+{symbol.offset}" if symbol.offset else symbol.name
             return f"{place} [{symbol.module}]" if symbol.module else place
