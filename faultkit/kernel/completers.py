@@ -19,6 +19,7 @@ from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 _KMALLOC = re.compile(r"kmalloc\b.*-(\d+)(k?)$")  # kmalloc-512, kmalloc-rnd-03-1k
+UNKNOWN_BYTES = 256  # of an object, where hosts can't tell the cache
 MOST_FOLLOWED = 256  # whose code is followed for one family of locks
 
 
@@ -102,18 +103,30 @@ class Completers:
 
 
     def may_share_object(self, one: int, other: int) -> bool:
-        """Whether both may lie in one object: not so in different caches of slabs, nor in two of
-        kmalloc's whose size is a power of two, as these are aligned to it."""
-        if abs(one - other) >= OBJECT_BYTES:
+        """Whether both may lie in one object: one variable, one stack, or one object of a cache
+        of slabs; kmalloc's are aligned to their size where that is a power of two."""
+        distance = abs(one - other)
+        if distance >= OBJECT_BYTES:
             return False
-        names = {self._space.kernel.slab(address) for address in (one, other)}
-        if len(names) > 1:
+        places = {self._place(one), self._place(other)}
+        if None in places:
+            return distance < UNKNOWN_BYTES
+        if len(places) > 1:
             return False
-        match = _KMALLOC.search(names.pop() or "")
+        match = _KMALLOC.search(str(places.pop()))
         if match is None:
             return True
         size = int(match[1]) * (1024 if match[2] else 1)
         return bool(size & size - 1) or one // size == other // size
+
+    def _place(self, address: int) -> str | None:
+        """What the address lies in, of which there is one only or, for a cache, many."""
+        system = self._space.system
+        symbol = system.symbol_at(address)
+        if symbol is not None:
+            return f"variable at {address - symbol.offset:#x}"
+        owner = system.stack_owner(address)
+        return f"stack of {owner.tid}" if owner is not None else system.kernel.slab(address)
 
 
 def _is_near(address: int, call: Deferred) -> bool:
