@@ -95,4 +95,10 @@ def _locked(pid: int) -> list[tuple[int, FileLock]]:
     except OSError:
         return []
     found = ((int(number), fdinfo(pid, int(number))) for number in numbers)
-    return [(number, lock) for number, info in found if info is not None for lock in info.locks]
+    return [
+        (number, lock)
+        for number, info in found
+        if info is not None
+        for lock in info.locks
+        if not lock.blocked
+    ]

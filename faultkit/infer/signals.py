@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from faultkit.model import Task
-from faultkit.target import FaultkitError, Process
+from faultkit.target import FaultkitError, Process, Syscall
 
 PAUSE, RT_SIGTIMEDWAIT, RT_SIGSUSPEND = 34, 128, 130
 SIGNAL_WAITS = frozenset((PAUSE, RT_SIGTIMEDWAIT, RT_SIGSUSPEND))
@@ -15,21 +15,20 @@ def awaits_signal(process: Process, task: Task) -> bool:
     call = process.syscall(task)
     if call is None or call.nr not in SIGNAL_WAITS:
         return False
-    return not _awaited(process, task) & _of_timers(process)
+    return not _awaited(process, call) & _of_timers(process)
 
 
 def runs_by_timers(process: Process, task: Task) -> bool:
     """Whether it is the C library's own thread, that calls what timers with SIGEV_THREAD are to
     call: it waits for SIGTIMER only (sysdeps/unix/sysv/linux/timer_routines.c; musl's
     src/time/timer_create.c), whose timers a core does not tell of."""
-    if _awaited(process, task) != 1 << (SIGTIMER - 1):
+    if _awaited(process, process.syscall(task)) != 1 << (SIGTIMER - 1):
         return False
     return not process.live or bool(_of_timers(process) >> (SIGTIMER - 1) & 1)
 
 
-def _awaited(process: Process, task: Task) -> int:
-    """The set of signals that the task waits for in sigwait(); 0 if it does not."""
-    call = process.syscall(task)
+def _awaited(process: Process, call: Syscall | None) -> int:
+    """The set of signals that the call waits for, if it is sigwait()'s; else 0."""
     if call is None or call.nr != RT_SIGTIMEDWAIT:
         return 0
     try:

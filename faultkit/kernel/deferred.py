@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from faultkit.kernel.objects import BrokenList, entries, is_kernel_pointer, need, pointer
 from faultkit.kernel.system import System
 from faultkit.kernel.trees import maple_entries, rb_nodes, xarray_load
-from faultkit.kernel.workers import place_of, pwqs_of, workers, workqueue_of, workqueues
+from faultkit.kernel.workers import (
+    held_back,
+    place_of,
+    pwqs_of,
+    workers,
+    workqueue_of,
+    workqueues,
+)
 from faultkit.model import Task
 from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
@@ -150,13 +157,9 @@ def work_items(system: System) -> Iterator[Deferred]:
     """The work items in line: on pools' lists, held back by their workqueues, or next on a
     kworker's own list."""
     kernel = system.kernel
-    heads = {worker.scheduled: None for worker in workers(system)}
-    held = kernel.offset("pool_workqueue", "inactive_works")
-    if held is None:
-        held = need(kernel, "pool_workqueue", "delayed_works")
+    heads = dict.fromkeys([*(worker.scheduled for worker in workers(system)), *held_back(system)])
     for queue in workqueues(system):
         for pwq in pwqs_of(system, queue):
-            heads[pwq + held] = None
             try:
                 pool = pointer(kernel, pwq, "pool_workqueue", "pool")
                 heads[pool + need(kernel, "worker_pool", "worklist")] = None

@@ -39,7 +39,7 @@ _IDLE = frozenset(
     + ("mwait_idle_with_hints", "cpu_idle_poll", "tdx_safe_halt", "tdx_halt")
 )
 _SLEEP_ONLY = frozenset(("__schedule", "schedule", "schedule_timeout", "preempt_schedule_common"))
-_RUNS_OTHERS = frozenset(
+_NOT_ITS_OWN = frozenset(
     ("kthread", "worker_thread", "process_one_work", "ret_from_fork", "ret_from_fork_asm")
     + ("schedule_timeout_uninterruptible", "schedule_timeout_interruptible", "msleep")
     + ("schedule_timeout_idle", "schedule_timeout_killable", "msleep_interruptible")
@@ -114,7 +114,7 @@ class Search:
         trace = self._trace(last, family)
         if trace is not None and trace.gave_back(target):
             return resolved
-        trace = self._read(last, family, by_all=True)
+        trace = self._read(last, family, self._is_its_own)
         if trace is not None and not trace.may_take:
             return resolved
         return wait.but(missing=f"{wait.missing}; task {last.tid} may still have it")
@@ -125,7 +125,7 @@ class Search:
         found = []
         for task in self._near(wait.lock.address or 0):
             if task not in but:
-                trace = self._read(task, family, by_all=True)
+                trace = self._read(task, family, self._is_its_own)
                 if trace is None or trace.opaque or trace.acts_unseen:
                     found.append(task)
         return tuple(found)
@@ -217,26 +217,25 @@ class Search:
         if key not in self._traces:
             if self.code.exhausted:
                 return None
-            self._traces[key] = self._read(task, family)
+            self._traces[key] = self._read(
+                task, family, lambda start: self._works(start, family), OUTWARD
+            )
         return self._traces[key]
 
-    def _read(self, task: Task, family: str, by_all: bool = False) -> Trace | None:
-        """`by_all`: all its frames, but for those that only sleep, or only run what others made."""
+    def _read(
+        self, task: Task, family: str, counts: Callable[[int], bool], outward: int = 0
+    ) -> Trace | None:
+        """The task's frames of functions that count, by their starts, and so many frames outside
+        of each."""
         frames = self.space.frames(task)
         works = [
             number
             for number, frame in enumerate(frames)
-            if frame.function_start is not None
-            and (
-                self._is_its_own(frame.function_start)
-                if by_all
-                else self._works(frame.function_start, family)
-            )
+            if frame.function_start is not None and counts(frame.function_start)
         ]
         if not works:
             return None
-        outwards = range(1 if by_all else OUTWARD + 1)
-        indices = {number + outward for number in works for outward in outwards}
+        indices = {number + more for number in works for more in range(outward + 1)}
         wanted = {frames[number].index for number in indices if number < len(frames)}
         tracer = self._tracer(family)
 
@@ -247,8 +246,9 @@ class Search:
         return Trace(tracer, frames, live) if live else None
 
     def _is_its_own(self, start: int) -> bool:
+        """Whether the function neither only sleeps nor only runs what others made."""
         name = self.system.function(start)
-        return not (name in _SLEEP_ONLY or name in _RUNS_OTHERS or is_lock_function(name))
+        return not (name in _SLEEP_ONLY or name in _NOT_ITS_OWN or is_lock_function(name))
 
     def _tracer(self, family: str) -> Tracer:
         if family not in self._tracers:

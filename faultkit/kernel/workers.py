@@ -124,7 +124,7 @@ def place_of(system: System, work: int) -> Place | None:
     entry = need(kernel, "work_struct", "entry")
     try:
         nodes = [work + entry, *ring(kernel, work + entry)]
-        pwqs = _pwqs(system)
+        pwqs = held_back(system)
     except (BrokenList, FaultkitError):
         return None
     target = 0
@@ -153,7 +153,7 @@ def _by_scheduled(system: System) -> dict[int, Worker]:
     return known
 
 
-def _pwqs(system: System) -> dict[int, int]:
+def held_back(system: System) -> dict[int, int]:
     """The heads of the pool_workqueues' lists of items held back, with their workqueues."""
     known: dict[int, int] | None = system.cache.get("held back")
     if known is None:

@@ -185,11 +185,15 @@ def _supervisor(blocked: Blocked, holders: Sequence[Task]) -> int | None:
     pid = once(world, ("parent", waiting), lambda: world.parent_of(waiting))
     if not pid or not holders or any(task.pid != pid for task in holders):
         return None
+    return pid if once(world, ("supervises", pid), lambda: _supervises(world, pid)) else None
+
+
+def _supervises(world: World, pid: int) -> bool:
     process = world.process(pid)
     if process is None or not world.machine.handles_signals(pid, COMMON_SIGNALS):
-        return None
+        return False
     calls = (process.syscall(task) for task in tasks_of(world, pid))
-    return pid if any(call is not None and call.nr in CHILD_WAITS for call in calls) else None
+    return any(call is not None and call.nr in CHILD_WAITS for call in calls)
 
 
 def outside(blocked: Blocked, kind: str, name: str | None = None, **more: Any) -> Wait:

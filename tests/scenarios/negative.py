@@ -1,12 +1,12 @@
-"""What waits and is no deadlock: tests/programs/negative.c."""
+"""What waits and is no deadlock: tests/programs/negative.c and posts.c."""
 
 from .model import Expect, Scenario
 
 NO_DESCRIPTORS = "not-found|inconclusive"  # a core does not tell what a descriptor is
 
 
-def _none(name, **more):
-    return Scenario(f"negative-{name}", "negative.c", (name,), "not-found", **more)
+def _none(name, program="negative.c", **more):
+    return Scenario(f"negative-{name}", program, (name,), "not-found", **more)
 
 
 SCENARIOS = (
@@ -25,12 +25,12 @@ SCENARIOS = (
     _none("busy-holder", moving=True),
     _none("holder-sleeps", notes="nanosleep with the mutex held"),
     _none("other-process-sleeps", core=False, notes="the holder of a shared mutex is elsewhere"),
-    _none("timer-posts", notes="by a thread of the C library's own"),
-    _none("queue-posts", core_verdict=NO_DESCRIPTORS),
-    _none("late-thread-posts"),
+    _none("timer-posts", "posts.c", notes="by a thread of the C library's own"),
+    _none("queue-posts", "posts.c", core_verdict=NO_DESCRIPTORS),
+    _none("late-thread-posts", "posts.c"),
     Scenario(
         "negative-handler-posts",
-        "negative.c",
+        "posts.c",
         ("handler-posts",),
         "inconclusive",
         (Expect("chain", root="main"),),

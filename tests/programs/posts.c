@@ -1,0 +1,125 @@
+/* A semaphore that another thread would post, but for the mutex that the waiter has: that is no
+ * deadlock, as somebody else posts it, too, or may. */
+#include "scene.h"
+
+#include <semaphore.h>
+
+static sem_t done;
+static pthread_mutex_t wanted = PTHREAD_MUTEX_INITIALIZER;
+
+static void *posts_later(void *argument)
+{
+    scene_name("poster");
+    pthread_mutex_lock(&wanted);
+    sem_post(&done);
+    pthread_mutex_unlock(&wanted);
+    return argument;
+}
+
+static void wait_for_post(void)
+{
+    sem_init(&done, 0, 0);
+    pthread_mutex_lock(&wanted);
+    scene_thread(posts_later, NULL);
+    usleep(100000);
+    scene_ready();
+    while (sem_wait(&done))
+        ;
+    pthread_mutex_unlock(&wanted);
+}
+
+static void post_by_timer(union sigval unused)
+{
+    (void) unused;
+    sem_post(&done);
+}
+
+static void timer_posts(int argc, char **argv)
+{
+    struct sigevent event = { .sigev_notify = SIGEV_THREAD };
+    struct itimerspec late = { .it_value = { .tv_sec = 36000 } };
+    timer_t timer;
+
+    (void) argc, (void) argv;
+    event.sigev_notify_function = post_by_timer;
+    scene_require(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0, "timer_create");
+    timer_settime(timer, 0, &late, NULL);
+    wait_for_post();
+}
+
+static void post_by_signal(int number)
+{
+    (void) number;
+    sem_post(&done);
+}
+
+static void handler_posts(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    signal(SIGUSR1, post_by_signal);
+    wait_for_post();
+}
+
+/* A thread posts what it will be told then; and one that is not there yet. */
+static int told[2];
+
+static void *posts_what_it_is_told(void *argument)
+{
+    sem_t *semaphore;
+
+    scene_name("told");
+    while (read(told[0], &semaphore, sizeof semaphore) == sizeof semaphore)
+        sem_post(semaphore);
+    return argument;
+}
+
+static void *tells_later(void *argument)
+{
+    sem_t *semaphore = &done;
+
+    sleep(100000);
+    if (write(told[1], &semaphore, sizeof semaphore) < 0)
+        _exit(1);
+    return argument;
+}
+
+static void queue_posts(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    scene_require(pipe(told) == 0, "pipe");
+    scene_thread(posts_what_it_is_told, NULL);
+    scene_thread(tells_later, NULL);
+    wait_for_post();
+}
+
+static void *posts_at_once(void *argument)
+{
+    sem_post(&done);
+    return argument;
+}
+
+static void *starts_another_later(void *argument)
+{
+    sleep(100000);
+    scene_thread(posts_at_once, NULL);
+    return argument;
+}
+
+static void late_thread_posts(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    scene_thread(starts_another_later, NULL);
+    wait_for_post();
+}
+
+int main(int argc, char **argv)
+{
+    static const scene_entry scenes[] = {
+        { "timer-posts", timer_posts },
+        { "handler-posts", handler_posts },
+        { "queue-posts", queue_posts },
+        { "late-thread-posts", late_thread_posts },
+        { NULL, NULL },
+    };
+    return scene_main(scenes, argc, argv);
+}
