@@ -53,9 +53,14 @@ class Kinship:
         space = kernel.u64(at + need(kernel, "upid", "ns"))
         return level, space, kernel.u32(at + need(kernel, "upid", "nr"))
 
-    def inner_tid(self, task: Task) -> int:
-        """The thread id that the task has in its own pid namespace, which is what its memory
-        records."""
+    def inner_tids(self, tasks: Sequence[Task]) -> dict[int, Task]:
+        """The threads of one process by the id that each has in their pid namespace, which is
+        what its memory records.  They share it (kernel/fork.c, copy_process(): CLONE_THREAD)."""
+        if tasks and self.is_outermost(tasks[0].pid):
+            return {task.tid: task for task in tasks}
+        return {self._inner_tid(task): task for task in tasks}
+
+    def _inner_tid(self, task: Task) -> int:
         try:
             return self._innermost(task)[2]
         except FaultkitError:

@@ -51,7 +51,7 @@ class KernelWorld(World):
     def threads(self, process: Process) -> dict[int, Task]:
         known = self._threads.get(process.pid)
         if known is None:
-            known = {self.kinship.inner_tid(task): task for task in self.tasks(process)}
+            known = self.kinship.inner_tids(list(self.tasks(process)))
             self._threads[process.pid] = known
         return known
 
@@ -70,8 +70,7 @@ class KernelWorld(World):
         return not self.kinship.has_exited(task)
 
     def inner_tids(self, pid: int) -> set[int]:
-        tasks = processes(self.system).get(pid, ())
-        return {self.kinship.inner_tid(task) for task in tasks}
+        return set(self.kinship.inner_tids(processes(self.system).get(pid, ())))
 
     def _pid_namespaces(self) -> dict[int, Hashable | None]:
         return self.kinship.pid_namespaces

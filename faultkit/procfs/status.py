@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from itertools import chain, islice
 
 from faultkit.procfs.process import read_proc
 from faultkit.world import process_ids
@@ -52,22 +51,27 @@ def is_dead(pid: int) -> bool:
 
 
 SIGKILL = 9
-SAMPLED = 8  # threads that are asked whether their process is being killed
+ENOUGH = 2  # living threads that are not being killed: who calls exit_group(2) is not marked itself
 
 
 def any_alive(pid: int) -> bool:
     """Whether any thread of the process lives, and is not just being killed; those of a killed
     process that is traced stay as zombies until the tracer has waited for them."""
+    living = 0
     try:
         with os.scandir(f"/proc/{pid}/task") as entries:
-            tids = (int(entry.name) for entry in entries)
-            first = [status(pid, tid) for tid in islice(tids, SAMPLED)]  # most often they suffice
-            if any(map(_is_being_killed, first)):
-                return False
-            later = (status(pid, tid) for tid in tids)
-            return any(map(_lives, chain(first, later)))
+            for entry in entries:
+                fields = status(pid, int(entry.name))
+                if not _lives(fields):
+                    continue
+                if _is_being_killed(fields):
+                    return False
+                living += 1
+                if living == ENOUGH:
+                    break
     except OSError:
         return False
+    return living > 0
 
 
 def _lives(fields: dict[str, str]) -> bool:
