@@ -123,6 +123,7 @@ def test_who_gave_it_back_by_helpers_is_not_named(kernel):
         ("dt-up-waits", "a timer that is due calls on_timer_up()"),
         ("dt-precise-wait", "a timer that is due calls on_precise()"),
         ("dt-later-waits", "delayed work that is due calls on_later()"),
+        ("dt-klater-waits", "delayed work that is due calls on_kthread_later()"),
         ("dt-irq-waits", "an interrupt calls on_interrupt()"),
     ],
 )
@@ -158,7 +159,16 @@ def test_timers_that_end_other_waits_change_nothing(kernel):
 def test_who_keeps_a_work_item_waiting_holds_what_that_completes(kernel):
     wait = waits_of("helpers", kernel)["dw-waits"]
     (worker,) = wait.holders
-    assert worker.name.startswith("kworker/") and "work item on_work()" in wait.evidence[-1]
+    assert worker.name.startswith("kworker/") and "a work item, on_work()," in wait.evidence[-1]
+
+
+@every_kernel
+def test_so_does_who_keeps_a_kthread_worker_s_item_waiting(kernel):
+    """Itself, even."""
+    waits = waits_of("helpers", kernel)
+    assert holders(waits, "dk-waits") == ["dk-worker"]
+    assert holders(waits, "ds-worker") == ["ds-worker"]
+    assert "a kthread_worker's item, on_kthread_item()," in waits["ds-worker"].evidence[-1]
 
 
 def test_evidence_names_the_function_and_the_line():

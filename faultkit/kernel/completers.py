@@ -12,7 +12,14 @@ from faultkit.infer.flow import Tracer
 from faultkit.infer.frames import LiveFrame
 from faultkit.infer.path import OBJECT_BYTES, Path
 from faultkit.kernel.code import KernelCode
-from faultkit.kernel.deferred import MOST, Deferred, interrupts, timers, work_items
+from faultkit.kernel.deferred import (
+    MOST,
+    Deferred,
+    interrupts,
+    kthread_items,
+    timers,
+    work_items,
+)
 from faultkit.kernel.space import KernelSpace
 from faultkit.model import Frame
 from faultkit.record import NamedTuple
@@ -64,7 +71,7 @@ class Completers:
     @cached_property
     def _due(self) -> list[Deferred]:
         found: list[Deferred] = []
-        for source in (timers, work_items, interrupts):
+        for source in (timers, work_items, kthread_items, interrupts):
             try:
                 found += islice(source(self._space.system), MOST)
             except FaultkitError:
@@ -100,7 +107,6 @@ class Completers:
                 ends.add(address)
         passed = {live.resolve(value) for value in at.passed}
         return Effect(frozenset(ends), opaque, frozenset(filter(None, passed)))
-
 
     def may_share_object(self, one: int, other: int) -> bool:
         """Whether both may lie in one object: one variable, one stack, or one object of a cache

@@ -1,10 +1,11 @@
-"""What runs though no task gets on: timers, delayed work and work items that are due, and what
-devices' interrupts call."""
+"""What runs though no task gets on: timers, delayed work and work items that are due, those of
+kthread_workers too, and what devices' interrupts call."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from faultkit.kernel.kthreads import items_of, kthread_workers
 from faultkit.kernel.objects import BrokenList, entries, is_kernel_pointer, need, pointer
 from faultkit.kernel.system import System
 from faultkit.kernel.trees import maple_entries, rb_nodes, xarray_load
@@ -25,8 +26,13 @@ MOST_IN_A_LIST = 10_000
 MOST_INTERRUPTS, MOST_SHARING = 4096, 64  # handlers that share one
 BASES = 3  # timer_bases of a CPU: NR_BASES of kernel/time/timer.c is 1, 2, or 3 since 6.9
 
-TIMER, DELAYED_WORK, WORK_ITEM = "a timer", "delayed work", "a work item"
-INTERRUPT = "an interrupt"
+TIMER, DELAYED_WORK, INTERRUPT = "a timer", "delayed work", "an interrupt"
+WORK_ITEM, KTHREAD_ITEM = "a work item", "a kthread_worker's item"
+# What the timers of delayed work call (kernel/workqueue.c, kernel/kthread.c): of which type.
+DELAYED = {
+    "delayed_work_timer_fn": ("delayed_work", "work_struct"),
+    "kthread_delayed_work_timer_fn": ("kthread_delayed_work", "kthread_work"),
+}
 
 
 class Deferred(NamedTuple):
@@ -56,7 +62,7 @@ def _wheel(system: System, cpu: int) -> Iterator[Deferred]:
         return
     vectors = need(kernel, "timer_base", "vectors")
     links, function = need(kernel, "timer_list", "entry"), need(kernel, "timer_list", "function")
-    runs_work = kernel.symbol("delayed_work_timer_fn")
+    delayed = {kernel.symbol(name): types for name, types in DELAYED.items()}
     for number in range(BASES):
         at = kernel.per_cpu(bases, cpu) + number * size + vectors
         try:
@@ -68,9 +74,10 @@ def _wheel(system: System, cpu: int) -> Iterator[Deferred]:
                 timer = node - links
                 try:
                     called = kernel.u64(timer + function)
-                    if called == runs_work:
-                        work = timer - need(kernel, "delayed_work", "timer")
-                        yield _item(system, DELAYED_WORK, work)
+                    if called in delayed:
+                        whole, item = delayed[called]  # it begins with its item
+                        work = timer - need(kernel, whole, "timer")
+                        yield _item(system, DELAYED_WORK, work, item)
                     else:
                         yield Deferred(TIMER, called, timer)
                 except FaultkitError:
@@ -174,13 +181,30 @@ def work_items(system: System) -> Iterator[Deferred]:
             continue
 
 
-def _item(system: System, kind: str, work: int) -> Deferred:
-    return Deferred(kind, pointer(system.kernel, work, "work_struct", "func"), work)
+def kthread_items(system: System) -> Iterator[Deferred]:
+    """The items in line at kthread_workers."""
+    for worker in kthread_workers(system):
+        for work in items_of(system, worker):
+            try:
+                yield _item(system, KTHREAD_ITEM, work, "kthread_work")
+            except FaultkitError:
+                continue
 
 
-def ahead_of(system: System, work: int) -> tuple[Task, ...]:
-    """The kworkers behind whose items a work item is in line; () if any free one may take it."""
-    place = place_of(system, work)
+def _item(system: System, kind: str, work: int, of: str = "work_struct") -> Deferred:
+    return Deferred(kind, pointer(system.kernel, work, of, "func"), work)
+
+
+def ahead_of(system: System, call: Deferred) -> tuple[Task, ...]:
+    """The kernel threads behind whose items this one is in line; () if it is in none, or any that
+    is free may take it."""
+    if call.kind == KTHREAD_ITEM:
+        return tuple(
+            worker.task
+            for worker in kthread_workers(system)
+            if worker.work and call.argument in items_of(system, worker)
+        )
+    place = place_of(system, call.argument) if call.kind == WORK_ITEM else None
     if place is None:
         return ()
     if place.worker is not None:

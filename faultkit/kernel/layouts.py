@@ -72,8 +72,8 @@ NEEDED: tuple[Group, ...] = (
     *_members("kthread_create_info", "done", "list"),
     *_members("cpuhp_cpu_state", "done_up", "done_down", "thread"),
     *_members("kthread_flush_work", "done"),
-    *_members("kthread_work", "func", "worker"),
-    *_members("kthread_worker", "task"),
+    *_members("kthread_work", "func", "node", "worker"),
+    *_members("kthread_worker", "current_work", "task", "work_list"),
     *_members("subprocess_info", "complete", "path", "work"),
     (("signal_struct", "core_state"), ("mm_struct", "core_state")),
     *_members("core_state", "dumper", "startup"),
@@ -91,6 +91,7 @@ NEEDED: tuple[Group, ...] = (
     # deferred.py
     *_members("timer_base", "vectors"),
     *_members("delayed_work", "timer"),
+    *_members("kthread_delayed_work", "timer"),
     *_members("hrtimer", "node.node"),
     *_members("hrtimer_cpu_base", "clock_base"),
     *_members("hrtimer_clock_base", "active.rb_root.rb_root.rb_node"),

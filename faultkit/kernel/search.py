@@ -19,13 +19,15 @@ from faultkit.infer.path import OBJECT_BYTES
 from faultkit.infer.trace import Trace
 from faultkit.kernel.code import KernelCode
 from faultkit.kernel.completers import Completers
-from faultkit.kernel.deferred import INTERRUPT, WORK_ITEM, ahead_of
+from faultkit.kernel.deferred import INTERRUPT, ahead_of
 from faultkit.kernel.functions import FAMILIES, SPIN
+from faultkit.kernel.kthreads import kthread_workers
+from faultkit.kernel.sleep import timers_beside
 from faultkit.kernel.snapshot import KernelSnapshot
 from faultkit.kernel.space import KernelSpace
 from faultkit.kernel.stacks import Stacks
 from faultkit.kernel.states import PF_WQ_WORKER
-from faultkit.model import EVENT, INFERRED, Frame, Task, Wait
+from faultkit.model import EVENT, INFERRED, OUTSIDE, Frame, Task, Wait
 from faultkit.places import is_lock_function
 
 MOST_CANDIDATES = 256  # that are unwound for one lock
@@ -97,8 +99,7 @@ class Search:
             may_act = self._who_may_act(wait, family, {*waiters, *resolved.holders})
             others = (*resolved.others, *may_act)
             resolved = resolved.but(others=others, any_of=resolved.any_of or bool(others))
-        runs_work = self.system.flags(wait.task) & PF_WQ_WORKER
-        if resolved.holders or runs_work or wait.task in self._awaited:
+        if resolved.holders or self._runs_items(wait.task) or wait.task in self._awaited:
             return self._with_what_is_due(wait, resolved, family)
         return resolved
 
@@ -141,9 +142,21 @@ class Search:
             self._near_to[address] = [
                 task
                 for task, data in zip(tasks, words)
-                if any(share(address, word) for (word,) in struct.iter_unpack("<Q", data))
+                if any(share(address, word) for word in self._pointers(task, data))
             ][:MOST_NEAR]
         return self._near_to[address]
+
+    def _pointers(self, task: Task, data: bytes) -> set[int]:
+        """Those of the words that the task may make use of."""
+        found = {word for (word,) in struct.iter_unpack("<Q", data)}
+        sleeper = self.snapshot.sleepers.get(task) if found else None
+        return found - timers_beside(sleeper) if sleeper is not None else found
+
+    def _runs_items(self, task: Task) -> bool:
+        """Whether others' items are in line behind what the task does."""
+        if self.system.flags(task) & PF_WQ_WORKER:
+            return True
+        return any(worker.task == task for worker in kthread_workers(self.system))
 
     @cached_property
     def _awaited(self) -> set[Task]:
@@ -158,15 +171,16 @@ class Search:
         signs = []
         for call, sure in found:
             name = self.system.function(call.function)
-            tasks = ahead_of(self.system, call.argument) if call.kind == WORK_ITEM else ()
+            tasks = ahead_of(self.system, call)
             if not tasks or not sure:
                 what = call.kind if call.kind == INTERRUPT else f"{call.kind} that is due"
                 ends = "ends" if sure else "may end"
                 sign = f"{what} calls {name}(), which {ends} this wait"
-                return wait.but(needs=EVENT, evidence=(*wait.evidence, sign), missing=None)
+                return wait.but(needs=OUTSIDE, evidence=(*wait.evidence, sign), missing=None)
             ahead += tasks
             tids = ", ".join(str(task.tid) for task in tasks[:4])
-            signs.append(f"work item {name}(), which ends it, is in line behind what {tids} runs")
+            what = f"{call.kind}, {name}(), which ends it,"
+            signs.append(f"{what} is in line behind what {tids} runs")
         if not ahead:
             return resolved
         holders = resolved.holders if resolved.needs == EVENT else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from functools import lru_cache
 
 from faultkit.kernel.objects import first_offset, need
@@ -10,6 +11,11 @@ from faultkit.model import OUTSIDE, Lock, Wait
 from faultkit.places import is_lock_function
 from faultkit.target import FaultkitError
 
+# By what they call: the type, its links, and how many words these are.
+TIMERS = (
+    ("process_timeout", "timer_list", "entry", 2),
+    ("hrtimer_wakeup", "hrtimer", "node.node", 3),
+)
 MOST_TIMERS = 1000  # that end within the same moment
 
 
@@ -66,6 +72,22 @@ def _has_hrtimer(sleeper: Sleeper) -> bool:
         if state_at is None or sleeper.peek(at - function_at + state_at, 1)[0] & 1:
             return True
     return False
+
+
+def timers_beside(sleeper: Sleeper) -> set[int]:
+    """What the links of the timers on the task's own stack hold: where the timers before and
+    behind lie, which may be anybody's.  Empty where that can't be read."""
+    kernel = sleeper.kernel
+    found: set[int] = set()
+    for wakes, type_name, links, count in TIMERS:
+        try:
+            function = kernel.symbol(wakes)
+            distance = need(kernel, type_name, links) - need(kernel, type_name, "function")
+            for at in sleeper.on_stack(function) if function else ():
+                found.update(struct.unpack(f"<{count}Q", sleeper.peek(at + distance, 8 * count)))
+        except FaultkitError:
+            continue
+    return found
 
 
 def asleep(sleeper: Sleeper) -> Wait:

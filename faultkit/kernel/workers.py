@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from faultkit.kernel import states
+from faultkit.kernel.kthreads import data_of
 from faultkit.kernel.objects import (
     BrokenList,
     entries,
@@ -47,18 +48,12 @@ def workers(system: System) -> list[Worker]:
 
 
 def _worker_of(system: System, task: Task) -> Worker | None:
-    """kernel/kthread.c, kthread_data() of a task with PF_WQ_WORKER is its struct worker."""
+    """The kthread_data() of a task with PF_WQ_WORKER is its struct worker (kernel/kthread.c)."""
     kernel = system.kernel
     try:
         if not system.flags(task) & states.PF_WQ_WORKER:
             return None
-        # worker_private since e32cf5dfbe22 ("kthread: Generalize pf_io_worker so it can point to
-        # struct kthread", 5.17); before, struct kthread was where set_child_tid is
-        at = first_offset(
-            kernel, ("task_struct", "worker_private"), ("task_struct", "set_child_tid")
-        )
-        kthread = kernel.u64((task.address or 0) + (at or 0))
-        address = pointer(kernel, kthread, "kthread", "data")
+        address = data_of(system, task)
         if pointer(kernel, address, "worker", "task") != task.address:
             return None
         return Worker(

@@ -7,18 +7,20 @@ from .model import Expect, Fault, cycle
 # a task ends that only sleeps for a time: not even a chain.
 NOT_STUCK = (
     *("dt-timer-waits", "dt-else-waits", "dt-up-waits", "dt-precise-wait", "dt-later-waits"),
-    *("dt-irq-waits", "dt-hook-waits", "dt-work-waits"),
+    *("dt-irq-waits", "dt-hook-waits", "dt-work-waits", "dt-klater-waits"),
 )
 
 QUIETLY = (
     Fault(
         "helpers",
-        ("hp-*", "hr-*", "he-*", "os-self", "dt-*", "dc-*", "dw-*"),
+        ("hp-*", "hr-*", "he-*", "os-self", "dt-*", "dc-*", "dw-*", "dk-*", "ds-*"),
         (
             cycle(("hr-past", "hr-wants"), "kmutex", "rwsem", confidence="inferred"),
             cycle(("he-past", "he-wants"), "kmutex", "completion", confidence="inferred"),
             cycle(("dc-ends", "dc-waits"), "kmutex", "completion", confidence="inferred"),
             cycle(("kworker", "dw-waits"), "kmutex", "completion", confidence="inferred"),
+            cycle(("dk-worker", "dk-waits"), "kmutex", "completion", confidence="inferred"),
+            Expect("self-deadlock", ("ds-worker",), ("completion",), 0, confidence="inferred"),
             *(Expect("chain", root=name) for name in NOT_STUCK),
             Expect("self-deadlock", ("os-self",), ("kmutex",), 0, confidence="proven"),
         ),

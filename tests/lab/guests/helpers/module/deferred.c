@@ -33,6 +33,8 @@ struct job {
 	struct hrtimer precise;
 	struct delayed_work later;
 	struct work_struct blocker, item;
+	struct kthread_work kthread_blocker, kthread_item;
+	struct kthread_delayed_work kthread_later;
 	struct completion *elsewhere;
 	void (*hook)(struct job *job);
 	struct list_head list;
@@ -143,6 +145,35 @@ static void on_blocker(struct work_struct *item)
 	work++;
 }
 
+static void on_kthread_blocker(struct kthread_work *item)
+{
+	want_busy(container_of(item, struct job, kthread_blocker));
+	work++;
+}
+
+static void on_kthread_item(struct kthread_work *item)
+{
+	ring(container_of(item, struct job, kthread_item));
+	work++;
+}
+
+static void on_kthread_later(struct kthread_work *item)
+{
+	struct job *job = container_of(item, struct job, kthread_later.work);
+
+	complete(&job->done);
+	job->count++;
+}
+
+/* For what is in line behind itself. */
+static void on_kthread_wait(struct kthread_work *item)
+{
+	struct job *job = container_of(item, struct job, kthread_blocker);
+
+	wait_for_completion(&job->done);
+	got_on();
+}
+
 static int waits(void *argument)
 {
 	struct job *job = argument;
@@ -208,7 +239,7 @@ static int naps_for_each(__attribute__((unused)) void *argument)
 	return 0;
 }
 
-static struct job *start(const char *prefix, int (*waiter)(void *), int (*ender)(void *))
+static struct job *new_job(void)
 {
 	struct job *job = kzalloc(sizeof(*job), GFP_KERNEL);
 
@@ -217,6 +248,13 @@ static struct job *start(const char *prefix, int (*waiter)(void *), int (*ender)
 	sema_init(&job->slots, 0);
 	job->elsewhere = &job->done;
 	job->hook = ring;
+	return job;
+}
+
+static struct job *start(const char *prefix, int (*waiter)(void *), int (*ender)(void *))
+{
+	struct job *job = new_job();
+
 	kthread_run(waiter, job, "%s-waits", prefix);
 	while (!READ_ONCE(job->count))
 		msleep(1);
@@ -261,6 +299,39 @@ static int run_behind(struct job *job)
 	return 0;
 }
 
+static struct kthread_worker *start_worker(const char *prefix)
+{
+	struct kthread_worker *worker = kthread_create_worker(0, "%s-worker", prefix);
+
+	if (!IS_ERR(worker))
+		wake_up_process(worker->task); /* since 6.14 creating no longer does */
+	return worker;
+}
+
+static int run_by_kthread(struct job *job, const char *prefix, kthread_work_func_t blocker)
+{
+	struct kthread_worker *worker = start_worker(prefix);
+
+	if (IS_ERR(worker))
+		return PTR_ERR(worker);
+	kthread_init_work(&job->kthread_blocker, blocker);
+	kthread_init_work(&job->kthread_item, on_kthread_item);
+	kthread_queue_work(worker, &job->kthread_blocker);
+	kthread_queue_work(worker, &job->kthread_item);
+	return 0;
+}
+
+static int run_later_by_kthread(struct job *job, const char *prefix)
+{
+	struct kthread_worker *worker = start_worker(prefix);
+
+	if (IS_ERR(worker))
+		return PTR_ERR(worker);
+	kthread_init_delayed_work(&job->kthread_later, on_kthread_later);
+	kthread_queue_delayed_work(worker, &job->kthread_later, LATE * HZ);
+	return 0;
+}
+
 int __init start_deferred(void)
 {
 	struct job *job;
@@ -282,5 +353,8 @@ int __init start_deferred(void)
 	INIT_DELAYED_WORK(&job->later, on_later);
 	schedule_delayed_work(&job->later, LATE * HZ);
 	return expect_interrupt(start("dt-irq", waits, ends)) ?:
-	       run_behind(start("dw", waits, NULL));
+	       run_behind(start("dw", waits, NULL)) ?:
+	       run_by_kthread(start("dk", waits, NULL), "dk", on_kthread_blocker) ?:
+	       run_by_kthread(new_job(), "ds", on_kthread_wait) ?:
+	       run_later_by_kthread(start("dt-klater", waits, ends), "dt-klater");
 }
