@@ -10,6 +10,7 @@ from faultkit.model import (
     INCONCLUSIVE,
     INFERRED,
     NOT_FOUND,
+    OUTSIDE,
     PROVEN,
     Finding,
     Lock,
@@ -69,9 +70,19 @@ def find(graph: WaitGraph) -> list[Finding]:
                 root=root,
                 root_waits_for=graph.waits[root],
                 confidence=_weakest(graph.waits[task] for task in victims),
+                explanation=_hope(graph, root),
             )
         )
     return findings
+
+
+def _hope(graph: WaitGraph, root: Task) -> str | None:
+    """How a chain's root may yet get on; None if nothing that was seen can bring that about."""
+    if root in graph.stuck:
+        return None
+    if graph.waits[root].needs == OUTSIDE:
+        return "what it waits for may come from outside of these tasks"
+    return "a task that runs, or waits for a time or for the outside only, may yet wake it"
 
 
 def _weakest(waits: Iterable[Wait]) -> str:

@@ -65,9 +65,10 @@ class _Text(Page):
             said.append(
                 f"DEADLOCK: {_count(len(cycles), 'cycle')}, {_count(threads, self._noun)}{resolved}"
             )
-        for kind in dict.fromkeys(finding.type for finding in others):
-            number = sum(1 for finding in others if finding.type == kind)
-            said.append(_STUCK.get(kind, kind) + (f" ({number})" if number > 1 else ""))
+        kinds = [_kind(finding) for finding in others]
+        for kind in dict.fromkeys(kinds):
+            number = kinds.count(kind)
+            said.append(kind + (f" ({number})" if number > 1 else ""))
         if said:
             return "; ".join(said) + ("; more could not be seen" if report.limits else "")
         if report.verdict == "inconclusive":
@@ -112,7 +113,7 @@ class _Text(Page):
             self._chain(finding)
         else:
             self._line(
-                f"  {_STUCK.get(finding.type, finding.type)}: "
+                f"  {_kind(finding)}: "
                 f"{self._style.paint('*red*', self._lock(finding.members[0].lock))}"
                 f" ({finding.confidence})"
             )
@@ -184,6 +185,8 @@ class _Text(Page):
         self._wrapped("  ROOT: ", said + (f" {place}" if place else ""))
         for line in wait.evidence:
             self._wrapped("    ", clean(line))
+        if finding.explanation:
+            self._wrapped("    not known to be stuck: ", finding.explanation)
 
     def _victims(self, finding: Finding) -> None:
         if not finding.victims:
@@ -275,6 +278,13 @@ def _kernel_task(task: Task) -> str:
     if task.seconds is not None:
         words.append(f"{task.seconds:.1f} s")
     return " ".join(words)
+
+
+def _kind(finding: Finding) -> str:
+    """In words; of a chain, whether its root is known to be stuck."""
+    if finding.type == "chain" and finding.explanation:
+        return "A CHAIN, NO CYCLE"
+    return _STUCK.get(finding.type, finding.type)
 
 
 def _count(number: int, noun: str) -> str:

@@ -4,6 +4,8 @@ p1 is the process that is asked about; the others have to be followed to.  A cor
 process and nothing of the kernel's, so cores are left out.
 """
 
+from faultkit.procfs.status import sees_all_processes
+
 from .model import Expect, Scenario
 
 VARIANTS = ("dbg", "stripped", "static")
@@ -179,8 +181,9 @@ _SHARED = (
     _scenario(
         SHARED,
         "namespaces-dead-owner",
-        "found",
-        (Expect("orphaned-lock", ("p1",), ("pthread_mutex",)),),
+        # in a container the owner may be outside of it
+        "found" if sees_all_processes() else "inconclusive",
+        (Expect("orphaned-lock", ("p1",), ("pthread_mutex",)),) if sees_all_processes() else (),
     ),
 )
 
