@@ -1,7 +1,10 @@
 """From the wait graph to findings, and what a report says of all of them: the same for processes
 and kernels."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sized
+from operator import attrgetter
 
 from faultkit.graph import WaitGraph
 from faultkit.model import (
@@ -82,7 +85,19 @@ def _hope(graph: WaitGraph, root: Task) -> str | None:
         return None
     if graph.waits[root].needs == OUTSIDE:
         return "what it waits for may come from outside of these tasks"
-    return "a task that runs, or waits for a time or for the outside only, may yet wake it"
+    free = (task for task in graph.tasks - graph.stuck if task.pid == root.pid and task != root)
+    other = min((task for task in free if graph.moves(task)), key=attrgetter("tid"), default=None)
+    if other is None:
+        return "others that get on may yet wake it"
+    return f"{other.tid}, which {_does(graph.waits.get(other))}, may yet wake it"
+
+
+def _does(wait: Wait | None) -> str:
+    if wait is None:
+        return "runs"
+    if wait.lock.kind == "sleep":
+        return "only sleeps for a time" if wait.timed else "sleeps"
+    return f"waits for {lock_name(wait.lock)}" + (" for a time" if wait.timed else "")
 
 
 def _weakest(waits: Iterable[Wait]) -> str:

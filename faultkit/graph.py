@@ -240,6 +240,12 @@ class WaitGraph:
         them still can."""
         return not wait.any_of or len(wait.holders) == 1 or wait.task in self.stuck
 
+    def moves(self, task: Task) -> bool:
+        """Whether the task gets on without any other: it runs, or waits for a time or the outside
+        only."""
+        wait = self.waits.get(task)
+        return wait is None or wait.timed or wait.needs == OUTSIDE
+
     def _gets_on(self, task: Task) -> bool:
         """Whether the task runs, or sleeps for a time only."""
         wait = self.waits.get(task)
