@@ -200,8 +200,8 @@ class Process(ABC):
         return ()
 
     def bare_frames(self, task: Task) -> tuple[Frame, ...]:
-        """The same, perhaps without source lines, which take long to find: for inference, which
-        asks for those of few frames."""
+        """The same for inference: with the registers that unwinding recovers, perhaps without
+        source lines, which take long to find and are asked for of few frames."""
         return self.frames(task)
 
     def registers(self, task: Task) -> dict[str, int]:

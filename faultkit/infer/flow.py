@@ -7,7 +7,7 @@ enough for an inference with evidence; it is never called proof.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from faultkit.code.encoding import REGISTERS, Memory
 from faultkit.code.x86 import Instruction
@@ -32,7 +32,7 @@ from faultkit.infer.functions import (
     plain_name,
     starts_another,
 )
-from faultkit.infer.path import CUT, OBJECT_BYTES, OPAQUE, Event, Path, Summary
+from faultkit.infer.path import CUT, OBJECT_BYTES, OPAQUE, Event, Held, Path, Summary
 from faultkit.infer.values import (
     Load,
     Unknown,
@@ -288,40 +288,31 @@ class Tracer:
             self._apply(role, lock, site, label, path, walk)
             path.call(instruction)
             return
-        summary = self._summary(target, name, depth)
+        label = name or (f"the function at {target:#x}" if target else "a function")
+        self._do_as_summed_up(self._summary(target, name, depth), instruction, label, path, walk)
+
+    def _do_as_summed_up(
+        self, summary: Summary, instruction: Instruction, label: str, path: Path, walk: Walk
+    ) -> None:
+        """Apply what a called function does, in the caller's terms: these are of before the call,
+        which changes registers."""
+        site = instruction.address
+        if summary.opaque or summary.unknown:
+            walk.opaque.append(site)
         if summary.opaque:
-            walk.opaque.append(site)
             path.pass_arguments()
-        elif summary.unknown:
-            walk.opaque.append(site)
         given = [substitute(value, path) for value in summary.passed]
         path.pass_on([value for value in given if value is not None])
-        held, stores, returns = [], [], None
-        for value, detail in summary.held:
-            there = substitute(value, path)
-            if there is None and (value == summary.returns or self.family == FILE):
-                there = unknown(site, "rax" if value == summary.returns else "file")
-            if there is not None:
-                # what it gave back by another name, read anew from memory, say, may be this one
-                later = [substitute(other, path) for other in detail.released]
-                held.append((there, detail, later))
+        walk.took = walk.took or summary.took
+        walk.cut = walk.cut or summary.cut
+        held = list(self._held_by_caller(summary, site, path))
+        stores = []
         for address, value, width in summary.stores:
             where, what = substitute(address, path), substitute(value, path)
             if where is not None:
                 stores.append((where, what or unknown(site, "memory"), width))
-        if summary.returns is not None:
-            returns = substitute(summary.returns, path)
-        label = name or (f"the function at {target:#x}" if target else "a function")
-        walk.took = walk.took or summary.took
-        walk.cut = walk.cut or summary.cut
-        for value in summary.released:
-            there = substitute(value, path)
-            if there is None and (summary.took and self.code.pairs_locks):
-                continue
-            if there is not None or self.family != RUST or _passes_held(path):
-                path.release(there)
-            else:
-                path.pass_arguments()
+        returns = substitute(summary.returns, path) if summary.returns is not None else None
+        self._release(summary, path)
         for event in summary.events:
             there = substitute(event.lock, path) or unknown(site, "event")
             verb = "does a" if event.function == CHANGED else "calls"
@@ -336,6 +327,28 @@ class Tracer:
             how = f"{label}, which {verb} {detail.function}"
             path.acquire(there, site, how, detail.sure and None not in later)
             path.released_since(there, [value for value in later if value is not None])
+
+    def _held_by_caller(
+        self, summary: Summary, site: int, path: Path
+    ) -> Iterator[tuple[Value, Held, list[Value | None]]]:
+        """The locks that the function returns with, how it took each, and what it gave back since
+        by other names: read anew from memory, say, that may be the same."""
+        for value, detail in summary.held:
+            there = substitute(value, path)
+            if there is None and (value == summary.returns or self.family == FILE):
+                there = unknown(site, "rax" if value == summary.returns else "file")
+            if there is not None:
+                yield there, detail, [substitute(other, path) for other in detail.released]
+
+    def _release(self, summary: Summary, path: Path) -> None:
+        for value in summary.released:
+            there = substitute(value, path)
+            if there is None and (summary.took and self.code.pairs_locks):
+                continue
+            if there is not None or self.family != RUST or _passes_held(path):
+                path.release(there)
+            else:
+                path.pass_arguments()
 
     def _apply(
         self, role: Role, lock: Value, site: int, label: str, path: Path, walk: Walk

@@ -89,7 +89,7 @@ def _runs(blocked: Blocked, task: Task, state: int) -> bool:
     call = blocked.process.syscall(task)
     if call is not None and call.args[:1] == (state,):
         return False
-    frames = blocked.process.frames(task, 64)
+    frames = blocked.process.bare_frames(task)
     for frame, caller in zip(frames, frames[1:]):
         if not is_once(frame.symbol or ""):
             continue
