@@ -13,7 +13,7 @@ from faultkit.code.encoding import REGISTERS
 from faultkit.decode.program import Unwound
 from faultkit.model import Task
 from faultkit.target import FaultkitError, ReadError
-from gdb_ext.target import PRESERVED, _registers, told
+from gdb_ext.backtrace import PRESERVED, registers_of, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def _unwind(frame: Any) -> Iterator[Unwound]:
         except gdb.error:
             older = None
         names = (*REGISTERS, "rip") if exact else ("rsp", *PRESERVED)
-        cfa = _registers(older, ("rsp",)).get("rsp") if older is not None else None
-        yield _unwound(current, exact or is_signal, _registers(current, names),
+        cfa = registers_of(older, ("rsp",)).get("rsp") if older is not None else None
+        yield _unwound(current, exact or is_signal, registers_of(current, names),
                        None if is_signal else cfa)  # fmt: skip
         exact = is_signal
         current = older

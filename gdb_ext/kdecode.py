@@ -12,7 +12,8 @@ from faultkit.kdecode import places_of
 from faultkit.model import Report, Task
 from faultkit.options.kdecode import KdecodeArguments
 from gdb_ext import frames
-from gdb_ext.target import GdbProcess, selection_kept, told
+from gdb_ext.backtrace import told
+from gdb_ext.target import GdbProcess, selection_kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

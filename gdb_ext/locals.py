@@ -6,7 +6,7 @@ from functools import partial
 import gdb
 
 from faultkit.target import Local
-from gdb_ext.target import told
+from gdb_ext.backtrace import told
 
 MOST_MEMBERS = 24  # of one local variable that are looked at
 

@@ -10,7 +10,7 @@ from functools import partial
 import gdb
 
 from faultkit.target import Member
-from gdb_ext.target import told
+from gdb_ext.backtrace import told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

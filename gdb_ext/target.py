@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
@@ -21,6 +21,7 @@ from faultkit.target import (
     ReadError,
     Syscall,
 )
+from gdb_ext.backtrace import PRESERVED, registers_of, symbol_of, told, unsigned, unwind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,19 +36,9 @@ EINTR = -4
 # write, sendto, pwrite64: a signal ends them once a part is written (fs/pipe.c, pipe_write)
 PARTIAL = frozenset((1, 44, 18))
 ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
-PRESERVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")  # callee-saved: unwinding recovers them
 X86_64 = "i386:x86-64"
 EM_X86_64 = b"\x3e\x00"
 SYSCALL_INSTRUCTION = b"\x0f\x05"
-
-
-def told(ask: Callable[[], str | None]) -> str | None:
-    """What gdb answers, also where the bytes are not in its host-charset: a name in UTF-8 while
-    the locale is C, or bytes in no charset at all.  Those that are not UTF-8 become \\xNN."""
-    try:
-        return ask()
-    except UnicodeDecodeError as error:
-        return error.object.decode("utf-8", "backslashreplace")
 
 
 @contextmanager
@@ -166,7 +157,7 @@ class GdbProcess(Process):
             read = frame.read_register
             if _signed(read("orig_rax")) not in PARTIAL:
                 return False
-            return 0 < _signed(read("rax")) < _unsigned(read("rdx"))
+            return 0 < _signed(read("rax")) < unsigned(read("rdx"))
         except (gdb.error, ValueError):
             return False
 
@@ -180,11 +171,11 @@ class GdbProcess(Process):
             if number < 0:
                 return RUNNING
             result = _signed(read("rax"))
-            pc = _unsigned(read("rip"))
+            pc = unsigned(read("rip"))
             if result not in INTERRUPTED and not (result == EINTR and self._after_syscall(pc)):
                 return RUNNING
-            arguments = tuple(_unsigned(read(name)) for name in ARGUMENTS)
-            sp = _unsigned(read("rsp"))
+            arguments = tuple(unsigned(read(name)) for name in ARGUMENTS)
+            sp = unsigned(read("rsp"))
             if self.core and self._gaps.touch(sp, 8):
                 self._without_stack.add(task.tid)
             return Syscall(number, arguments, sp, pc)
@@ -199,7 +190,7 @@ class GdbProcess(Process):
 
     def registers(self, task: Task) -> dict[str, int]:
         frame = self._newest_frame(task)
-        return _registers(frame, ("rip", "rsp", *PRESERVED)) if frame is not None else {}
+        return registers_of(frame, ("rip", "rsp", *PRESERVED)) if frame is not None else {}
 
     def read(self, address: int, size: int) -> bytes:
         known = self.held(address, size)
@@ -243,18 +234,7 @@ class GdbProcess(Process):
         return self.mappings() if self._proc is None else self._proc.code_mappings()
 
     def symbol(self, address: int) -> tuple[str, int, int | None] | None:
-        try:
-            pointer = gdb.lookup_type("void").pointer()
-            value = gdb.Value(address).cast(pointer)
-            text = told(lambda: value.format_string(symbols=True)) or ""
-        except (gdb.error, OverflowError, TypeError):
-            return None
-        text = text.partition("<")[2]  # "0x4040c0 <accounts+64>"
-        if len(text) < 2 or not text.endswith(">"):
-            return None
-        text = text[:-1]
-        name, _, offset = text.rpartition("+")
-        return (name, int(offset), None) if name and offset.isdecimal() else (text, 0, None)
+        return symbol_of(address)
 
     def line(self, address: int) -> SourceLine | None:
         place = gdb.find_pc_line(address)
@@ -278,27 +258,12 @@ class GdbProcess(Process):
             if self._proc is not None and _runs(self._threads.get(task.tid)):
                 known = self._proc.frames(task, limit)
             else:
-                known = tuple(self._unwind(task, limit, PRESERVED if preserved else ()))
+                newest = self._newest_frame(task)
+                known = tuple(unwind(newest, limit, PRESERVED if preserved else ()))
                 if known and not self._is_code(known[-1].address):  # no call frame information
                     known = max(known, self._unwind_by_code(task, limit), key=len)
             self._frames[key] = known
         return known
-
-    def _unwind(self, task: Task, limit: int, preserved: Sequence[str]) -> Iterator[Frame]:
-        frame = self._newest_frame(task)
-        inlines: list[SourceLine] = []
-        index = 0
-        try:
-            while frame is not None and index < limit:
-                inlines.append(_source_line(frame))
-                if frame.type() != gdb.INLINE_FRAME:
-                    registers = _registers(frame, ("rsp", *preserved))
-                    yield self._frame(index, frame, tuple(inlines), registers)
-                    inlines = []
-                    index += 1
-                frame = frame.older()
-        except gdb.error:
-            return  # the stack is broken from here on: what was found stands
 
     def _unwind_by_code(self, task: Task, limit: int) -> tuple[Frame, ...]:
         """The frames as faultkit itself sees them, who also gets through musl's functions."""
@@ -313,33 +278,6 @@ class GdbProcess(Process):
         """Whether code may be there: a core does not tell of all that may be executed."""
         mapping = self.mapping(address)
         return mapping is not None and mapping.perms[2:3] in ("", "x")
-
-    def _frame(
-        self,
-        index: int,
-        frame: gdb.Frame,
-        inlines: tuple[SourceLine, ...],
-        registers: dict[str, int],
-    ) -> Frame:
-        pc = frame.pc()
-        symbol = self.symbol(pc)
-        function = frame.function()
-        start = None
-        if function is not None:
-            start = int(function.value().address)
-        elif symbol is not None:
-            start = pc - symbol[1]
-        return Frame(
-            index,
-            pc,
-            told(frame.name) or (symbol[0] if symbol else None),
-            pc - start if start is not None else None,
-            told(lambda: gdb.solib_name(pc) or gdb.current_progspace().filename),
-            inlines,
-            registers.get("rsp"),
-            start,
-            registers,
-        )
 
     def locals(self, task: Task, limit: int = 64) -> Sequence[Local]:
         key = (task.tid, limit)
@@ -471,30 +409,6 @@ def _traced_by_us(pid: int) -> bool:
     return f"TracerPid:\t{os.getpid()}\n".encode() in status
 
 
-def _unsigned(value: Any) -> int:
-    return int(value) & 0xFFFFFFFFFFFFFFFF
-
-
 def _signed(value: Any) -> int:
-    number = _unsigned(value)
+    number = unsigned(value)
     return number - (1 << 64) if number >> 63 else number
-
-
-def _registers(frame: gdb.Frame, names: Sequence[str]) -> dict[str, int]:
-    registers = {}
-    for name in names:
-        try:
-            value = frame.read_register(name)
-            if not value.is_optimized_out:
-                registers[name] = _unsigned(value)
-        except (gdb.error, ValueError):
-            continue
-    return registers
-
-
-def _source_line(frame: gdb.Frame) -> SourceLine:
-    place = frame.find_sal()
-    symtab = place.symtab if place is not None else None
-    file = told(lambda: symtab.filename) if symtab is not None else None
-    line = place.line if file is not None and place.line else None
-    return SourceLine(told(frame.name), file, line)

@@ -17,8 +17,9 @@ from faultkit.render.sigsrc_watch import line_of
 from faultkit.signals.model import DEBUGGER, TERMINAL, SignalFinding
 from faultkit.signals.names import SIGINT
 from faultkit.target import FaultkitError
+from gdb_ext.backtrace import told
 from gdb_ext.signals import SignalledProcess
-from gdb_ext.target import live_inferior, told
+from gdb_ext.target import live_inferior
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
