@@ -170,5 +170,6 @@ def session(pid: int, rounds: int, variables: "dict[str, str]") -> Session:
 def unattached(pid: int, rounds: int, variables: "dict[str, str]") -> "tuple[float, float]":
     """Seconds of the first `deadlock PID` in a gdb attached to nothing, and of the next ones."""
     command = f"deadlock {pid}"
+    _timed([], [command], 1, variables)  # Python compiles what it imports
     first, *later = _timed([], [command], rounds + 1, variables)[command]
     return first, statistics.median(later)
