@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from faultkit.model import FOUND, INCONCLUSIVE, INFERRED, NOT_FOUND, Report, Task
 from faultkit.record import NamedTuple
 from faultkit.signals.case import Case
-from faultkit.signals.frames import siginfo_by_registers, siginfo_in, signal_frames
+from faultkit.signals.frames import (
+    fault_by_registers,
+    number_by_mask,
+    siginfo_in,
+    signal_frames,
+)
 from faultkit.signals.model import (
     BLOCKED,
     DEBUGGER,
@@ -20,14 +25,20 @@ from faultkit.signals.model import (
     UNKNOWN,
     SignalFinding,
 )
-from faultkit.signals.names import IGNORED, SIGKILL, STOPPING, signal_name, signals_in
+from faultkit.signals.names import IGNORED, SIGFPE, SIGKILL, STOPPING, signal_name, signals_in
 from faultkit.signals.origins import Origin, explain
+from faultkit.signals.origins._calls_made import last_call
+from faultkit.signals.origins.arithmetic import INTDIV, divides
 from faultkit.signals.senders import Senders
-from faultkit.signals.siginfo import FAULTED, NUMBER_ONLY, Siginfo, parse_siginfo
+from faultkit.signals.siginfo import NUMBER_ONLY, Siginfo, parse_siginfo
 from faultkit.target import FaultkitError, Process, SignalMasks
 
 SHOWN_FRAMES = 32
 NO_SIGINFO = "the signal frame keeps no siginfo (no SA_SIGINFO): registers and masks tell this"
+UNTOLD = (
+    "a signal handler was running; of which signal is not kept: it was installed without "
+    "SA_SIGINFO, and blocks more signals than its own"
+)
 OUTERMOST = frozenset(("_start", "clone", "clone3", "__clone", "__clone3"))
 
 
@@ -78,7 +89,7 @@ def _at_hand(process: Process, senders: Senders, report: Report, briefs: list[st
     if task is None:
         return
     registers = process.all_registers(task)
-    outer = _interrupted(process, task, registers, senders)
+    outer = _interrupted(process, task, registers, senders, report.notes)
     data = process.siginfo(task)
     info = parse_siginfo(data) if data is not None else None
     within: int | None = None
@@ -122,10 +133,15 @@ def one_signal(process: Process, task: Task) -> SignalFinding | None:
 
 
 def _interrupted(
-    process: Process, task: Task, registers: dict[str, int], senders: Senders
+    process: Process,
+    task: Task,
+    registers: dict[str, int],
+    senders: Senders,
+    notes: list[str],
 ) -> list[tuple[Case, SignalFinding, str]]:
     """The signals whose handlers run on the task's stack, the first one first: each with its
-    finding, and in a few words."""
+    finding, and in a few words.  Adds a note where a handler runs of which nothing tells the
+    signal."""
     if "rsp" not in registers:
         return []
     try:
@@ -140,17 +156,22 @@ def _interrupted(
     for frame in signal_frames(process, registers["rsp"]):
         unwound = frame.address + 8 in stack_pointers
         kept = siginfo_in(frame, blocked)
-        info = kept or siginfo_by_registers(frame, blocked)
+        known = (kept,) if kept else (fault_by_registers(frame, blocked),
+                                      number_by_mask(frame, blocked))  # fmt: skip
         blocked = frame.mask
-        if info is None or (complete and not unwound):
+        if complete and not unwound:
             continue  # left behind by a handler that has returned, or by chance
         saved = {**frame.registers}
         for name in ("fs_base", "gs_base"):
             if name in registers:
                 saved[name] = registers[name]
-        case = Case(process, task, info, saved, senders, innermost=False)
-        if kept is None and info.layout == FAULTED and not _can_fault(case):
+        cases = [Case(process, task, info, saved, senders, False) for info in known if info]
+        case = next((one for one in cases if kept or _can_be(one)), None)
+        if case is None:
+            if unwound and UNTOLD not in notes:
+                notes.append(UNTOLD)
             continue
+        info = case.info
         origin = _unrecorded(info) if info.layout == NUMBER_ONLY else explain(case)
         finding = finding_of(case, origin, DELIVERED)
         if kept is None:
@@ -165,13 +186,19 @@ def _interrupted(
     return found[::-1]
 
 
-def _can_fault(case: Case) -> bool:
-    """Whether the instruction at rip can have caused the fault: a trap number may be an old one."""
-    instruction = case.instruction
+def _can_be(case: Case) -> bool:
+    """Whether what the registers tell can be: the trap number of a fault may be an old one."""
+    info = case.info
+    if info.layout == NUMBER_ONLY:
+        return True
+    if info.number == SIGFPE and info.code == INTDIV:
+        return divides(case)
+    if last_call(case) is not None:
+        return False
     return (
-        case.access is not None
-        or case.info.address == case.registers.get("rip")
-        or instruction is None
+        info.address in (None, case.registers.get("rip"))
+        or case.access is not None
+        or case.instruction is None
     )
 
 

@@ -43,6 +43,8 @@ RETURNS = (  # mov $15, %rax or %eax; syscall
 MOST_FRAMES = 8  # signals within one another
 MOST_STACK = 1 << 20  # bytes above rsp that are searched for each
 CHUNK = 1 << 12
+MOST_OTHERS = 32  # signals that a handler blocks by name: with more, it blocks all that there are,
+# and one that is not blocked may be its own, which it has let through again
 MOST_PIDS = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
 
 
@@ -126,38 +128,47 @@ def siginfo_in(frame: SignalFrame, blocked: int | None) -> Siginfo | None:
     info = parse_siginfo(frame.siginfo)
     if info is None or frame.siginfo[12:16] != bytes(4) or not 0 <= info.errno < 1 << 16:
         return None
-    added = (blocked or 0) & ~frame.mask
-    if added and not added >> info.number - 1 & 1:
+    added = _added(frame, blocked)
+    if added and info.number not in added and len(added) < MOST_OTHERS:
         return None
     if not 0 <= (info.pid or 0) <= MOST_PIDS:
         return None
     return info if code_words(info.number, info.code) else None
 
 
-def siginfo_by_registers(frame: SignalFrame, blocked: int | None) -> Siginfo | None:
-    """What is known of the signal of a frame without a siginfo: of a fault by the trap number
-    that the frame keeps, of others the number only, as a handler runs with its own signal
-    blocked: `blocked` are the signals that are so in the handler.  None if nothing tells.
+def fault_by_registers(frame: SignalFrame, blocked: int | None) -> Siginfo | None:
+    """The fault that a frame without a siginfo tells of, by the trap number that it keeps, as far
+    as the mask agrees: a handler runs with its own signal blocked; `blocked` are the signals that
+    are so in the handler.  None if it tells of none.
 
-    The trap number stays from fault to fault: it counts only for a signal that the mask shows
-    too; where the mask shows none (SA_NODEFER), a page fault counts if the instruction can have
-    caused it, which is for the caller to check.
+    The trap number is that of the thread's last fault, 0 if it has had none: it counts only for a
+    signal that the mask shows too, for a page fault also where the mask shows none (SA_NODEFER).
+    Whether the instruction can have caused the fault is for the caller to check.
     """
-    added = None if blocked is None else list(signals_in(blocked & ~frame.mask))
+    added = _added(frame, blocked)
     registers = frame.registers
     trap = registers["trapno"]
     fault = _FAULTS.get(trap)
-    if fault is not None and (fault[0] in added if added else trap == PAGE_FAULT):
-        number, code = fault
-        if code == SI_KERNEL:
-            return Siginfo(number, code, 0, SENT)
-        address = registers["rip"]
-        if trap == PAGE_FAULT:
-            address, code = registers["cr2"], 2 if registers["err"] & 1 else 1
-        return Siginfo(number, code, 0, FAULTED, address=address)
-    if added and len(added) == 1:
-        return Siginfo(added[0], SI_USER, 0, NUMBER_ONLY)
-    return None
+    if fault is None or not (fault[0] in added if added else trap == PAGE_FAULT):
+        return None
+    number, code = fault
+    if code == SI_KERNEL:
+        return Siginfo(number, code, 0, SENT)
+    address = registers["rip"]
+    if trap == PAGE_FAULT:
+        address, code = registers["cr2"], 2 if registers["err"] & 1 else 1
+    return Siginfo(number, code, 0, FAULTED, address=address)
+
+
+def number_by_mask(frame: SignalFrame, blocked: int | None) -> Siginfo | None:
+    """The number of the signal whose handler runs, where the mask shows that it can be no other."""
+    added = _added(frame, blocked)
+    return Siginfo(added[0], SI_USER, 0, NUMBER_ONLY) if len(added) == 1 else None
+
+
+def _added(frame: SignalFrame, blocked: int | None) -> list[int]:
+    """The signals that are blocked since the handler has begun."""
+    return [] if blocked is None else list(signals_in(blocked & ~frame.mask))
 
 
 PAGE_FAULT = 14

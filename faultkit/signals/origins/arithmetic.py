@@ -12,6 +12,7 @@ from faultkit.signals.siginfo import FAULTED
 SIGNALS = frozenset((SIGFPE,))
 PRIORITY = 20
 INTDIV = 1
+DIV, IDIV = 6, 7  # of opcodes F6 and F7, by the register field
 _MXCSR = ("invalid operation", "denormal operand", "division by zero", "overflow", "underflow",
           "inexact result")  # fmt: skip
 
@@ -76,15 +77,23 @@ def _division(case: Case, where: str) -> Origin:
     )
 
 
+def divides(case: Case) -> bool:
+    """Whether the instruction at rip is an integer division."""
+    parts = case.encoding
+    return (
+        parts is not None
+        and not parts.table
+        and parts.opcode in (0xF6, 0xF7)
+        and parts.register & 7 in (DIV, IDIV)
+    )
+
+
 def _operands(case: Case) -> tuple[int, int, int, bool, str] | None:
     """(divisor, dividend, bits, signed, the divisor's operand) of div and idiv at rip."""
     parts, registers = case.encoding, case.registers
-    if parts is None or parts.table or parts.opcode not in (0xF6, 0xF7):
+    if parts is None or not divides(case):
         return None
-    operation = parts.register & 7
-    if operation not in (6, 7):
-        return None
-    signed = operation == 7
+    signed = parts.register & 7 == IDIV
     size = 1 if parts.opcode == 0xF6 else parts.width
     bits = 8 * size
     if isinstance(parts.operand, Memory):

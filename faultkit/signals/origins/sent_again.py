@@ -20,6 +20,7 @@ from faultkit.signals.names import (
 )
 from faultkit.signals.origins import Origin, explain_as
 from faultkit.signals.origins._calls_made import last_call
+from faultkit.signals.origins.arithmetic import INTDIV, divides
 from faultkit.signals.siginfo import FAULTED, SENT, Siginfo
 
 SIGNALS = frozenset((SIGSEGV, SIGBUS, SIGFPE, SIGILL))
@@ -56,9 +57,7 @@ def _fault(case: Case) -> Siginfo | None:
     number = case.info.number
     pc = case.registers.get("rip", 0)
     if number == SIGFPE:
-        parts = case.encoding
-        divides = parts is not None and not parts.table and parts.opcode in (0xF6, 0xF7)
-        return Siginfo(number, 1, 0, FAULTED, address=pc) if divides else None
+        return Siginfo(number, INTDIV, 0, FAULTED, address=pc) if divides(case) else None
     if number == SIGILL:
         bad = case.instruction is None or case.instruction.kind == "trap"
         return Siginfo(number, 2, 0, FAULTED, address=pc) if bad else None

@@ -1,0 +1,31 @@
+"""`sigsrc` on cores whose first look deceives: real programs, and what may not be said of them."""
+
+import pytest
+from sigsrc_stage import die, sigsrc
+
+
+def findings(scene: str, variant: str, directory) -> tuple[list[dict], dict]:
+    executable, core = die("signals_hard.c", variant, scene, directory)
+    report, _ = sigsrc(str(executable), str(core))
+    return report["findings"], report
+
+
+@pytest.mark.parametrize("variant", ["dbg", "static-stripped"])
+def test_a_trap_number_that_was_never_set_is_no_division(variant, tmp_path):
+    found, report = findings("abort_with_all_blocked", variant, tmp_path)
+    assert [one["signal"] for one in found] == ["SIGABRT"]
+    assert any("a signal handler was running" in note for note in report["notes"])
+
+
+@pytest.mark.parametrize("variant", ["dbg", "stripped"])
+def test_a_division_whose_handler_blocks_all(variant, tmp_path):
+    first, second = findings("divide_with_all_blocked", variant, tmp_path)[0]
+    assert (first["signal"], first["cause"]) == ("SIGFPE", "division-by-zero")
+    assert (second["signal"], second["within"]) == ("SIGABRT", "SIGFPE")
+
+
+@pytest.mark.parametrize("variant", ["dbg", "static-stripped"])
+def test_a_handler_that_lets_its_own_signal_through(variant, tmp_path):
+    first, second = findings("own_signal_let_through", variant, tmp_path)[0]
+    assert (first["code"], first["cause"]) == ("SEGV_MAPERR", "null-pointer")
+    assert (second["cause"], second["within"]) == ("raise", "SIGSEGV")
