@@ -29,3 +29,10 @@ def test_a_handler_that_lets_its_own_signal_through(variant, tmp_path):
     first, second = findings("own_signal_let_through", variant, tmp_path)[0]
     assert (first["code"], first["cause"]) == ("SEGV_MAPERR", "null-pointer")
     assert (second["cause"], second["within"]) == ("raise", "SIGSEGV")
+
+
+@pytest.mark.parametrize("scene", ["killed_by_a_child", "killed_by_a_sibling"])
+def test_whoever_was_no_parent_did_not_send_by_dying(scene, tmp_path):
+    (one,) = findings(scene, "opt", tmp_path)[0]
+    assert (one["origin"], one["code"]) == ("kill", "SI_USER")
+    assert "PDEATHSIG" not in one["explanation"] and not one["evidence"]

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -58,9 +59,45 @@ static void own_signal_let_through(void)
     *nothing = 1;
 }
 
+/* Killed by a child, which is gone then: that workers are told of their parent's death, as the code
+   here asks for, has nothing to do with it. */
+static void killed_by_a_child(void)
+{
+    pid_t parent = getpid();
+    if (!fork()) {
+        prctl(PR_SET_PDEATHSIG, SIGQUIT);
+        signal(SIGQUIT, SIG_IGN);
+        kill(parent, SIGQUIT);
+        _exit(0);
+    }
+    sleep(10);
+}
+
+/* Killed by an elder sibling, which is gone then; the parent lives. */
+static void killed_by_a_sibling(void)
+{
+    int ends[2];
+    pid_t younger;
+    pipe(ends);
+    if (!fork()) {
+        read(ends[0], &younger, sizeof younger);
+        kill(younger, SIGQUIT);
+        _exit(0);
+    }
+    younger = fork();
+    if (!younger) {
+        sleep(10);
+        _exit(0);
+    }
+    write(ends[1], &younger, sizeof younger);
+    while (wait(NULL) > 0)
+        ;
+}
+
 #define SCENE(name) { #name, name }
 static const struct { const char *name; void (*play)(void); } scenes[] = {
     SCENE(abort_with_all_blocked), SCENE(divide_with_all_blocked), SCENE(own_signal_let_through),
+    SCENE(killed_by_a_child), SCENE(killed_by_a_sibling),
 };
 
 int main(int argc, char **argv)

@@ -1,17 +1,20 @@
 """PR_SET_PDEATHSIG: a signal that the kernel sends when the parent dies, in the parent's name.
 
 It looks like a kill() by the parent (forget_original_parent in kernel/exit.c sends it without a
-siginfo of its own): that it was none, only the program's own call of prctl() shows.
+siginfo of its own): that it was none, only the program's own call of prctl() shows; and that the
+sender was the parent, only that it is older, and that a reaper of orphans is the parent now.
 """
 
 from __future__ import annotations
 
 from faultkit.model import INFERRED
+from faultkit.procfs.process import parse_stat, read_proc
+from faultkit.procfs.status import innermost_pid
 from faultkit.signals.case import Case
 from faultkit.signals.model import PARENT_DEATH
 from faultkit.signals.names import SI_USER, signal_name
 from faultkit.signals.origins import Origin
-from faultkit.target import ReadError
+from faultkit.target import FaultkitError, ReadError
 
 SIGNALS = None
 PRIORITY = 50
@@ -20,18 +23,22 @@ EDI_1 = b"\xbf\x01\x00\x00\x00"  # mov $1, %edi
 PRCTL = b"\xb8\x9d\x00\x00\x00"  # mov $157, %eax
 MOST_CODE = 1 << 26  # bytes of the program's code that are searched
 MOST_PLACES = 4096
+# Processes that adopt orphans (PR_SET_CHILD_SUBREAPER), besides pid 1
+REAPERS = ("systemd", "containerd-shim", "conmon", "tini", "dumb-init", "catatonit")
 WINDOW = 96  # bytes around such a move in which the call must be
 
 
 def explain(case: Case) -> Origin | None:
-    """A signal in the name of a process that is gone, to one whose parent is now another, and
-    which asked for such a signal."""
+    """A signal in the name of a process that is gone and may have been the parent, to one that has
+    been adopted, and whose code asks for such a signal."""
     info, sender = case.info, case.sender
     if info.code != SI_USER or sender is None or sender.itself or not sender.pid:
         return None
     parent = case.process.parent()
     if sender.alive or parent is None or parent == sender.pid:
         return None
+    if sender.pid > case.senders.own_pid or not _reaps(case, parent):
+        return None  # a child, or anyone else
     place = _asks_for(case, info.number)
     if place is None:
         return None
@@ -41,8 +48,9 @@ def explain(case: Case) -> Origin | None:
         "parent-death",
         f"{name} came when the parent, pid {sender.pid}, died: the program has asked for it by "
         f"prctl(PR_SET_PDEATHSIG, {name}). The kernel sends it in the parent's name, so that it "
-        f"looks like a kill(). The parent is {parent} now.",
-        f"its parent, pid {sender.pid}, died (PR_SET_PDEATHSIG)",
+        f"looks like a kill(). The parent is {parent} now. If {sender.pid} was not the parent, or "
+        "the call is made elsewhere than in this process, it was a kill().",
+        f"its parent, pid {sender.pid}, died (PR_SET_PDEATHSIG), or sent it by kill()",
         (
             f"{place} calls prctl(PR_SET_PDEATHSIG)",
             f"si_pid {sender.pid} {sender.fate}, and the parent is {parent}",
@@ -50,6 +58,18 @@ def explain(case: Case) -> Origin | None:
         "look why the parent ended; a thread that created the child counts as its parent too",
         INFERRED,
     )
+
+
+def _reaps(case: Case, parent: int) -> bool:
+    """Whether the parent is one that orphans are given to."""
+    process = case.process
+    try:
+        if (innermost_pid(parent) if process.live else parent) == 1:
+            return True
+        name = parse_stat(read_proc(f"/proc/{parent}/stat"))[0] if process.here else ""
+    except (OSError, ValueError, IndexError, FaultkitError):
+        return False
+    return name.startswith(REAPERS)
 
 
 def _asks_for(case: Case, number: int) -> str | None:

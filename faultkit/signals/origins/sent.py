@@ -73,7 +73,7 @@ def _lost_parent(case: Case) -> tuple[str, ...]:
     sender, parent = case.sender, case.process.parent()
     if sender is None or sender.alive is not False or not sender.pid or parent == sender.pid:
         return ()
-    if parent != 1:
+    if parent != 1 or sender.pid > case.senders.own_pid:
         return ()
     return (
         "the process has lost its parent (it is 1 now): if that was the sender, it may have been "
