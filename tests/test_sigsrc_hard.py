@@ -4,8 +4,10 @@ import pytest
 from sigsrc_stage import die, sigsrc
 
 
-def findings(scene: str, variant: str, directory) -> tuple[list[dict], dict]:
-    executable, core = die("signals_hard.c", variant, scene, directory)
+def findings(
+    scene: str, variant: str, directory, program: str = "signals_hard.c"
+) -> tuple[list[dict], dict]:
+    executable, core = die(program, variant, scene, directory)
     report, _ = sigsrc(str(executable), str(core))
     return report["findings"], report
 
@@ -36,3 +38,37 @@ def test_whoever_was_no_parent_did_not_send_by_dying(scene, tmp_path):
     (one,) = findings(scene, "opt", tmp_path)[0]
     assert (one["origin"], one["code"]) == ("kill", "SI_USER")
     assert "PDEATHSIG" not in one["explanation"] and not one["evidence"]
+
+
+@pytest.mark.parametrize("variant", ["dbg", "stripped", "static-stripped"])
+def test_sigabrt_by_another_call_is_no_abort(variant, tmp_path):
+    (one,) = findings("abort_signal_by_pidfd", variant, tmp_path)[0]
+    assert (one["origin"], one["cause"]) == ("kill", "kill")
+
+
+@pytest.mark.parametrize("variant", ["dbg", "stripped"])
+def test_abort_where_an_exception_is_caught(variant, tmp_path):
+    (one,) = findings("abort_in_catch", variant, tmp_path, "signals_cxx.cc")[0]
+    assert one["cause"] == "abort"
+
+
+def test_abort_where_nobody_can_tell_whether_an_exception_is_caught(tmp_path):
+    (one,) = findings("abort_in_catch", "static-stripped", tmp_path, "signals_cxx.cc")[0]
+    assert one["confidence"] == "inferred" and "most likely" in one["explanation"]
+
+
+def test_who_has_thrown_is_not_who_aborts(tmp_path):
+    (one,) = findings("own_handler", "dbg", tmp_path, "signals_cxx.cc")[0]
+    assert one["cause"] == "uncaught-exception"
+    assert "thrown by main at" in one["explanation"]
+
+
+def test_nothing_to_rethrow(tmp_path):
+    (one,) = findings("nothing_to_rethrow", "stripped", tmp_path, "signals_cxx.cc")[0]
+    assert one["cause"] == "terminate" and "`throw;`" in one["explanation"]
+
+
+def test_no_caller_is_named_where_the_library_has_no_names(tmp_path):
+    (one,) = findings("plain_abort", "static-stripped", tmp_path, "signals.c")[0]
+    assert one["cause"] == "abort"
+    assert "called abort(), or" in one["explanation"] or "called abort()." in one["explanation"]

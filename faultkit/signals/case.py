@@ -149,9 +149,10 @@ class Case:
         name = mapping.path.rpartition("/")[2]
         return f"{name}+{address - mapping.start + mapping.offset:#x}"
 
-    def own_place(self) -> str | None:
-        """Where the program's own code was: "parse at parse.c:12", "parse+0x1c"."""
-        found = own_place(self.frames)
+    def own_place(self, frames: Sequence[Frame] | None = None) -> str | None:
+        """Where the program's own code was, of all frames or these: "parse at parse.c:12",
+        "parse+0x1c"."""
+        found = own_place(self.frames if frames is None else frames)
         if found is None:
             return None
         return place_words(found) or self.place(found.frame.address)

@@ -36,6 +36,8 @@ struct node {
 static void thrower() { throw std::logic_error("in noexcept"); }
 static void none() noexcept { thrower(); }
 
+__attribute__((noinline)) static void last_words() { abort(); }
+
 int main(int argc, char **argv)
 {
     std::string scene = argc > 1 ? argv[1] : "";
@@ -67,6 +69,19 @@ int main(int argc, char **argv)
         }
         abort();
     }
+    if (scene == "abort_in_catch") {
+        try {
+            throw std::runtime_error("it is being handled");
+        } catch (const std::exception &) {
+            abort();
+        }
+    }
+    if (scene == "own_handler") {
+        std::set_terminate(last_words);
+        throw std::runtime_error("told by a handler");
+    }
+    if (scene == "nothing_to_rethrow")
+        throw;
     if (scene == "joinable") {
         std::thread thread([] {});
     }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -94,10 +95,17 @@ static void killed_by_a_sibling(void)
         ;
 }
 
+/* SIGABRT to itself, and no abort(). */
+static void abort_signal_by_pidfd(void)
+{
+    int fd = syscall(SYS_pidfd_open, getpid(), 0);
+    syscall(SYS_pidfd_send_signal, fd, SIGABRT, NULL, 0);
+}
+
 #define SCENE(name) { #name, name }
 static const struct { const char *name; void (*play)(void); } scenes[] = {
     SCENE(abort_with_all_blocked), SCENE(divide_with_all_blocked), SCENE(own_signal_let_through),
-    SCENE(killed_by_a_child), SCENE(killed_by_a_sibling),
+    SCENE(killed_by_a_child), SCENE(killed_by_a_sibling), SCENE(abort_signal_by_pidfd),
 };
 
 int main(int argc, char **argv)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from faultkit.model import INFERRED, PROVEN
+from faultkit.model import INFERRED, PROVEN, Frame
 from faultkit.signals.case import Case
 from faultkit.signals.model import ABORT
 from faultkit.signals.names import SI_TKILL, SI_USER, SIGABRT
 from faultkit.signals.origins import Origin
 from faultkit.signals.origins._abort_message import Message, abort_message
+from faultkit.signals.origins._calls_made import last_call
 from faultkit.signals.origins._cxx_exception import uncaught
 from faultkit.signals.origins._rust_panic import panic
+from faultkit.signals.own import own_frames
 
 SIGNALS = frozenset((SIGABRT,))
 PRIORITY = 20
 TERMINATE = ("std::terminate", "_ZSt9terminatev", "__cxa_call_terminate", "__cxxabiv1::__terminate",
              "_ZN10__cxxabiv111__terminate")  # fmt: skip
+THROWS = ("__cxa_throw", "__cxa_rethrow", "std::rethrow_exception", "_ZSt17rethrow_exception")
 SHOWN = 300  # characters of a message in the verdict
 
 
@@ -25,18 +28,19 @@ def explain(case: Case) -> Origin | None:
     if not case.by_itself or case.info.code not in (SI_TKILL, SI_USER) or not case.registers:
         return None
     names = [name for frame in case.frames for name in _names(frame.symbol)]
-    named = any(names)
     called = "abort" in names
-    place = case.own_place()
+    if not called and not _by_tgkill(case):
+        return None  # no C library's abort() does that: see sent.py
+    place = _place(case)
     message = abort_message(case)
     if message is None and any("assert" in name for name in names):
         message = _assertion(case)
     if message is not None and message.cause != "terminate":
         return _by_message(message, place)
-    if not called and named and {"raise", "pthread_kill", "kill", "tgkill"} & set(names):
+    if not called and {"raise", "pthread_kill", "kill", "tgkill"} & set(names):
         return None  # raise(SIGABRT): see sent.py
     terminates = any(name.startswith(TERMINATE) for name in names)
-    found = _exception(case, terminates, named, place)
+    found = _exception(case, terminates)
     if found is not None:
         return found
     found = _panic(case, names, place)
@@ -50,14 +54,20 @@ def explain(case: Case) -> Origin | None:
             ("__cxa_pure_virtual is on the stack",),
         )  # fmt: skip
     if terminates:
+        why = (
+            "a std::thread was destroyed or assigned to while joinable, or the program calls it "
+            "itself"
+        )
+        next_ = "look for a std::thread that is neither joined nor detached"
+        if "__cxa_rethrow" in names:
+            why, next_ = "`throw;` came to be executed where none was handled", ""
         return Origin(
             ABORT,
             "terminate",
-            f"std::terminate() was called{_by(place)} without an exception: a std::thread was "
-            "destroyed or assigned to while joinable, or the program calls it itself.",
+            f"std::terminate() was called{_by(place)} without an exception: {why}.",
             "std::terminate() without an exception",
             ("std::terminate is on the stack",),
-            "look for a std::thread that is neither joined nor detached",
+            next_,
         )
     if _is_go(case, names):
         return Origin(
@@ -85,6 +95,24 @@ def explain(case: Case) -> Origin | None:
         "look at the caller of abort(), and at the program's log and standard error",
         PROVEN if called else INFERRED,
     )
+
+
+def _by_tgkill(case: Case) -> bool:
+    """Whether the signal may be abort()'s by the system call that it came in: a tgkill(), or what
+    lets the signal through thereafter, which C libraries have done around it."""
+    call = last_call(case)
+    return case.info.code == SI_TKILL and (
+        call is None or call.nr < 0 or call.name in ("tkill", "tgkill", "rt_sigprocmask")
+    )
+
+
+def _place(case: Case) -> str | None:
+    """Where the program's own code was; None if all that is known is the very call to the kernel,
+    which is a C library's without names."""
+    own = own_frames(case.frames)
+    if own and own[0] is case.frames[0] and not own[0].symbol:
+        return None
+    return case.own_place()
 
 
 def _names(symbol: str | None) -> Sequence[str]:
@@ -160,39 +188,75 @@ def _is_go(case: Case, names: Sequence[str]) -> bool:
     return image is not None and image.runtime == "go"
 
 
-def _caller_of_abort(case: Case) -> str | None:
-    """The name of the function that called abort(), None if it has none, or can't be seen."""
+def _caller_of_abort(case: Case) -> Frame | None:
+    """The function that called abort(), None if it can't be seen."""
     for frame, caller in zip(case.frames, case.frames[1:]):
         if "abort" in _names(frame.symbol):
-            return caller.symbol
+            return caller
     return None
 
 
-def _exception(case: Case, terminates: bool, named: bool, place: str | None) -> Origin | None:
-    if not terminates and _caller_of_abort(case):
-        return None  # it has a name, and is not std::terminate
-    found = uncaught(case, terminates)
+def _is_cxx_runtime(case: Case, caller: Frame | None) -> bool | None:
+    """Whether a function without a name is in the image that has std::terminate; None if nobody
+    can tell which that is."""
+    places = case.code.addresses(TERMINATE[1])
+    if caller is None or not places:
+        return None
+    at = case.code.images.at
+    return at(caller.address) in [at(place) for place in places]
+
+
+def _exception(case: Case, terminates: bool) -> Origin | None:
+    sure, evidence = terminates, "std::terminate is on the stack"
+    if not terminates:
+        caller = _caller_of_abort(case)
+        runtime = _is_cxx_runtime(case, caller)
+        if runtime is False or (caller is not None and caller.symbol):
+            return None
+        sure, evidence = bool(runtime), "the C++ runtime called abort()"
+    found = uncaught(case, sure)
     if found is None:
         return None
     what = f', which says "{found.what}"' if found.what else ""
+    if not sure:
+        return Origin(
+            ABORT,
+            "uncaught-exception",
+            f"The program called abort() while a C++ exception was handled: {found.type}{what}. It "
+            "was not caught, most likely; if it was, its handler called abort().",
+            f"exception {found.type}{f': {found.what[:SHOWN]}' if found.what else ''}, "
+            "most likely uncaught",
+            ("an exception is being handled", "the exception's own header names its type"),
+            "look where it is thrown: `catch throw` in gdb stops there",
+            INFERRED,
+        )
     return Origin(
         ABORT,
         "uncaught-exception",
-        f"A C++ exception was not caught: {found.type}{what}. It was thrown{_by(place)}, or came "
-        "to a function that lets none through (noexcept, a thread's, a destructor).",
+        f"A C++ exception was not caught: {found.type}{what}. It was thrown{_by(_thrower(case))}, "
+        "or came to a function that lets none through (noexcept, a thread's, a destructor).",
         f"uncaught exception {found.type}" + (f": {found.what[:SHOWN]}" if found.what else ""),
-        (
-            "std::terminate is on the stack" if terminates else "an exception is being handled",
-            "the exception's own header names its type",
-        ),
+        (evidence, "the exception's own header names its type"),
         "look where it is thrown: `catch throw` in gdb stops there",
-        PROVEN if terminates else INFERRED,
     )
+
+
+def _thrower(case: Case) -> str | None:
+    """Who threw, or called std::terminate: behind it on the stack is the terminate handler, which
+    may be the program's own."""
+    frames = case.frames
+    thrown = [
+        number
+        for number, frame in enumerate(frames)
+        if any(name.startswith((*TERMINATE, *THROWS)) for name in _names(frame.symbol))
+    ]
+    return case.own_place(frames[thrown[-1] + 1 :]) if thrown else None
 
 
 def _panic(case: Case, names: Sequence[str], place: str | None) -> Origin | None:
     rust = any("panic" in name for name in names)
-    if not rust and _caller_of_abort(case):
+    caller = _caller_of_abort(case)
+    if not rust and caller is not None and caller.symbol:
         return None
     found = panic(case)
     if found is None or not (rust or found.message):

@@ -37,11 +37,22 @@ def explain(case: Case) -> Origin | None:
     if info.code == SI_USER:
         by = _own_call(case) or f"{name} was sent by {who}, by kill()"
         return Origin(
-            KILL, "kill", f"{by}.", f"sent by {brief} with kill()", _lost_parent(case), said
+            KILL,
+            "kill",
+            f"{by}.",
+            f"sent by {brief} with {_own_way(case)}()",
+            _lost_parent(case),
+            said,
         )
     by = f"{name} was sent by {who}: {code_words(info.number, info.code) or 'a code of its own'}"
     return Origin(UNKNOWN if info.code > 0 else SIGQUEUE, "sent", f"{by}.", f"sent by {brief}",
                   next=said)  # fmt: skip
+
+
+def _own_way(case: Case) -> str:
+    """The call by which a signal with SI_USER was sent, as far as it is known."""
+    call = last_call(case) if case.by_itself else None
+    return "pidfd_send_signal" if call is not None and call.name == "pidfd_send_signal" else "kill"
 
 
 def _own_call(case: Case) -> str:
