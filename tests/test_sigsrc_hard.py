@@ -72,3 +72,17 @@ def test_no_caller_is_named_where_the_library_has_no_names(tmp_path):
     (one,) = findings("plain_abort", "static-stripped", tmp_path, "signals.c")[0]
     assert one["cause"] == "abort"
     assert "called abort(), or" in one["explanation"] or "called abort()." in one["explanation"]
+
+
+@pytest.mark.parametrize("variant", ["dbg", "static-stripped"])
+def test_a_fault_that_its_handler_passes_on_is_none_of_the_call(variant, tmp_path):
+    first, second = findings("passed_on", variant, tmp_path)[0]
+    assert (first["cause"], second["cause"]) == ("null-pointer", "passed-on")
+    assert "no instruction has failed here" in second["explanation"]
+
+
+def test_the_kernel_gives_up_in_a_system_call(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0")  # the area is the program's own
+    (one,) = findings("kernel_gives_up", "dbg", tmp_path)[0]
+    assert (one["code"], one["origin"], one["cause"]) == ("SI_KERNEL", "kernel", "in-system-call")
+    assert "not by an instruction" in one["explanation"]

@@ -102,10 +102,44 @@ static void abort_signal_by_pidfd(void)
     syscall(SYS_pidfd_send_signal, fd, SIGABRT, NULL, 0);
 }
 
+/* A descriptor of a restartable sequence that cannot be: the kernel looks at it whenever it has
+   interrupted the program, here in a system call. */
+static void kernel_gives_up(void)
+{
+    struct {
+        unsigned cpu_id_start, cpu_id;
+        unsigned long cs;
+        unsigned flags;
+        char more[12];
+    } __attribute__((aligned(32))) area = { .cpu_id = -1u };
+    if (syscall(SYS_rseq, &area, sizeof area, 0, 0x53053053)) {
+        puts("skip no restartable sequences of our own here");
+        exit(0);
+    }
+    area.cs = 16;
+    for (;;)
+        usleep(1000);
+}
+
+/* A handler that passes its signal on while it may come at once. */
+static void pass_on(int number, siginfo_t *info, void *context)
+{
+    (void) context;
+    signal(number, SIG_DFL);
+    syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), number, info);
+}
+
+static void passed_on(void)
+{
+    struct sigaction action = { .sa_sigaction = pass_on, .sa_flags = SA_SIGINFO | SA_NODEFER };
+    sigaction(SIGSEGV, &action, NULL);
+    *nothing = 1;
+}
+
 #define SCENE(name) { #name, name }
 static const struct { const char *name; void (*play)(void); } scenes[] = {
     SCENE(abort_with_all_blocked), SCENE(divide_with_all_blocked), SCENE(own_signal_let_through),
-    SCENE(killed_by_a_child), SCENE(killed_by_a_sibling), SCENE(abort_signal_by_pidfd),
+    SCENE(killed_by_a_child), SCENE(killed_by_a_sibling), SCENE(abort_signal_by_pidfd), SCENE(passed_on), SCENE(kernel_gives_up),
 };
 
 int main(int argc, char **argv)

@@ -12,6 +12,7 @@ from faultkit.signals.case import Case
 from faultkit.signals.model import FAULT, KERNEL
 from faultkit.signals.names import SI_KERNEL, SIGBUS, SIGSEGV, signal_name
 from faultkit.signals.origins import Origin
+from faultkit.signals.origins._calls_made import Call, last_call
 from faultkit.signals.origins._words import access_words, pattern_words
 
 SIGNALS = frozenset((SIGSEGV, SIGBUS))
@@ -23,6 +24,8 @@ def explain(case: Case) -> Origin | None:
     """A fault with SI_KERNEL: by the operands, the kind of instruction, or the stack."""
     if case.info.code != SI_KERNEL or not case.registers:
         return None
+    if "orig_rax" in case.registers and (call := last_call(case)) is not None:
+        return _signal_frame(case) or _in_a_call(case, call)
     return (
         _operand(case)
         or _branch(case)
@@ -40,6 +43,23 @@ def explain(case: Case) -> Origin | None:
             "look at the instruction: x/i $pc",
             INFERRED,
         )
+    )
+
+
+def _in_a_call(case: Case, call: Call) -> Origin:
+    """The kernel's own, as every fault of an instruction makes orig_rax -1
+    (arch/x86/entry/entry_64.S)."""
+    name = signal_name(case.info.number)
+    return Origin(
+        KERNEL,
+        "in-system-call",
+        f"{name} by the kernel during {call.name}(), and not by an instruction: the kernel could "
+        "not go on with this process (its area for restartable sequences, rseq, is damaged), or a "
+        "tracer has it sent.",
+        f"sent by the kernel during {call.name}()",
+        (f"orig_rax is {call.nr} ({call.name}), and would be -1 after a fault",),
+        "look for a tracer (strace -e inject), and for who overwrites thread-local memory",
+        INFERRED,
     )
 
 
