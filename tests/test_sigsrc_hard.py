@@ -1,7 +1,14 @@
 """`sigsrc` on cores whose first look deceives: real programs, and what may not be said of them."""
 
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
 import pytest
-from sigsrc_stage import die, sigsrc
+from building import Unplayable, build
+from sigsrc_stage import core_of, die, end, sigsrc, start
 
 
 def findings(
@@ -86,3 +93,32 @@ def test_the_kernel_gives_up_in_a_system_call(tmp_path, monkeypatch):
     (one,) = findings("kernel_gives_up", "dbg", tmp_path)[0]
     assert (one["code"], one["origin"], one["cause"]) == ("SI_KERNEL", "kernel", "in-system-call")
     assert "not by an instruction" in one["explanation"]
+
+
+def test_killed_by_the_parent(tmp_path):
+    """A thread of it may have ended instead, as the program asks to be told of that."""
+    executable = build("signals_hard.c", "dbg")
+    process = start(executable, "wait", tmp_path)
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    os.kill(process.pid, signal.SIGQUIT)
+    status = process.wait()
+    end(process)
+    core = core_of(process.pid, tmp_path, status)
+    (one,) = sigsrc(str(executable), str(core))[0]["findings"]
+    assert (one["origin"], one["sender"]["pid"]) == ("kill", os.getpid())
+    assert f"its parent, pid {os.getpid()}" in one["explanation"]
+    assert "thread" in one["explanation"] and one["confidence"] == "inferred"
+
+
+def test_a_core_of_a_container_names_nobody_of_this_machine(tmp_path):
+    if os.getuid() or shutil.which("unshare") is None or not Path("/proc/2").exists():
+        raise Unplayable("no pid namespace of our own, or nobody who has the pid 2")
+    executable = build("signals_hard.c", "dbg")
+    script = f"ulimit -c unlimited; {executable} wait & sleep 1; kill -ABRT $!; wait"
+    words = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script]
+    subprocess.run(words, cwd=tmp_path, timeout=60, stdout=subprocess.DEVNULL)
+    core = core_of(2, tmp_path, 0)
+    (one,) = sigsrc(str(executable), str(core))[0]["findings"]
+    sender = one["sender"]
+    assert (sender["pid"], sender["name"], sender["alive"]) == (1, None, None)
+    assert "of a container" in sender["fate"] and "pid 1 stops services" not in one["next"]

@@ -77,7 +77,7 @@ def analyze(
         )
     report.counts = {"tasks": len(tasks), "pending": sum(one.times for one in pending)}
     report.verdict = _verdict(report)
-    report.summary = _summary(report, briefs)
+    report.summary = _summary(process, report, briefs)
     report.elapsed_seconds = time.perf_counter() - began
     return report
 
@@ -330,7 +330,7 @@ def _verdict(report: Report) -> str:
     return INCONCLUSIVE if report.limits else NOT_FOUND
 
 
-def _summary(report: Report, briefs: Sequence[str]) -> str:
+def _summary(process: Process, report: Report, briefs: Sequence[str]) -> str:
     parts = list(briefs)
     pending = report.counts.get("pending", 0)
     if pending:
@@ -339,4 +339,6 @@ def _summary(report: Report, briefs: Sequence[str]) -> str:
         parts.append(f"{pending} pending: {named}" if pending > 1 else f"{named} pending")
     if parts:
         return "; ".join(parts)
+    if process.kind == "core":  # which has, at most, the pending ones of single threads
+        return "no signal is at hand; what is pending for the process, a core does not keep"
     return "no signal is at hand, and none is pending"

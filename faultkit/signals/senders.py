@@ -27,6 +27,9 @@ class Senders:
         self._when = when
         self._known: dict[tuple[int, int | None], Sender] = {}
         self._inner: dict[int, int] | None = None  # of a container: its pids -> ours
+        self._elsewhere = ""  # who has the pid of a dead process all along
+        if when is not None and process.here and not process.pictured:
+            self._elsewhere = _owner(process.pid, when)
         #: the receiver's process id, as signals name it
         self.own_pid = process.pid
         if process.live and not is_our_namespace(process.pid, "pid"):
@@ -54,6 +57,11 @@ class Senders:
             )
         if not self._process.here:
             return sender._replace(fate="not looked up: the process belongs to another machine")
+        if self._elsewhere:
+            return sender._replace(
+                fate="not looked up: the core is of a container, or of another machine, as pid "
+                f'{self._process.pid} is "{self._elsewhere}" here, and was so before'
+            )
         if self._when is not None and self._when < boot_time():
             return sender._replace(
                 alive=False, fate="the machine has been booted again since, or it was another one"
@@ -80,6 +88,16 @@ class Senders:
         if self._when is not None:
             fate = "still runs on this machine, since before the core was written"
         return sender._replace(name=name, alive=True, reused=False, fate=fate)
+
+
+def _owner(pid: int, when: float) -> str:
+    """The name of the process that has the pid since before `when`; "" if none lives that has."""
+    try:
+        name, state, start = parse_stat(read_proc(f"/proc/{pid}/stat"))
+    except (OSError, ValueError, IndexError):
+        return ""
+    born = boot_time() + start / os.sysconf("SC_CLK_TCK")
+    return name if state not in "ZX" and born < when - MARGIN else ""
 
 
 def boot_time() -> float:

@@ -136,10 +136,19 @@ static void passed_on(void)
     *nothing = 1;
 }
 
+static void wait_for_it(void)
+{
+    puts("ready");
+    fflush(stdout);
+    for (;;)
+        pause();
+}
+
 #define SCENE(name) { #name, name }
 static const struct { const char *name; void (*play)(void); } scenes[] = {
     SCENE(abort_with_all_blocked), SCENE(divide_with_all_blocked), SCENE(own_signal_let_through),
     SCENE(killed_by_a_child), SCENE(killed_by_a_sibling), SCENE(abort_signal_by_pidfd), SCENE(passed_on), SCENE(kernel_gives_up),
+    { "wait", wait_for_it },
 };
 
 int main(int argc, char **argv)

@@ -11,9 +11,10 @@ from faultkit.model import INFERRED
 from faultkit.procfs.process import parse_stat, read_proc
 from faultkit.procfs.status import innermost_pid
 from faultkit.signals.case import Case
-from faultkit.signals.model import PARENT_DEATH
+from faultkit.signals.model import KILL, PARENT_DEATH, Sender
 from faultkit.signals.names import SI_USER, signal_name
 from faultkit.signals.origins import Origin
+from faultkit.signals.origins.sent import brief_words, is_parent, sender_words
 from faultkit.target import FaultkitError, ReadError
 
 SIGNALS = None
@@ -34,8 +35,10 @@ def explain(case: Case) -> Origin | None:
     info, sender = case.info, case.sender
     if info.code != SI_USER or sender is None or sender.itself or not sender.pid:
         return None
+    if is_parent(case, sender):
+        return _by_a_thread(case, sender)
     parent = case.process.parent()
-    if sender.alive or parent is None or parent == sender.pid:
+    if sender.alive or parent is None:
         return None
     if sender.pid > case.senders.own_pid or not _reaps(case, parent):
         return None  # a child, or anyone else
@@ -56,6 +59,26 @@ def explain(case: Case) -> Origin | None:
             f"si_pid {sender.pid} {sender.fate}, and the parent is {parent}",
         ),
         "look why the parent ended; a thread that created the child counts as its parent too",
+        INFERRED,
+    )
+
+
+def _by_a_thread(case: Case, sender: Sender) -> Origin | None:
+    """The parent is still the parent: it has sent the signal, or only its thread that made the
+    process has ended, which counts as the parent's death."""
+    place = _asks_for(case, case.info.number)
+    if place is None:
+        return None
+    name, pid = signal_name(case.info.number), sender.pid
+    return Origin(
+        KILL,
+        "kill",
+        f"{name} was sent by its parent, {sender_words(sender)}, by kill(); or the thread of {pid} "
+        f"that made this process has ended: the program asks for it then, by "
+        f"prctl(PR_SET_PDEATHSIG, {name}), and both look alike.",
+        f"sent by its parent, {brief_words(sender)}, with kill() or PR_SET_PDEATHSIG",
+        (f"{place} calls prctl(PR_SET_PDEATHSIG)", f"si_pid is the parent's, {pid}"),
+        f"look what {pid} does, and whether its thread that made this process lives on",
         INFERRED,
     )
 

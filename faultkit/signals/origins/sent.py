@@ -20,6 +20,8 @@ def explain(case: Case) -> Origin | None:
         return None
     name = signal_name(info.number)
     who, brief = sender_words(sender), brief_words(sender)
+    if is_parent(case, sender):
+        who, brief = f"its parent, {who}", f"its parent, {brief},"
     said = _next(case, sender)
     if info.code == SI_TKILL:
         by = _own_call(case) or f"{name} was sent to this very thread, by {who}"
@@ -47,6 +49,15 @@ def explain(case: Case) -> Origin | None:
     by = f"{name} was sent by {who}: {code_words(info.number, info.code) or 'a code of its own'}"
     return Origin(UNKNOWN if info.code > 0 else SIGQUEUE, "sent", f"{by}.", f"sent by {brief}",
                   next=said)  # fmt: skip
+
+
+def is_parent(case: Case, sender: Sender) -> bool:
+    """Whether the sender is the receiver's parent: of a live process, where both ids mean the
+    same pid namespace."""
+    process = case.process
+    if process.live and case.senders.own_pid != process.pid:
+        return False
+    return bool(sender.pid) and process.parent() == sender.pid
 
 
 def _own_way(case: Case) -> str:
@@ -95,7 +106,7 @@ def _lost_parent(case: Case) -> tuple[str, ...]:
 def _next(case: Case, sender: Sender) -> str:
     if sender.itself:
         return "look why the program does that"
-    if sender.pid == 1:
+    if sender.pid == 1 and sender.alive:
         return (
             "pid 1 stops services: `systemctl status` and `journalctl -b` say why (stop, watchdog, "
             "timeout, memory)"
