@@ -87,6 +87,22 @@ def test_pending_signals_of_every_thread(scene):
     assert "Stopped by the debugger when it attached" in text
 
 
+def test_stopped_before_the_debugger_came(scene):
+    process = scene("wait_for_it")
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(0.2)
+    report, _ = sigsrc("-p", str(process.pid))
+    assert report["findings"] == []
+    assert any("stopped" in note for note in report["notes"])
+
+
+def test_a_stop_at_a_system_call(tmp_path):
+    executable = build("signals.c", "opt")
+    stop = (f"cd {tmp_path}", "catch syscall kill", "run killed_itself")
+    report, _ = sigsrc(str(executable), before=stop)
+    assert (report["verdict"], report["findings"]) == ("not-found", [])
+
+
 def test_nothing_pending(scene):
     process = scene("wait_for_it")
     report, _ = sigsrc("-p", str(process.pid))
@@ -242,7 +258,7 @@ def test_watch_tells_of_each_signal_and_changes_nothing(scene, tmp_path):
     assert len(told) == len(sent), told
     for line, number in zip(told, sent):
         assert f"{number.name} SI_USER to {process.pid}" in line
-        assert f"(delivered): {number.name} was sent by pid {os.getpid()}" in line
+        assert f"(delivered): {number.name} was sent by its parent, pid {os.getpid()}" in line
     assert lines_of(log)[-1] == "7 signals; the process is stopped"
     rows = re.findall(r"^SIGALRM.*$", said, re.MULTILINE)
     assert rows[0] == rows[-1], said  # gdb's own settings are as before

@@ -39,6 +39,10 @@ UNTOLD = (
     "a signal handler was running; of which signal is not kept: it was installed without "
     "SA_SIGINFO, and blocks more signals than its own"
 )
+HALTED = (
+    "the debugger's own SIGSTOP is pending, as it is where the process was stopped already when "
+    "the debugger attached: who stopped it is not kept"
+)
 OUTERMOST = frozenset(("_start", "clone", "clone3", "__clone", "__clone3"))
 
 
@@ -267,15 +271,20 @@ def _pending(process: Process, report: Report, senders: Senders) -> list[SignalF
         return found
     leader, first = report.masks[0]
     if first.shared:
-        found += _queue(process, leader, first, True, senders)
+        found += _queue(process, leader, first, True, senders, report.notes)
     for task, masks in report.masks:
         if masks.pending:
-            found += _queue(process, task, masks, False, senders)
+            found += _queue(process, task, masks, False, senders, report.notes)
     return found
 
 
 def _queue(
-    process: Process, task: Task, masks: SignalMasks, shared: bool, senders: Senders
+    process: Process,
+    task: Task,
+    masks: SignalMasks,
+    shared: bool,
+    senders: Senders,
+    notes: list[str],
 ) -> list[SignalFinding]:
     mask = (masks.shared if shared else masks.pending) or 0
     queued = process.queued(task, shared)
@@ -286,8 +295,12 @@ def _queue(
             continue
         case = Case(process, task, info, {}, senders)
         state = BLOCKED if (masks.blocked or 0) >> (info.number - 1) & 1 else PENDING
-        found.append(finding_of(case, explain(case), state, False)._replace(shared=shared))
         mask &= ~(1 << (info.number - 1))
+        origin = explain(case)
+        if origin.origin != DEBUGGER:
+            found.append(finding_of(case, origin, state, False)._replace(shared=shared))
+        elif HALTED not in notes:
+            notes.append(HALTED)
     return found + _unqueued(process, task, masks, shared, mask, queued is not None)
 
 

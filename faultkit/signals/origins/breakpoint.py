@@ -18,7 +18,7 @@ BRKPT, TRACE, HWBKPT, PERF = 1, 2, 4, 6
 def explain(case: Case) -> Origin | None:
     """A SIGTRAP by the processor, or for the debugger."""
     code = case.info.code
-    if code > 0 and code & 0xFF == SIGTRAP:
+    if code > 0 and code & 0x7F == SIGTRAP:  # 0x80: at a system call (PTRACE_O_TRACESYSGOOD)
         return Origin(DEBUGGER, "debugger-event", "A stop for the debugger, no signal of the "
                       "program's.", "a stop for the debugger")  # fmt: skip
     if code == TRACE:
