@@ -99,7 +99,7 @@ def test_a_kernel_thread():
     if not os.path.exists("/proc/2") or harness._proc("2/maps"):
         raise Unplayable("no kernel threads are to be seen here")
     assert refusal("deadlock 2") == (
-        "deadlock: 2 is a kernel thread and has no locks of a program; name a process, or read "
+        "deadlock: 2 is a kernel thread, and no program; name a process, or read "
         "/proc/2/stack"
     )
 

@@ -317,7 +317,7 @@ def _check_alive(pid: int) -> None:
         raise FaultkitError(f"no process {pid}", "it has ended") from None
     if int(flags) & PF_KTHREAD:
         raise FaultkitError(
-            f"{pid} is a kernel thread and has no locks of a program",
+            f"{pid} is a kernel thread, and no program",
             f"name a process, or read /proc/{pid}/stack",
         )
     if state in "ZX" and threads <= 1:

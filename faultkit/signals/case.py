@@ -121,9 +121,13 @@ class Case:
         try:
             if self.innermost:
                 return self.process.frames(self.task, MOST_FRAMES)
-            return self.code.frames(self.registers, MOST_FRAMES)
+            frames = self.code.frames(self.registers, MOST_FRAMES)
         except FaultkitError:
             return ()
+        from faultkit.code.symbols import demangle
+
+        names = demangle([frame.symbol or "" for frame in frames])
+        return [frame._replace(symbol=name or None) for frame, name in zip(frames, names)]
 
     @cached_property
     def incomplete(self) -> bool:

@@ -27,23 +27,25 @@ SIGNAL_FRAMES = frozenset(("<signal handler called>", "__restore_rt", "runtime.s
 
 def is_own(frame: Frame) -> bool:
     """Whether the frame is of the program itself, or of a library that is not the language's."""
+    return not (_is_c_library(frame) or (frame.symbol or "").startswith(_RUNTIME))
+
+
+def _is_c_library(frame: Frame) -> bool:
+    """Whether the frame is in a library that every program has, or of the C library's."""
     name = (frame.symbol or "").split("@")[0]
-    return not (
-        is_library_image(frame.module or "")
-        or name.startswith(_RUNTIME)
-        or _C_LIBRARY.fullmatch(name) is not None
-    )
+    return is_library_image(frame.module or "") or _C_LIBRARY.fullmatch(name) is not None
 
 
 def own_frames(frames: Sequence[Frame]) -> Sequence[Frame]:
-    """The program's own frames, innermost first, up to what a signal has interrupted; all of them
-    if none is known to be."""
+    """The program's own frames, innermost first, up to what a signal has interrupted; if none is
+    known to be, those of its language's runtime, else all."""
     handler: list[Frame] = []
     for frame in frames:
         if (frame.symbol or "").split("@")[0] in SIGNAL_FRAMES:
             break
         handler.append(frame)
-    return [frame for frame in handler if is_own(frame)] or handler or frames
+    own = [frame for frame in handler if is_own(frame)]
+    return own or [frame for frame in handler if not _is_c_library(frame)] or handler or frames
 
 
 def library_call(frames: Sequence[Frame]) -> str:
@@ -57,7 +59,8 @@ def library_call(frames: Sequence[Frame]) -> str:
                 "",
                 (inner.symbol or "").split("@")[0].replace("__GI_", ""),
             )
-            return re.sub(r"^_*(IO_)?(new_)?_*", "", name)
+            name = re.sub(r"^_*(IO_)?(new_)?_*", "", name)
+            return re.sub(r"(?<!operator)\(.*", "", name) or name  # without C++'s parameters
     return ""
 
 

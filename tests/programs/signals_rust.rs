@@ -29,4 +29,17 @@ fn main() {
     if scene == "abort" {
         std::process::abort();
     }
+    if scene == "recurse" {
+        println!("{}", recurse(0));
+    }
+    if scene == "no_memory" {
+        let values: Vec<u8> = Vec::with_capacity(1 << (44 + count));
+        println!("{}", std::hint::black_box(values).capacity());
+    }
+}
+
+#[inline(never)]
+fn recurse(depth: u64) -> u64 {
+    let room = std::hint::black_box([depth; 40]);
+    if depth == u64::MAX { 0 } else { recurse(depth + 1) + room[3] }
 }

@@ -46,6 +46,16 @@ def explain(case: Case) -> Origin | None:
     found = _panic(case, names, place)
     if found is not None:
         return found
+    if any(name.endswith(("handle_alloc_error", "rust_oom")) for name in names):
+        return Origin(
+            ABORT,
+            "out-of-memory",
+            f"Rust could not allocate memory{f', in {place}' if place else ''}, and ends the "
+            "process then: the size was absurd, or the memory is used up.",
+            "memory allocation failed",
+            ("std::alloc::handle_alloc_error is on the stack",),
+            "the size is on standard error; look where it comes from, and at ulimit -v",
+        )
     if any("__cxa_pure_virtual" in name for name in names):
         return Origin(
             ABORT, "pure-virtual",
