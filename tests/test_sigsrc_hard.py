@@ -95,6 +95,31 @@ def test_the_kernel_gives_up_in_a_system_call(tmp_path, monkeypatch):
     assert "not by an instruction" in one["explanation"]
 
 
+def test_an_address_of_the_kernels_is_no_null_pointer(tmp_path):
+    (one,) = findings("kernel_address", "stripped", tmp_path)[0]
+    assert (one["cause"], one["address"]) == ("bad-pointer", "0xffffffff81000000")
+    assert "an address of the kernel's" in one["explanation"]
+
+
+def test_a_limit_of_real_time_is_none_of_the_processor_time(tmp_path):
+    (one,) = findings("real_time", "opt", tmp_path)[0]
+    assert (one["signal"], one["origin"], one["cause"]) == ("SIGXCPU", "rlimit", "cpu-limit")
+    assert "by RLIMIT_RTTIME" in one["explanation"]
+
+
+def test_who_recursed_is_named_as_in_the_source(tmp_path):
+    """Rust's handler of an overflow runs on a stack of its own, and aborts."""
+    first, second = findings("recurse", "rust-abort", tmp_path, "signals_rust.rs")[0]
+    assert first["cause"] == "stack-overflow" and "_ZN" not in first["explanation"]
+    assert "signals_rust::recurse" in first["explanation"]
+    assert "pthread_kill" not in second["explanation"]
+
+
+def test_rust_without_memory(tmp_path):
+    (one,) = findings("no_memory", "rust-abort", tmp_path, "signals_rust.rs")[0]
+    assert one["cause"] == "out-of-memory"
+
+
 def test_killed_by_the_parent(tmp_path):
     """A thread of it may have ended instead, as the program asks to be told of that."""
     executable = build("signals_hard.c", "dbg")

@@ -1,10 +1,12 @@
 /* Signals whose first look deceives: tests/test_sigsrc_hard.py. */
 #define _GNU_SOURCE
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -136,6 +138,26 @@ static void passed_on(void)
     *nothing = 1;
 }
 
+/* An address of the kernel's, whose constant part is the displacement of a register that is 0. */
+static void kernel_address(void)
+{
+    __asm__ volatile("movb -0x7f000000(%0), %%al" : : "r"((long) 0) : "rax");
+}
+
+/* Too long without a sleep at a real-time priority: long before RLIMIT_CPU could count. */
+static void real_time(void)
+{
+    struct sched_param one = { .sched_priority = 1 };
+    struct rlimit brief = { 100000, RLIM_INFINITY };
+    if (sched_setscheduler(0, SCHED_FIFO, &one)) {
+        puts("skip no real-time priorities here");
+        exit(0);
+    }
+    setrlimit(RLIMIT_RTTIME, &brief);
+    for (;;)
+        ;
+}
+
 static void wait_for_it(void)
 {
     puts("ready");
@@ -147,7 +169,8 @@ static void wait_for_it(void)
 #define SCENE(name) { #name, name }
 static const struct { const char *name; void (*play)(void); } scenes[] = {
     SCENE(abort_with_all_blocked), SCENE(divide_with_all_blocked), SCENE(own_signal_let_through),
-    SCENE(killed_by_a_child), SCENE(killed_by_a_sibling), SCENE(abort_signal_by_pidfd), SCENE(passed_on), SCENE(kernel_gives_up),
+    SCENE(killed_by_a_child), SCENE(killed_by_a_sibling), SCENE(abort_signal_by_pidfd), SCENE(passed_on), SCENE(kernel_gives_up), SCENE(kernel_address),
+    SCENE(real_time),
     { "wait", wait_for_it },
 };
 

@@ -42,8 +42,8 @@ def explain(case: Case) -> Origin | None:
         return Origin(
             FAULT,
             "bus-error",
-            f"The kernel found no memory for {words} in {what}: no page was left for it, or it "
-            "could not be read back from swap.",
+            f"The kernel found no memory for {words} in {what}: no page was left for it, it could "
+            "not be read back from swap, or the program's own userfaultfd refuses it.",
             f"no memory behind {what}",
             (f"si_addr is {info.address:#x}",),
             "look in dmesg for I/O errors and for a full tmpfs or no free huge pages",

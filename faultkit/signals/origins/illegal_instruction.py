@@ -53,7 +53,7 @@ def explain(case: Case) -> Origin | None:
             f"Deliberate crash: {where} ran into {'ud2' if code[:2] == UD2 else 'ud1'}, an "
             "instruction that compilers place where code must never get to: __builtin_trap(), "
             f"__builtin_unreachable(), a missing return, a failed check, Rust's abort{by}.",
-            f"deliberate trap (ud2) in {where}",
+            f"deliberate trap ({'ud2' if code[:2] == UD2 else 'ud1'}) in {where}",
             (shown, *(("the code is as in the file",) if file_bytes(case, pc, 1) else ())),
             "look which check or unreachable branch is there",
         )

@@ -59,6 +59,17 @@ def _file_size(case: Case) -> Origin | None:
 
 
 def _processor_time(case: Case) -> Origin:
+    if _short(case):
+        return Origin(
+            RLIMIT,
+            "cpu-limit",
+            "A real-time thread has run too long without a sleep, by RLIMIT_RTTIME. It is not "
+            "RLIMIT_CPU: that counts seconds, and the process has not used one. The kernel sends "
+            "SIGXCPU each second from then on, and SIGKILL at the hard limit.",
+            "real-time thread ran too long, RLIMIT_RTTIME",
+            ("si_code is SI_KERNEL", "the process has used less than a second"),
+            "look at LimitRTTIME= of the service, and at what the thread loops in",
+        )
     limit = limit_of(case, "Max cpu time", "s")
     used = case.process.processor_seconds(case.task)
     seconds = f"; the thread that got the signal has used {used:.1f} s" if used is not None else ""
@@ -72,6 +83,17 @@ def _processor_time(case: Case) -> Origin:
         ("si_code is SI_KERNEL",),
         "look at `ulimit -t`, LimitCPU= of the service, and what the threads are busy with",
     )
+
+
+def _short(case: Case) -> bool:
+    """Whether the process has used less processor time than any RLIMIT_CPU grants: a second.  Of a
+    core by the kernel, whose first thread has the sum of all (fill_prstatus in fs/binfmt_elf.c)."""
+    process = case.process
+    if process.kind != "core" or process.pictured:
+        return False
+    leaders = [task for task in process.tasks() if task.tid == process.pid]
+    used = process.processor_seconds(leaders[0]) if leaders else None
+    return used is not None and used < 1
 
 
 def limit_of(case: Case, name: str, unit: str) -> str:

@@ -77,7 +77,10 @@ def explain(case: Case) -> Origin | None:
 
 def _is_pointer(access: Access, address: int) -> bool:
     """Whether the base register of an operand that leads far from 0 was the pointer in it: where
-    there are two registers, the other one may be."""
+    there are two registers, the other one may be, and no object is so large that it reaches into
+    the kernel's half, or so far down."""
+    if address >> 47:
+        return False
     return access.base not in ("rsp", "rbp") and (access.scaled is None or address < FAR)
 
 

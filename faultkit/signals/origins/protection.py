@@ -82,7 +82,10 @@ def _access(case: Case, address: int) -> Origin | None:
             f"Write to read-only memory: {words} hit {named}{constant}.",
             f"write to read-only memory ({named}{constant})",
             evidence,
-            "look for a string literal or const object that is changed",
+            "look for a string literal or const object that is changed"
+            if mapping.path
+            else "look who has made it read-only (mprotect()), and for an overrun of what lies "
+            "before it",
             PROVEN if writes else INFERRED,
         )
     return Origin(
