@@ -19,7 +19,7 @@ from faultkit.signals.names import SIGINT
 from faultkit.target import FaultkitError
 from gdb_ext.backtrace import told
 from gdb_ext.signals import SignalledProcess
-from gdb_ext.target import live_inferior
+from gdb_ext.target import core_file, live_inferior
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ def watch(
 ) -> None:
     """Follow the inferior's signals until it ends, something else stops it, or Ctrl-C; a line
     for each.  Raises FaultkitError if there is no live inferior."""
+    if core_file():
+        raise FaultkitError(
+            "to a core no signals come any more", "sigsrc explains the one that it died of"
+        )
     if live_inferior() is None:
         raise FaultkitError("no process is loaded", "attach with `gdb -p PID`, or start one: `run`")
     if not arguments.output:

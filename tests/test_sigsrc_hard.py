@@ -120,6 +120,14 @@ def test_rust_without_memory(tmp_path):
     assert one["cause"] == "out-of-memory"
 
 
+@pytest.mark.parametrize("variant", ["dbg", "static-stripped"])
+def test_where_a_signal_came_is_not_who_sent_it(variant, tmp_path):
+    (one,) = findings("sent_by_another_thread", variant, tmp_path)[0]
+    assert (one["origin"], one["cause"]) == ("tgkill", "raise")
+    assert "not here, where it came in clock_nanosleep()" in one["explanation"]
+    assert "by victim" not in one["explanation"]
+
+
 def test_killed_by_the_parent(tmp_path):
     """A thread of it may have ended instead, as the program asks to be told of that."""
     executable = build("signals_hard.c", "dbg")

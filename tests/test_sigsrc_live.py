@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from building import build
-from harness import CHECKOUT, COMMANDS, gdb_program
-from sigsrc_stage import end, sigsrc, start
+from harness import CHECKOUT, COMMANDS, gdb_program, run_gdb
+from sigsrc_stage import die, end, sigsrc, start
 
 SYS_TGKILL = 234
 PATIENCE = 30
@@ -101,6 +101,13 @@ def test_a_stop_at_a_system_call(tmp_path):
     stop = (f"cd {tmp_path}", "catch syscall kill", "run killed_itself")
     report, _ = sigsrc(str(executable), before=stop)
     assert (report["verdict"], report["findings"]) == ("not-found", [])
+
+
+def test_no_signals_to_watch_in_a_core(tmp_path):
+    executable, core = die("signals.c", "dbg", "raised", tmp_path)
+    words = ["-ex", f"source {COMMANDS}", "-ex", "sigsrc --watch"]
+    said = "".join(run_gdb([str(executable), str(core), *words]))
+    assert "to a core no signals come any more; sigsrc explains" in said
 
 
 def test_nothing_pending(scene):

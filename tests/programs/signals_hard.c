@@ -1,5 +1,6 @@
 /* Signals whose first look deceives: tests/test_sigsrc_hard.py. */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -158,6 +159,22 @@ static void real_time(void)
         ;
 }
 
+/* One thread sends, the other one dies of it where it sleeps. */
+static void *victim(void *unused)
+{
+    sleep(10);
+    return unused;
+}
+
+static void sent_by_another_thread(void)
+{
+    pthread_t thread;
+    pthread_create(&thread, NULL, victim, NULL);
+    usleep(100000);
+    pthread_kill(thread, SIGBUS);
+    sleep(10);
+}
+
 static void wait_for_it(void)
 {
     puts("ready");
@@ -170,7 +187,7 @@ static void wait_for_it(void)
 static const struct { const char *name; void (*play)(void); } scenes[] = {
     SCENE(abort_with_all_blocked), SCENE(divide_with_all_blocked), SCENE(own_signal_let_through),
     SCENE(killed_by_a_child), SCENE(killed_by_a_sibling), SCENE(abort_signal_by_pidfd), SCENE(passed_on), SCENE(kernel_gives_up), SCENE(kernel_address),
-    SCENE(real_time),
+    SCENE(real_time), SCENE(sent_by_another_thread),
     { "wait", wait_for_it },
 };
 

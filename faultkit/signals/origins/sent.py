@@ -6,11 +6,12 @@ from faultkit.signals.case import Case
 from faultkit.signals.model import KILL, SIGQUEUE, TGKILL, UNKNOWN, Sender
 from faultkit.signals.names import SI_QUEUE, SI_TKILL, SI_USER, code_words, signal_name
 from faultkit.signals.origins import Origin
-from faultkit.signals.origins._calls_made import last_call, signed32
+from faultkit.signals.origins._calls_made import Call, last_call, signed32
 from faultkit.signals.siginfo import Siginfo
 
 SIGNALS = None
 PRIORITY = 90
+KILLS = ("kill", "tkill", "tgkill")
 
 
 def explain(case: Case) -> Origin | None:
@@ -51,6 +52,12 @@ def explain(case: Case) -> Origin | None:
                   next=said)  # fmt: skip
 
 
+def _sends(call: Call | None) -> bool:
+    """Whether the signal may have been sent by that call: by itself, or before it, which lets
+    through what C libraries block while they send."""
+    return call is not None and call.name in (*KILLS, "pidfd_send_signal", "rt_sigprocmask")
+
+
 def is_parent(case: Case, sender: Sender) -> bool:
     """Whether the sender is the receiver's parent: of a live process, where both ids mean the
     same pid namespace."""
@@ -74,10 +81,15 @@ def _own_call(case: Case) -> str:
     call = last_call(case)
     place = case.own_place()
     by = f" by {place}" if place else ""
-    if call is None or call.name not in ("kill", "tkill", "tgkill"):
-        if case.info.code == SI_TKILL:
-            return f"The process sent {name} to itself, with raise() or pthread_kill(){by}"
-        return f"The process sent {name} to itself{by}"
+    way = ", with raise() or pthread_kill()" if case.info.code == SI_TKILL else ""
+    if case.registers and (call is None or call.nr >= 0) and not _sends(call):
+        came = f"in {call.name}()" if call is not None else "outside of any system call"
+        return (
+            f"The process sent {name} to itself{way}; not here, where it came {came}: another "
+            "thread did, or this one while it was blocked"
+        )
+    if call is None or call.name not in KILLS:
+        return f"The process sent {name} to itself{way}{by}"
     if call.name != "kill":
         return f"The process sent {name} to itself, with raise() or pthread_kill(){by}"
     target = signed32(call.arguments[0])
