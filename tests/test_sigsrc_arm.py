@@ -93,6 +93,43 @@ def test_oom_killer_is_not_the_sender():
     assert 'task 77 "eater" ran at that moment' in found.explanation
 
 
+def event(code, number, stack, name="other", tid=77):
+    """What tracefs writes of a signal to 4711 in another task's context, and of its end."""
+    context = f"{name}-{tid} [000] d..1. 1.5: "
+    generated = f"signal_generate: sig={number} errno=0 code={code} comm=db pid=4711 grp=1 res=0"
+    lines = [context + generated, context + "<stack trace>"]
+    lines += [f" => {function}" for function in stack.split()]
+    lines += ["db-4711 [000] d..1. 1.6: sched_process_exit: comm=db pid=4711 prio=120"]
+    return "faultkit: armed 4711\n" + "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("code", "number", "stack", "origin", "says"),
+    [
+        (-2, 3, "posixtimer_send_sigqueue posix_timer_fn hrtimer_interrupt", "timer", "expired"),
+        (0, 13, "send_sig pipe_write vfs_write __x64_sys_write do_syscall_64", "pipe", "pipe"),
+        (0, 15, "do_send_sig_info do_exit do_group_exit", "parent-death", "PR_SET_PDEATHSIG"),
+        (1, 11, "force_sig_fault exc_page_fault asm_exc_page_fault", "fault", "an instruction"),
+        (1, 17, "do_notify_parent do_exit do_group_exit", "child", "SIGCHLD"),
+    ],
+)  # fmt: skip
+def test_who_runs_at_that_moment_is_not_the_sender(code, number, stack, origin, says):
+    (found,) = report_of(event(code, number, f"__send_signal_locked {stack}")).signals
+    assert (found.origin, found.sender) == (origin, None)
+    assert found.explanation.startswith("The kernel sent") and says in found.explanation
+
+
+def test_the_entry_into_the_kernel_is_no_reason():
+    (found,) = report_of(event(128, 15, "send_sig some_driver do_syscall_64")).signals
+    assert "tracer" not in found.explanation
+
+
+def test_an_end_that_was_not_seen():
+    report = report_of(event(1, 17, "do_notify_parent do_exit"))
+    assert report.verdict == "inconclusive" and "was not seen" in report.summary
+    assert "born after the tracer" in report.limits[0]
+
+
 def test_bpftrace():
     (found,) = report_of(BPFTRACE).signals
     assert (found.signal, found.state) == ("SIGTERM", "fatal")
@@ -227,9 +264,7 @@ def test_run_for_real(tmp_path):
         while not (output.exists() and "armed" in output.read_text()):
             assert time.monotonic() < until and tracer.poll() is None
             time.sleep(0.1)
-        killer = subprocess.Popen(
-            [sys.executable, "-c", f"import os; os.kill({victim.pid}, 15)"]
-        )
+        killer = subprocess.Popen([sys.executable, "-c", f"import os; os.kill({victim.pid}, 15)"])
         assert killer.wait(60) == 0 and victim.wait(60) == -signal.SIGTERM
         assert tracer.wait(60) == 0
     report = analyze_trace(output.read_text().split("\n"), str(output), HOST)

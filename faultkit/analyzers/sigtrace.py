@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from faultkit.analyzers.siglog import summary
 from faultkit.model import FOUND, INCONCLUSIVE, NOT_FOUND, Report
-from faultkit.signals.traced import exits, parse_trace, traced_signals
+from faultkit.signals.model import FATAL
+from faultkit.signals.traced import exits, parse_trace, traced_signals, unseen_end
 
 
 def analyze_trace(
@@ -23,7 +24,8 @@ def analyze_trace(
     watched = trace.armed if pid is None else pid
     if report.signals:
         report.verdict = FOUND
-        report.summary = summary(report.signals)
+        fatal_first = sorted(report.signals, key=lambda one: one.state != FATAL)
+        report.summary = summary(fatal_first)
     elif trace.events:
         report.summary = "no signal was sent"
     elif trace.armed is not None:
@@ -31,6 +33,13 @@ def analyze_trace(
     else:
         report.verdict = INCONCLUSIVE
         report.summary = "this is no output of a tracer that sigsrc --arm prints"
+    if watched is not None and unseen_end(trace, report.signals, watched):
+        report.verdict = INCONCLUSIVE
+        report.summary = f"what ended process {watched} was not seen; {report.summary}"
+        report.limits.append(
+            f"process {watched} has ended without exit(), and no signal that it can have died of "
+            "was seen: one may have been sent to a thread that was born after the tracer was armed"
+        )
     if watched is not None:
         report.notes.insert(0, f"process {watched} was traced")
     report.elapsed_seconds = time.perf_counter() - begun

@@ -8,16 +8,42 @@ from collections.abc import Iterable, Sequence
 from faultkit.model import INFERRED, Task
 from faultkit.record import NamedTuple
 from faultkit.senders.functions import is_interface
-from faultkit.senders.words import when
-from faultkit.signals.model import DELIVERED, FATAL, KERNEL, UNKNOWN, Sender, SignalFinding
+from faultkit.senders.words import system_call, when
+from faultkit.signals.model import (
+    CHILD,
+    DELIVERED,
+    FATAL,
+    FAULT,
+    KERNEL,
+    KILL,
+    PARENT_DEATH,
+    PIPE,
+    RLIMIT,
+    SIGQUEUE,
+    TGKILL,
+    TIMER,
+    UNKNOWN,
+    Sender,
+    SignalFinding,
+)
 from faultkit.signals.names import (
     IGNORED,
     SI_KERNEL,
     SI_QUEUE,
+    SI_SIGIO,
+    SI_TIMER,
     SI_TKILL,
     SI_USER,
+    SIGBUS,
+    SIGCHLD,
+    SIGFPE,
+    SIGILL,
     SIGKILL,
+    SIGPIPE,
     SIGRTMAX,
+    SIGSEGV,
+    SIGTRAP,
+    SIGXFSZ,
     STOPPING,
     code_name,
     code_words,
@@ -50,6 +76,15 @@ _RESULTS = {  # include/trace/events/signal.h
     4: "its siginfo was lost: the queue was full",
 }
 _TRACING = ("trace_event_raw_event_", "__traceiter_", "bpf_", "__bpf_", "perf_trace_")
+_BY_CODE = {SI_USER: KILL, SI_TKILL: TGKILL, SI_QUEUE: SIGQUEUE}
+_BY_PROGRAMS = frozenset((KILL, TGKILL, SIGQUEUE, UNKNOWN))
+_SENDS = frozenset(("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo",
+                    "pidfd_send_signal"))  # fmt: skip
+_FAULTS = frozenset((SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP))
+_TIMERS = frozenset(("it_real_fn", "check_cpu_itimer"))
+_LAST_WORDS = frozenset(("do_exit", "forget_original_parent", "reparent_leader"))
+_ENTRIES = frozenset(("do_syscall_64", "__do_fast_syscall_32", "do_int80_emulation",
+                      "fred_int80_emulation", "ret_from_fork"))  # fmt: skip
 _CODES = {"SI_USER": SI_USER, "SI_KERNEL": SI_KERNEL, "SI_QUEUE": SI_QUEUE, "SI_TKILL": SI_TKILL}
 
 
@@ -216,25 +251,30 @@ def traced_signals(trace: Trace, pid: int | None = None) -> list[SignalFinding]:
 def _finding(one: Traced, watched: int | None) -> SignalFinding:
     event = one.event
     name = signal_name(event.number)
-    function = next((f for f in one.kernel if not is_interface(f) and when(f)), None)
+    function = _reason(one.kernel)
     reason = when(function) if function is not None else ""
     by = f'task {event.tid} "{event.name}"'
     if event.pid is not None and event.pid != event.tid:
         by += f" of process {event.pid}"
     itself = watched is not None and watched in (event.tid, event.pid)
     sender: Sender | None = None
-    if event.code == SI_KERNEL or event.code > 0:
-        why = f"The kernel sent {name} ({code_name(event.number, event.code)})"
-        why += f": {reason}" if reason else ""
-        why += f"; {by} ran at that moment"
-        origin = KERNEL
-    else:
-        origin = {SI_USER: "kill", SI_TKILL: "tgkill", SI_QUEUE: "sigqueue"}.get(
-            event.code, UNKNOWN
-        )
+    origin = _origin(event, function)
+    if origin in _BY_PROGRAMS:
         sender = Sender(event.pid or event.tid, event.uid, event.name, itself=itself)
         why = f"{name} was sent by {'the process itself, ' * itself}{by}"
         why += f", by {reason}" if reason else f": {code_words(event.number, event.code)}"
+    else:
+        why = f"The kernel sent {name} ({code_name(event.number, event.code)})"
+        if origin == PARENT_DEATH:
+            reason = "its parent has ended: prctl(PR_SET_PDEATHSIG) asked for it"
+        elif origin == FAULT:
+            reason = reason or "an instruction of its own has failed: its core tells which"
+        if event.code == SI_USER:
+            why += f" in the name of {'the process itself, ' * itself}{by}"
+            why += f": {reason}" if reason else ""
+        else:
+            why += f": {reason}" if reason else ""
+            why += f"; {by} ran at that moment"
     if event.result in _RESULTS:
         why += f"; {_RESULTS[event.result]}"
     evidence = []
@@ -255,6 +295,45 @@ def _finding(one: Traced, watched: int | None) -> SignalFinding:
         shared=event.group,
         when=event.time,
     )
+
+
+def _reason(kernel: Sequence[str]) -> str | None:
+    """The function of the kernel's stack that tells why.  The entry into the kernel does only where
+    nothing is known to be between: it is below whatever else a system call has done."""
+    choosing = [function for function in kernel if not is_interface(function)]
+    for number, function in enumerate(choosing):
+        if when(function) and (not number or function not in _ENTRIES):
+            return function
+    return None
+
+
+def _origin(event: Event, function: str | None) -> str:
+    """Who sent a signal: a program only by a call that sends, as many are sent while some task or
+    another runs, or in the name of the one that runs (SI_USER of send_sig() and others)."""
+    number, code = event.number, event.code
+    by_call = function is None or system_call(function) in _SENDS
+    if code == SI_TIMER or function in _TIMERS:
+        return TIMER
+    if number == SIGCHLD and code > 0:
+        return CHILD
+    if code > 0 or code == SI_SIGIO or not by_call:
+        if function in _LAST_WORDS and code == SI_USER:
+            return PARENT_DEATH
+        if code > 0 and code != SI_KERNEL and number in _FAULTS:
+            return FAULT
+        if code == SI_USER:
+            return {SIGPIPE: PIPE, SIGXFSZ: RLIMIT}.get(number, KERNEL)
+        return KERNEL
+    return _BY_CODE.get(code, UNKNOWN)
+
+
+def unseen_end(trace: Trace, found: Sequence[SignalFinding], pid: int) -> bool:
+    """Whether the process has ended, and nothing of the trace says why."""
+    ended = any(one.event.kind == "exit" and one.event.to == pid for one in trace.events)
+    left = any(
+        one.event.call in _LEAVING and pid in (one.event.pid, one.event.tid) for one in trace.events
+    )
+    return ended and not left and not any(one.state == FATAL for one in found)
 
 
 def exits(trace: Trace) -> Sequence[str]:
