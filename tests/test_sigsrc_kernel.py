@@ -153,6 +153,38 @@ def test_queues_are_drgns(kernel):
     assert seen >= 200
 
 
+@every_kernel
+def test_senders_that_are_not_what_their_pids_say(kernel):
+    """The lab's guests/sighard: a pid namespace, a pid that another task has now, other senders."""
+    report = analyze_signals(opened("signals-hard", kernel), HOST)
+    text = " ".join(render_sigsrc(report, 100, False).split())
+    report = report_object(report)
+
+    # A pid that was given again is no proof, though few pids have been given since boot
+    (usr1,) = of(report, "hd-target", "SIGUSR1")
+    assert (usr1["sender"]["name"], usr1["sender"]["reused"]) == ("hd-impostor", None)
+    assert "if it is not another one that got the pid since" in usr1["explanation"]
+
+    # Of a container: its init by the pid that it has here, outsiders by none
+    (term,) = of(report, "hd-inner", "SIGTERM")
+    assert (term["sender"]["pid"], term["sender"]["name"]) == (1, "hd-init")
+    assert term["sender"]["here"] > 1 and term["next"].startswith(f"bt {term['sender']['here']} ")
+    (usr1,) = of(report, "hd-inner", "SIGUSR1")
+    assert (usr1["sender"]["pid"], usr1["sender"]["name"]) == (0, None)
+
+    # By itself, a descriptor, a message queue, a child; nobody is where the sender was any more
+    kinds = {one["signal"]: one for one in of(report, "hd-kinds")}
+    assert (kinds["SIGRTMIN+4"]["code"], kinds["SIGRTMIN+4"]["origin"]) == ("POLL_IN", "io")
+    assert kinds["SIGRTMIN+5"]["code"] == "SI_MESGQ"
+    assert kinds["SIGCHLD"]["code"] == "CLD_KILLED"
+    assert "raise() or pthread_kill()." in kinds["SIGUSR2"]["explanation"]
+    (worker,) = of(report, "hd-worker", "SIGUSR1")
+    assert worker["sender"]["itself"] and not worker["shared"]
+
+    # Whose they are
+    assert f'SIGTERM SI_USER pending for process {term["task"]["pid"]} "hd-inner"' in text
+
+
 def queue(pending):
     return [*list_for_each_entry("struct sigqueue", pending.list.address_of_(), "list")]
 

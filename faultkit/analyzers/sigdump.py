@@ -440,7 +440,7 @@ def _look_at(sender: Sender | None, said: str) -> str:
     """What to look at next, in words of crash where it is the sender."""
     if sender is None or sender.itself or not sender.alive:
         return said
-    return f"bt {sender.pid} shows what it does now"
+    return f"bt {sender.own_pid} shows what it does now"
 
 
 def _parent_death(case: Case, one: TaskSignals) -> Origin | None:

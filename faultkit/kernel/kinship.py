@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Hashable, Sequence
 from functools import cached_property
 
 from faultkit.kernel import states
+from faultkit.kernel.ages import MARGIN, started
 from faultkit.kernel.files import processes
 from faultkit.kernel.objects import BrokenList, entries, need, pointer, unsigned
 from faultkit.kernel.system import System
@@ -52,6 +54,32 @@ class Kinship:
         at = pid + self._upid[0] + level * self._upid[1]
         space = kernel.u64(at + need(kernel, "upid", "ns"))
         return level, space, kernel.u32(at + need(kernel, "upid", "nr"))
+
+    @cached_property
+    def _eldest_above(self) -> tuple[list[int], list[int]]:
+        """All ids, ascending, and when the eldest of the tasks with that id or a higher one was
+        made."""
+        tids, births = [], []
+        eldest = 1 << 64
+        for task in sorted(self.system.tasks, key=lambda task: -task.tid):
+            try:
+                eldest = min(eldest, started(self.system, task))
+            except FaultkitError:
+                continue
+            tids.append(task.tid)
+            births.append(eldest)
+        return tids[::-1], births[::-1]
+
+    def out_of_turn(self, task: Task) -> bool:
+        """Whether the task is younger than one with a higher id: then its id had been another's, or
+        the last one was set back (/proc/sys/kernel/ns_last_pid, to restore a checkpoint)."""
+        tids, births = self._eldest_above
+        above = bisect_right(tids, task.tid)
+        try:
+            born = started(self.system, task)
+        except FaultkitError:
+            return False
+        return above < len(tids) and births[above] + MARGIN < born
 
     def inner_tids(self, tasks: Sequence[Task]) -> dict[int, Task]:
         """The threads of one process by the id that each has in their pid namespace, which is

@@ -42,16 +42,18 @@ class DumpSenders(Senders):
             return sender._replace(alive=False, fate="is gone")
         if found.pid == self._receiver.pid:
             return sender._replace(itself=True, name=found.name, fate="the process itself")
-        outside = f", {found.tid} outside of its container" if found.tid != info.pid else ""
+        here = found.tid if found.tid != info.pid else None
+        outside = f", {here} outside of its container" if here is not None else ""
         older = self._started(found) <= self._started(self._receiver)
         doubt = "" if older else ", if it is not another one that got the pid since"
-        if self._pids_are_new:
+        if self._pids_are_new and not self._kinship.out_of_turn(found):
             older, doubt = True, ""
         return sender._replace(
             name=found.name,
             alive=True,
             reused=False if older else None,
             fate=f"still runs in this dump{outside}{doubt}",
+            here=here,
         )
 
     @cached_property

@@ -32,6 +32,7 @@ def signal_object(
             "alive": one.alive,
             "reused": one.reused,
             "fate": cleaned(one.fate),
+            "here": one.here,
         }
 
     def table(one: Table) -> dict[str, Any]:

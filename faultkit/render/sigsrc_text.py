@@ -55,7 +55,10 @@ class _Text(Page):
         return self._end(report)
 
     def _pending(self, finding: SignalFinding) -> None:
-        whose = "the process" if finding.shared else f"thread {_task(finding.task)}"
+        whose = f"thread {_task(finding.task)}"
+        if finding.shared:
+            one = self._report.target["kind"] in ("process", "core")
+            whose = "the process" if one else f"process {_task(finding.task)}"
         blocked = ", blocked" if finding.state == BLOCKED else ""
         code = f" {finding.code_name}" if finding.code_name is not None else ""
         head = f"  {finding.signal}{code} pending for {whose}{blocked}: "

@@ -28,7 +28,8 @@ class Sender(NamedTuple):
     """Who sent a signal.  `uid` is the real user id at the time; `name` and `user` are what the
     pid means now, None where that can't be told or is not the same process any more.  `fate`
     says in words what has become of it; `itself` whether it is the receiver's own process;
-    `alive` and `reused` (its pid is another's now) are None where that can't be told."""
+    `alive` and `reused` (its pid is another's now) are None where that can't be told.  `here` is
+    its pid outside of the receiver's container, where that is another one."""
 
     pid: int
     uid: int | None = None
@@ -38,6 +39,12 @@ class Sender(NamedTuple):
     alive: bool | None = None
     reused: bool | None = None
     fate: str = ""
+    here: int | None = None
+
+    @property
+    def own_pid(self) -> int:
+        """The pid by which commands given here find it."""
+        return self.pid if self.here is None else self.here
 
 
 class Table(NamedTuple):

@@ -162,6 +162,8 @@ def _code(number: int, code: int) -> tuple[str, str] | None:
         return own[code - 1]
     if number == SIGTRAP and code & 0xFF == SIGTRAP and 0 < code >> 8 < 256:
         return f"PTRACE_EVENT {code >> 8}", "a stop for the debugger"
+    if 1 <= code <= len(_CODES[SIGIO]):  # by F_SETSIG (siginfo_layout() in kernel/signal.c)
+        return _CODES[SIGIO][code - 1]
     return _COMMON.get(code)
 
 

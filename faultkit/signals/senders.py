@@ -87,7 +87,8 @@ class Senders:
         fate = "still runs" if here == pid else f"still runs, as {here} outside of its container"
         if self._when is not None:
             fate = "still runs on this machine, since before the core was written"
-        return sender._replace(name=name, alive=True, reused=False, fate=fate)
+        outside = here if here != pid else None
+        return sender._replace(name=name, alive=True, reused=False, fate=fate, here=outside)
 
 
 def _owner(pid: int, when: float) -> str:

@@ -80,7 +80,7 @@ def _own_call(case: Case) -> str:
     name = signal_name(case.info.number)
     call = last_call(case)
     place = case.own_place()
-    by = f" by {place}" if place else ""
+    by = f" by {place}" if place and case.registers else ""
     way = ", with raise() or pthread_kill()" if case.info.code == SI_TKILL else ""
     if case.registers and (call is None or call.nr >= 0) and not _sends(call):
         came = f"in {call.name}()" if call is not None else "outside of any system call"
@@ -118,14 +118,15 @@ def _lost_parent(case: Case) -> tuple[str, ...]:
 def _next(case: Case, sender: Sender) -> str:
     if sender.itself:
         return "look why the program does that"
-    if sender.pid == 1 and sender.alive:
+    if sender.own_pid == 1 and sender.alive:
         return (
             "pid 1 stops services: `systemctl status` and `journalctl -b` say why (stop, watchdog, "
             "timeout, memory)"
         )
     if sender.pid == 0 or sender.alive is False:
         return "for the next time: `sigsrc --arm` records who sends signals"
-    return f"look what {sender.pid} does: its log, ps -fp {sender.pid}" if sender.alive else ""
+    pid = sender.own_pid
+    return f"look what {pid} does: its log, ps -fp {pid}" if sender.alive else ""
 
 
 def value_words(info: Siginfo) -> str:

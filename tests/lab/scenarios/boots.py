@@ -65,6 +65,7 @@ BOOTS = {
         Boot("stuck", dstate.STUCK, program="dstate"),
         Boot("busy", dstate.BUSY, program="dstate"),
         Boot("signals", signals.ALL, program="signals"),
+        Boot("signals-hard", signals.HARD, program="sighard"),
         Boot("crowd-blocked", dstate.WAITERS, memory=1024, count=48, program="dstate", crowd=3750),
         Boot("oops", oops.NULL, append="oops=panic", panics=True, program="oops"),
         Boot("helpers", helpers.QUIETLY, program="helpers"),

@@ -37,3 +37,8 @@ ALL = (
     _sent("sig_oom", "sg-mother", "sg-eater"),
     _sent("sig_crowd", "sg-crowd"),
 )
+HARD = (
+    _sent("hard_namespace", "hd-maker", "hd-outside"),
+    _sent("hard_reused", "hd-target", "hd-reuser"),
+    _sent("hard_kinds", "hd-kinds"),
+)
