@@ -128,6 +128,26 @@ def test_where_a_signal_came_is_not_who_sent_it(variant, tmp_path):
     assert "by victim" not in one["explanation"]
 
 
+@pytest.mark.parametrize("variant", ["dbg", "stripped"])
+def test_a_null_pointer_in_the_heap_was_given_to_nobody(variant, tmp_path):
+    (one,) = findings("null_in_the_heap", variant, tmp_path)[0]
+    assert "malloc(), called by" in one["explanation"]
+    assert "of the heap, which is corrupted" in one["explanation"]
+    assert one["confidence"] == "inferred"
+
+
+@pytest.mark.parametrize("variant", ["dbg", "stripped"])
+def test_a_null_pointer_in_what_was_given(variant, tmp_path):
+    (one,) = findings("null_in_a_file", variant, tmp_path)[0]
+    assert "was given a null pointer" not in one["explanation"]
+    assert "fread(), called by" in one["explanation"]
+
+
+def test_musls_own_functions_call_no_abort(tmp_path):
+    (one,) = findings("plain_abort", "musl", tmp_path, "signals.c")[0]
+    assert one["cause"] == "abort" and "__restore_sigs" not in one["explanation"]
+
+
 def test_killed_by_the_parent(tmp_path):
     """A thread of it may have ended instead, as the program asks to be told of that."""
     executable = build("signals_hard.c", "dbg")

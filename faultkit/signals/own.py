@@ -17,11 +17,17 @@ _C_LIBRARY = re.compile(
     r"(__GI_|__libc_|__pthread_|_IO_)\w+|(__)?(raise|gsignal|abort|kill|tgkill|tkill|pthread_kill|"
     r"assert_fail|assert_fail_base|assert_perror_fail|fortify_fail|stack_chk_fail|chk_fail|"
     r"restore_rt|syscall_cancel\w*|internal_syscall_cancel)(\.\w+)*|malloc_printerr|_int_\w+|"
-    r"free|cfree|malloc|realloc|calloc|a_crash|"
+    r"free|cfree|malloc|realloc|calloc|a_crash|libc_\w+|__(restore|block_(all|app))_sigs|"
     r"(__)?(mem|str|wcs|wmem|rawmem|stp)\w+_(avx2|evex|sse2|sse42|ssse3|erms|unaligned|avx512)\w*"
 )
 
 
+# What keeps the heap: functions of glibc's malloc and of musl's.
+_HEAP = re.compile(
+    r"(__)?(GI_)?(__)?(libc_)?(_int_)?(malloc|free|realloc|calloc|memalign|cfree)(\.\w+)*|"
+    r"malloc_consolidate|unlink_chunk(\.\w+)*|tcache_\w+|sysmalloc\w*|systrim\w*|"
+    r"alloc_(slot|group)|get_meta|nontrivial_free|try_avail"
+)
 SIGNAL_FRAMES = frozenset(("<signal handler called>", "__restore_rt", "runtime.sigreturn"))
 
 
@@ -48,6 +54,18 @@ def own_frames(frames: Sequence[Frame]) -> Sequence[Frame]:
     return own or [frame for frame in handler if not _is_c_library(frame)] or handler or frames
 
 
+def in_heap(frames: Sequence[Frame]) -> bool:
+    """Whether the innermost functions, up to the program's own, are those that keep the heap."""
+    for frame in frames:
+        names = [source.function or "" for source in frame.inlines]
+        names.append((frame.symbol or "").split("@")[0])
+        if any(_HEAP.fullmatch(name) for name in names):
+            return True
+        if is_own(frame):
+            break
+    return False
+
+
 def library_call(frames: Sequence[Frame]) -> str:
     """The library's function, as documented, that the program was in ("strlen"), "" if none."""
     for inner, outer in zip(frames, frames[1:]):
@@ -59,7 +77,7 @@ def library_call(frames: Sequence[Frame]) -> str:
                 "",
                 (inner.symbol or "").split("@")[0].replace("__GI_", ""),
             )
-            name = re.sub(r"^_*(IO_)?(new_)?_*", "", name)
+            name = re.sub(r"^_*(IO_)?(new_)?_*(libc_)?|_internal$", "", name)
             return re.sub(r"(?<!operator)\(.*", "", name) or name  # without C++'s parameters
     return ""
 

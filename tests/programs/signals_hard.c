@@ -175,6 +175,24 @@ static void sent_by_another_thread(void)
     sleep(10);
 }
 
+/* malloc() meets a null pointer in its own lists, and fread() one in the FILE that it is given. */
+static void null_in_the_heap(void)
+{
+    volatile unsigned long *first = malloc(2000), *next = malloc(24), *freed = first;
+    __asm__ volatile("" : "+r"(freed)); /* the compiler knows better than to use what it frees */
+    free((void *) first);
+    freed[1] = 16;
+    *next = (unsigned long) malloc(1000);
+}
+
+static void null_in_a_file(void)
+{
+    FILE *file = fopen("/proc/self/maps", "r");
+    char bytes[5];
+    memset((char *) file + 0x88, 0, 8); /* _lock */
+    fread(bytes, 1, sizeof bytes, file);
+}
+
 static void wait_for_it(void)
 {
     puts("ready");
@@ -188,6 +206,7 @@ static const struct { const char *name; void (*play)(void); } scenes[] = {
     SCENE(abort_with_all_blocked), SCENE(divide_with_all_blocked), SCENE(own_signal_let_through),
     SCENE(killed_by_a_child), SCENE(killed_by_a_sibling), SCENE(abort_signal_by_pidfd), SCENE(passed_on), SCENE(kernel_gives_up), SCENE(kernel_address),
     SCENE(real_time), SCENE(sent_by_another_thread),
+    SCENE(null_in_the_heap), SCENE(null_in_a_file),
     { "wait", wait_for_it },
 };
 

@@ -11,7 +11,7 @@ from faultkit.signals.names import SIGSEGV
 from faultkit.signals.origins import Origin
 from faultkit.signals.origins._calls import called_from
 from faultkit.signals.origins._words import access_words
-from faultkit.signals.own import library_call
+from faultkit.signals.own import in_heap, is_own, library_call
 from faultkit.signals.siginfo import FAULTED
 from faultkit.target import Member
 
@@ -23,6 +23,8 @@ SIGNALS = frozenset((SIGSEGV,))
 PRIORITY = 20
 MAPERR, ACCERR = 1, 2
 NEAR = 1 << 16  # bytes around 0 that nobody may map: vm.mmap_min_addr
+ARGUMENTS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
+BLOCKS = ("mem", "str", "stp", "wcs", "wmem")  # functions that have no data of their own
 FAR = 1 << 32  # an index seldom leads further
 SMALL = 1 << 12  # a pointer below that is one to a member of a null structure
 
@@ -50,7 +52,19 @@ def explain(case: Case) -> Origin | None:
         members, pointer = _members(case, 0, offset), 0
     what, brief, confidence = _member_words(members, offset - pointer)
     place = case.own_place()
-    if function and place:
+    if function and in_heap(case.frames):
+        what = (
+            f"{function}(){f', called by {place},' if place else ''} came upon it in what it keeps "
+            "of the heap, which is corrupted: an overrun or a use after free came before"
+        )
+        brief, confidence = f"corrupted heap: null pointer inside {function}()", INFERRED
+    elif function and place and not _was_given(case, function, address):
+        what = (
+            f"{function}(), called by {place}, came upon it: in what it was given, as no argument "
+            "of its own is null, or in data of the library's"
+        )
+        brief = f"null pointer inside {function}()"
+    elif function and place:
         what = f"{function}() was given a null pointer by {place}"
         brief = f"null pointer given to {function}()"
     if len(members) > 1:
@@ -82,6 +96,24 @@ def _is_pointer(access: Access, address: int) -> bool:
     if address >> 47:
         return False
     return access.base not in ("rsp", "rbp") and (access.scaled is None or address < FAR)
+
+
+def _was_given(case: Case, function: str, address: int) -> bool:
+    """Whether a null pointer may have been among the arguments of the library's function: unless
+    its caller's code shows that none was."""
+    if function.startswith(BLOCKS):
+        return True
+    from faultkit.code.x86 import call_before
+
+    own = next((frame for frame in case.frames if is_own(frame)), None)
+    steps = case.code.unwind(case.registers)
+    at = next((n for n, step in enumerate(steps) if own and step.pc == own.address), 0)
+    call = call_before(case.process.read, steps[at].pc) if at else None
+    if call is None:
+        return True
+    values = [case.code.argument(steps, at, call.address, name) for name in ARGUMENTS]
+    known = [value.value for value in values if value is not None]
+    return not known or 0 in known or address in known
 
 
 def _call(case: Case, pc: int) -> Origin:
