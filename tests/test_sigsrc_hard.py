@@ -143,6 +143,29 @@ def test_a_null_pointer_in_what_was_given(variant, tmp_path):
     assert "fread(), called by" in one["explanation"]
 
 
+def test_a_pointer_that_is_nearly_null_is_told_as_it_is(tmp_path):
+    (one,) = findings("small_pointer", "dbg", tmp_path)[0]
+    assert one["cause"] == "near-null-pointer" and "counter is 0x80" in one["explanation"]
+
+
+def test_a_sanitizers_end(tmp_path, monkeypatch):
+    source, executable = tmp_path / "twice.c", tmp_path / "twice"
+    source.write_text(
+        "#include <stdlib.h>\nint main(void)\n{\n    char *volatile bytes = malloc(8);\n"
+        "    free(bytes);\n    bytes[1] = 1;\n    return 0;\n}\n"
+    )
+    built = subprocess.run(["gcc", "-g", "-w", "-fsanitize=address", source, "-o", executable])
+    if built.returncode:
+        raise Unplayable("no AddressSanitizer here")
+    monkeypatch.setenv("ASAN_OPTIONS", "abort_on_error=1:disable_coredump=0")
+    process = start(executable, "", tmp_path)
+    core = core_of(process.pid, tmp_path, process.wait())
+    end(process)
+    (one,) = sigsrc(str(executable), str(core))[0]["findings"]
+    assert (one["origin"], one["cause"]) == ("abort", "sanitizer")
+    assert "in main at twice.c:6" in one["explanation"]
+
+
 def test_musls_own_functions_call_no_abort(tmp_path):
     (one,) = findings("plain_abort", "musl", tmp_path, "signals.c")[0]
     assert one["cause"] == "abort" and "__restore_sigs" not in one["explanation"]

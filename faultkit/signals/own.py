@@ -11,7 +11,8 @@ from faultkit.places import Place, is_library_image, waiting_call
 # Runtimes' functions, between a program and what it died of.
 _RUNTIME = ("std::", "core::", "alloc::", "rust_", "__rust", "_ZN3std", "_ZN4core", "_ZN5alloc",
             "__cxa_", "__gxx_", "__cxxabiv1", "_Unwind_", "_ZSt", "_ZN10__cxxabiv1", "__gnu_cxx",
-            "_ZN9__gnu_cxx")  # fmt: skip
+            "_ZN9__gnu_cxx", "__sanitizer", "__asan", "__ubsan", "__tsan", "__msan", "__lsan",
+            "__hwasan", "__interceptor_")  # fmt: skip
 # The C library's in static programs: names that are its alone, or whose variants are.
 _C_LIBRARY = re.compile(
     r"(__GI_|__libc_|__pthread_|_IO_)\w+|(__)?(raise|gsignal|abort|kill|tgkill|tkill|pthread_kill|"

@@ -193,6 +193,14 @@ static void null_in_a_file(void)
     fread(bytes, 1, sizeof bytes, file);
 }
 
+static __attribute__((noinline)) void count(int *counter) { *counter += 1; }
+
+static void small_pointer(void)
+{
+    int *volatile small = (int *) 0x80;
+    count(small);
+}
+
 static void wait_for_it(void)
 {
     puts("ready");
@@ -206,7 +214,7 @@ static const struct { const char *name; void (*play)(void); } scenes[] = {
     SCENE(abort_with_all_blocked), SCENE(divide_with_all_blocked), SCENE(own_signal_let_through),
     SCENE(killed_by_a_child), SCENE(killed_by_a_sibling), SCENE(abort_signal_by_pidfd), SCENE(passed_on), SCENE(kernel_gives_up), SCENE(kernel_address),
     SCENE(real_time), SCENE(sent_by_another_thread),
-    SCENE(null_in_the_heap), SCENE(null_in_a_file),
+    SCENE(null_in_the_heap), SCENE(null_in_a_file), SCENE(small_pointer),
     { "wait", wait_for_it },
 };
 

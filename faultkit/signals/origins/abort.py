@@ -46,6 +46,17 @@ def explain(case: Case) -> Origin | None:
     found = _panic(case, names, place)
     if found is not None:
         return found
+    if any(name.startswith("__sanitizer::") for name in names):
+        where = f" in {place}" if place and not place.startswith("__") else ""
+        return Origin(
+            ABORT,
+            "sanitizer",
+            f"A sanitizer has found an error{where}, and ends the program: its report went to "
+            "standard error, or to where log_path= says.",
+            f"a sanitizer has found an error{where}",
+            ("__sanitizer's functions are on the stack",),
+            "look at its report",
+        )
     if any(name.endswith(("handle_alloc_error", "rust_oom")) for name in names):
         return Origin(
             ABORT,

@@ -50,7 +50,7 @@ def explain(case: Case) -> Origin | None:
     members = () if function else _members(case, pointer, offset - pointer)
     if base > 0 and not members and pointer and not function:  # a member's address
         members, pointer = _members(case, 0, offset), 0
-    what, brief, confidence = _member_words(members, offset - pointer)
+    what, brief, confidence = _member_words(members, pointer, offset - pointer)
     place = case.own_place()
     if function and in_heap(case.frames):
         what = (
@@ -84,7 +84,7 @@ def explain(case: Case) -> Origin | None:
         said,
         brief,
         _evidence(case, address),
-        _next(case, members, place),
+        _next(case, members, place, pointer),
         confidence,
     )
 
@@ -161,16 +161,18 @@ def _members(case: Case, pointer: int, offset: int) -> Sequence[Member]:
     return case.process.members(case.task, pointer, offset, pc)
 
 
-def _member_words(members: Sequence[Member], offset: int) -> tuple[str, str, str]:
-    """What is null, and which member was wanted: in a sentence, in few words, and how sure."""
+def _member_words(members: Sequence[Member], pointer: int, offset: int) -> tuple[str, str, str]:
+    """What is null, or as near to it as `pointer` is, and which member was wanted: in a sentence,
+    in few words, and how sure."""
     if not members:
         return "", "", PROVEN
     first = members[0]
     if len(members) > 1:
         named = [f"{one.pointer}->{one.member}" if one.member else one.pointer for one in members]
         fits = " or ".join(named[:3])
-        return f"these pointers in scope are null, and fit: {', '.join(named)}", fits, INFERRED
-    what = brief = f"{first.pointer} is null"
+        value = f"{pointer:#x}" if pointer else "null"
+        return f"these pointers in scope are {value}, and fit: {', '.join(named)}", fits, INFERRED
+    what = brief = f"{first.pointer} is {pointer:#x}" if pointer else f"{first.pointer} is null"
     if first.member.startswith("_vptr"):
         what += f": a virtual function was to be called, by the table of that {first.type}"
         brief += " (virtual call)"
@@ -192,8 +194,8 @@ def _evidence(case: Case, address: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _next(case: Case, members: Sequence[Member], place: str | None) -> str:
+def _next(case: Case, members: Sequence[Member], place: str | None, pointer: int = 0) -> str:
     where = f" in {place}" if place else ""
     if len(members) == 1:
-        return f"look why {members[0].pointer} is null{where}"
+        return f"look why {members[0].pointer} is {f'{pointer:#x}' if pointer else 'null'}{where}"
     return f"look which pointer is null{where}"
