@@ -76,8 +76,8 @@ def explain(case: Case) -> Origin | None:
         )  # fmt: skip
     if terminates:
         why = (
-            "a std::thread was destroyed or assigned to while joinable, or the program calls it "
-            "itself"
+            "a std::thread was destroyed or assigned to while joinable, `throw;` came to be "
+            "executed where none was handled, or the program calls it itself"
         )
         next_ = "look for a std::thread that is neither joined nor detached"
         if "__cxa_rethrow" in names:
