@@ -148,6 +148,21 @@ def test_a_pointer_that_is_nearly_null_is_told_as_it_is(tmp_path):
     assert one["cause"] == "near-null-pointer" and "counter is 0x80" in one["explanation"]
 
 
+def test_a_mapped_file_in_a_full_file_system(tmp_path):
+    full = tmp_path / "full"
+    full.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(full)]
+    if subprocess.run(mount, stderr=subprocess.DEVNULL).returncode:
+        raise Unplayable("nothing may be mounted here")
+    try:
+        (one,) = findings("full_file_system", "opt", tmp_path)[0]
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
+    assert (one["signal"], one["cause"]) == ("SIGBUS", "failing-mapping")
+    assert "had no room" in one["explanation"]
+    assert "its file system has 0 MiB free now" in one["evidence"]
+
+
 def test_a_sanitizers_end(tmp_path, monkeypatch):
     source, executable = tmp_path / "twice.c", tmp_path / "twice"
     source.write_text(

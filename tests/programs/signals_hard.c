@@ -1,11 +1,13 @@
 /* Signals whose first look deceives: tests/test_sigsrc_hard.py. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -201,6 +203,18 @@ static void small_pointer(void)
     count(small);
 }
 
+/* Fills a sparse file, by its mapping, until the file system is full. */
+static void full_file_system(void)
+{
+    int fd = open("full/sparse", O_RDWR | O_CREAT, 0600);
+    char *bytes;
+    if (fd < 0 || ftruncate(fd, 4 << 20))
+        exit(1);
+    bytes = mmap(NULL, 4 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    for (int at = 0; at < 4 << 20; at += 4096)
+        bytes[at] = 1;
+}
+
 static void wait_for_it(void)
 {
     puts("ready");
@@ -214,7 +228,7 @@ static const struct { const char *name; void (*play)(void); } scenes[] = {
     SCENE(abort_with_all_blocked), SCENE(divide_with_all_blocked), SCENE(own_signal_let_through),
     SCENE(killed_by_a_child), SCENE(killed_by_a_sibling), SCENE(abort_signal_by_pidfd), SCENE(passed_on), SCENE(kernel_gives_up), SCENE(kernel_address),
     SCENE(real_time), SCENE(sent_by_another_thread),
-    SCENE(null_in_the_heap), SCENE(null_in_a_file), SCENE(small_pointer),
+    SCENE(null_in_the_heap), SCENE(null_in_a_file), SCENE(small_pointer), SCENE(full_file_system),
     { "wait", wait_for_it },
 };
 

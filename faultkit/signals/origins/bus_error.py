@@ -92,9 +92,14 @@ def _file(case: Case, address: int, mapping: Mapping, words: str) -> Origin:
         reason = "tmpfs or the huge pages are full, or it was truncated meanwhile"
     else:
         reason = "reading it failed (I/O error, network), or it was truncated meanwhile"
+        if case.access is not None and case.access.mode == "write":
+            reason = f"its file system had no room for one that it lacked (full, a quota), {reason}"
     evidence.append(
         f"the file has {size} bytes now" if size is not None else "the file can't be asked now"
     )
+    room = _room(name) if size is not None else None
+    if room is not None:
+        evidence.append(f"its file system has {room >> 20} MiB free now")
     return Origin(
         FAULT,
         "failing-mapping",
@@ -104,6 +109,15 @@ def _file(case: Case, address: int, mapping: Mapping, words: str) -> Origin:
         "look in dmesg for I/O errors, at df for a full file system, and who truncates the file",
         INFERRED,
     )
+
+
+def _room(path: str) -> int | None:
+    """The bytes that are free in the file's file system, None if that can't be told."""
+    try:
+        known = os.statvfs(path)
+    except OSError:
+        return None
+    return known.f_bavail * known.f_frsize
 
 
 def _size_of(case: Case, mapping: Mapping) -> int | None:
