@@ -411,3 +411,54 @@ def test_no_line_takes_long():
     for line in lines:
         read((line + "\n") * 20)
     assert time.process_time() - began < 10 * 0.02 * len(lines)
+
+
+FOREIGN = {
+    "arm64": (
+        "pstate: 60400009 (nZCv daif +PAN -UAO -TCO -DIT -SSBS BTYPE=--)",
+        "pc : frob_read+0x14/0x50 [frob]",
+        "lr : vfs_read+0xa4/0x2c0",
+        "x29: ffff80000a003d00 x28: ffff0000c1234567 x27: 0000000000000000",
+        "Code: f9400000 d503201f f9400c00 (f9400000) ",
+    ),
+    "powerpc": (
+        "NIP:  c000000000123456 LR: c000000000123450 CTR: c000000000000000",
+        "NIP [c000000000123456] frob_read+0x14/0x50",
+        "LR [c000000000123450] vfs_read+0x150/0x310",
+    ),
+    "riscv": ("epc : frob_read+0x14/0x50", " ra : vfs_read+0x150/0x310"),
+    "s390": ("Krnl PSW : 0704c00180000000 0000000012345678 (frob_read+0x14/0x50)",),
+    "loongarch": ("  ERA: 9000000000123456 frob_read+0x14/0x50",),
+    "32-bit x86": ("EIP: frob_read+0x14/0x50", "EAX: 00000000 EBX: c1234567"),
+}
+
+
+@pytest.mark.parametrize("architecture", FOREIGN)
+def test_oopses_of_other_architectures(architecture):
+    """Their lines are told apart from x86_64's, whatever the release is called; and the one
+    before the call trace is the place of the fault, not its caller."""
+    lines = (
+        "Unable to handle kernel NULL pointer dereference at virtual address 0000000000000010",
+        "CPU: 3 PID: 4711 Comm: cat Not tainted 6.1.55 #1",
+        *FOREIGN[architecture],
+        "Call Trace:",
+        " ksys_read+0x7c/0x130",
+    )
+    (trace,) = read("\n".join(lines))
+    assert trace.architecture == architecture
+    assert symbols(trace) in (["frob_read", "ksys_read"], ["ksys_read"])
+    assert trace.code is None
+
+
+@pytest.mark.parametrize(
+    "release, architecture",
+    [
+        ("6.1.0-13-arm64", "arm64"), ("5.14.0-362.8.1.el9_3.aarch64", "aarch64"),
+        ("4.18.0-513.el8.ppc64le", "ppc64le"), ("6.1.0-13-686-pae", "686"),
+        ("6.1.0-13-amd64", None), ("5.14.0-362.8.1.el9_3.x86_64", None), ("6.8.0-31-generic", None),
+    ],
+)  # fmt: skip
+def test_releases_of_other_architectures(release, architecture):
+    head = "INFO: task x:1 blocked for more than 120 seconds.\n"
+    (trace,) = read(f"{head}      Not tainted {release} #1\n schedule+0x30/0x90\n")
+    assert trace.architecture == architecture

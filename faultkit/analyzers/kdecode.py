@@ -44,6 +44,13 @@ def analyze(
     decoded: list[DecodedTrace | None] = [None] * len(traces)
     limits: list[str] = []
     notes: list[str] = []
+    for index, trace in enumerate(traces):
+        if trace.architecture is not None:
+            decoded[index] = DecodedTrace(trace, _undecoded(trace.entries[: options.frames]))
+            limits.append(
+                f"the text is of a kernel for {trace.architecture}: only those for x86_64 are "
+                "decoded; use scripts/decode_stacktrace.sh of that kernel's source"
+            )
     for (release, build_id), indices in _by_kernel(traces).items():
         kernel, said = _kernel(places, release, build_id)
         kernel.around = options.around
@@ -71,9 +78,11 @@ def analyze(
 
 
 def _by_kernel(traces: Sequence[Trace]) -> dict[tuple[str | None, str | None], list[int]]:
-    """The numbers of the traces of each kernel."""
+    """The numbers of the traces of each kernel that can be decoded."""
     found: dict[tuple[str | None, str | None], list[int]] = {}
     for index, trace in enumerate(traces):
+        if trace.architecture is not None:
+            continue
         found.setdefault((trace.release, trace.build_id), []).append(index)
     return found
 
@@ -124,6 +133,19 @@ def _decode(kernel: Kernel, traces: Sequence[Trace], options: Options) -> list[l
             kernel.note_tail_calls(mine)
         found.append(mine)
     return found
+
+
+def _undecoded(entries: Sequence[Address]) -> list[Decoded]:
+    """Frames as the text has them."""
+    frames = []
+    for index, entry in enumerate(entries):
+        frame = Decoded(
+            index, entry.address or 0, entry.exact, entry.symbol, entry.offset, entry.size,
+            entry.module,
+        )  # fmt: skip
+        frame.unreliable, frame.placed = entry.unreliable, entry.address is not None
+        frames.append(frame)
+    return frames
 
 
 def _doubt(kernel: Kernel, frames: Sequence[Decoded], entries: Sequence[Address]) -> None:

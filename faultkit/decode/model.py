@@ -117,7 +117,8 @@ class Trace:
     `kind` is "oops", "warning", "lockdep", "hung-task", "task", "stack", "perf", "ftrace",
     "addresses", "bt"...; `title` the line that says what happened; `registers` are those of the
     first exact entry, by lower-case names ("rsp", "rdi", "cr2"), `code` the bytes around it.
-    `offset` is what KASLR added to the kernel's addresses, None where the text does not tell.
+    `offset` is what KASLR added to the kernel's addresses, None where the text does not tell;
+    `architecture` one that is not decoded, None for x86_64.
     """
 
     def __init__(self, kind: str, title: str = "") -> None:
@@ -129,6 +130,7 @@ class Trace:
         self.release: str | None = None
         self.build_id: str | None = None
         self.offset: int | None = None
+        self.architecture: str | None = None
         self.entries: list[Address] = []
         self.registers: dict[str, int] = {}
         self.code: CodeBytes | None = None

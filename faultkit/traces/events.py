@@ -50,6 +50,12 @@ class Offset(NamedTuple):
     offset: int
 
 
+class Foreign(NamedTuple):
+    """The text is of a kernel of an architecture that is not decoded."""
+
+    architecture: str
+
+
 class Skip(NamedTuple):
     """A line that belongs to a trace, and says nothing about places."""
 
@@ -58,7 +64,7 @@ class End(NamedTuple):
     """The open trace is over."""
 
 
-Event: TypeAlias = "Head | Place | Registers | Code | Offset | Skip | End"
+Event: TypeAlias = "Head | Place | Registers | Code | Offset | Foreign | Skip | End"
 
 KERNEL_HALF = 1 << 63
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 import re
 
 from faultkit.decode.model import Address, CodeBytes
+from faultkit.traces import architectures
 from faultkit.traces.events import (
     KERNEL_HALF,
     Code,
     End,
     Event,
+    Foreign,
     Head,
     Offset,
     Place,
@@ -40,7 +42,7 @@ _REGISTER = re.compile(
     r"\b(ORIG_RAX|R[A-D]X|R[SD]I|R[BS]P|R(?:0?[89]|1[0-5])|EFLAGS|CR[0234]|[FG]S|CS|DS|ES|SS):\s*"
     r"(?:([0-9a-f]{4}):)?([0-9a-f]{4,16})(?=[\s(]|$)"
 )
-_CODE = re.compile(r"\bCode: *((?:<?[0-9a-f]{2}>? ?|\(?[0-9a-f]{2}\)? ?){2,})")
+_CODE = re.compile(r"\bCode: *((?:(?:<[0-9a-f]{2}>|\([0-9a-f]{2}\)|[0-9a-f]{2})(?: |$)){2,})")
 _CPU = re.compile(
     r"CPU: *(?P<cpu>\d+) +(?:UID: *\d+ +)?PID: *(?P<pid>\d+) +Comm: (?P<comm>.*?) +"
     r"(?:Kdump: loaded +)?(?:Not tainted|Tainted:[ A-Z]*)[ -]+(?P<release>\d+\.[^ ]*)(?P<rest>.*)"
@@ -115,6 +117,11 @@ def events(text: str) -> list[Event] | None:
     head = _head(text)
     if head is not None:
         return [head]
+    architecture = architectures.of_line(text)
+    if architecture is not None:
+        match = FRAME.search(text) if architectures.is_counter(text) else None
+        place = [Place(_address(match, exact=True), "oops")] if match is not None else []
+        return [Foreign(architecture), *place]
     if text.startswith("IP: "):  # before 4.19: what RIP says once more
         return [Skip()]
     if "RIP" in text:

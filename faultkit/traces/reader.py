@@ -16,7 +16,17 @@ from faultkit.traces import (
     proc_stack,
     systemtap,
 )  # fmt: skip
-from faultkit.traces.events import Code, End, Event, Head, Offset, Place, Registers
+from faultkit.traces.architectures import of_release
+from faultkit.traces.events import (
+    Code,
+    End,
+    Event,
+    Foreign,
+    Head,
+    Offset,
+    Place,
+    Registers,
+)  # fmt: skip
 
 # The first that knows a line is believed.
 KINDS = (debuggers, perf, systemtap, ftrace, proc_stack, kernel_log, bpf, addresses)
@@ -47,6 +57,7 @@ class _Reader:
         self._offset: int | None = None
         self._release: str | None = None
         self._build_id: str | None = None
+        self._architecture: str | None = None
         self._exception: int | None = None  # the entry that registers are of
         self._user = False  # what comes is user space's
 
@@ -78,6 +89,10 @@ class _Reader:
             for trace in self._traces:
                 if trace.offset is None:
                     trace.offset = event.offset
+        elif isinstance(event, Foreign):
+            self._architecture = event.architecture
+            if self._open is not None:
+                self._open.architecture = event.architecture
         elif isinstance(event, End):
             self._open = None
 
@@ -99,6 +114,7 @@ class _Reader:
     def _begin(self, kind: str) -> Trace:
         self._open = trace = Trace(kind)
         trace.offset, trace.release, trace.build_id = self._offset, self._release, self._build_id
+        trace.architecture = self._architecture
         self._traces.append(trace)
         self._exception, self._user = None, False
         return trace
@@ -143,6 +159,7 @@ class _Reader:
                 trace.release = self._release
             if trace.build_id is None:
                 trace.build_id = self._build_id
+            trace.architecture = trace.architecture or of_release(trace.release)
             exception = next((entry for entry in trace.entries if entry.exact), None)
             trace.registers = exception.registers or {} if exception is not None else {}
         return traces
