@@ -61,7 +61,7 @@ _OLD_TASK = re.compile(
 )
 _HUNG = re.compile(r"INFO: task (?P<name>.+):(?P<pid>\d+) blocked (?:in I/O wait )?for more than")
 _LOCK_CHAIN = re.compile(r"^-> #\d+ ")
-_HELD = re.compile(r"^ ?#\d+: .*, at: ")
+_LOCK = re.compile(r", at: (?:\[<|[A-Za-z_.$])")  # where it was taken
 _SKIPPED = re.compile(
     r"^\s*(?:(?:Call Trace|Call trace|stack backtrace|Stack):|</?(?:TASK|IRQ|NMI|EOE|EOI|SOFTIRQ|"
     r"ENTRY_TRAMPOLINE|#\w+)>|--- .* ---|=+$|Modules linked in:|Hardware name:|Workqueue:|"
@@ -93,7 +93,7 @@ _TITLES = tuple(
         (r"^Kernel panic - not syncing", "panic"),
         (r"^NMI backtrace for cpu", "task"),
         (r"^BUG: |^INFO: lockdep|^UBSAN: |: page allocation failure|invoked oom-killer|"
-         r"^unchecked MSR|^BUG:|^(?:Allocated|Freed) by task|^Last potentially related|"
+         r"^unchecked MSR|^BUG:|^(?:[Aa]llocated|[Ff]reed) by task|^Last potentially related|"
          r"^\d+ locks? held by|^Showing all locks|^Backtrace:", "warning"),
     )
 )  # fmt: skip
@@ -130,7 +130,7 @@ def events(text: str) -> list[Event] | None:
             return found
     match = FRAME.search(text)
     if match is not None:
-        joined = _HELD.match(text) is None
+        joined = _LOCK.search(text) is None
         return [Place(_address(match), "stack" if joined else "locks")]
     match = _CODE.search(text)
     if match is not None:

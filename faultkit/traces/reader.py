@@ -60,6 +60,7 @@ class _Reader:
         self._architecture: str | None = None
         self._exception: int | None = None  # the entry that registers are of
         self._user = False  # what comes is user space's
+        self._introduced: str | None = None  # a line like "Freed by task 12:", just read
 
     def take(self, line: str) -> None:
         """Take in one line."""
@@ -67,13 +68,22 @@ class _Reader:
         if frame is not None:
             self._place(Place(frame))
             return
-        known = _events(parse_line(_unquoted(line)).text)
+        text = parse_line(_unquoted(line)).text
+        known = _events(text)
         if known is None:
+            self._introduced = text.strip() if text.rstrip().endswith(":") else None
             if self._open is not None and self._open.kind in ("stack", "addresses", "ftrace"):
                 self._open = None  # such texts have no lines of other kinds
             return
+        if text[:1] == " " and self._has_title() and all(map(_is_number, known)):
+            return  # words of the stack, as kernels before 4.11 show them
         for event in known:
             self._handle(event)
+        self._introduced = None
+
+    def _has_title(self) -> bool:
+        """Whether a report in a kernel log is open."""
+        return self._open is not None and bool(self._open.title)
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Head):
@@ -121,6 +131,11 @@ class _Reader:
 
     def _place(self, place: Place) -> None:
         trace, address = self._open, place.address
+        introduced = self._introduced if place.kind == "stack" else None
+        if trace is not None and introduced and not _exception_only(trace):
+            trace = self._begin(trace.kind)  # another stack of the same report
+            trace.title = introduced
+        self._introduced = None
         if trace is None or (trace.kind == "addresses" and address.symbol is not None):
             trace = self._begin(place.kind if address.symbol is not None else "addresses")
         if self._exact and place.kind == "addresses":
@@ -171,6 +186,11 @@ def _events(text: str) -> list[Event] | None:
         if found is not None:
             return found
     return None
+
+
+def _is_number(event: Event) -> bool:
+    """Whether it is an address that stands alone."""
+    return isinstance(event, Place) and event.kind == "addresses"
 
 
 def _settled(trace: Trace, head: Head) -> bool:
