@@ -13,48 +13,64 @@ from faultkit.record import NamedTuple
 
 
 class Line(NamedTuple):
-    """`time` in seconds: since boot, or since 1970, whichever the log has; None without any."""
+    """`time` in seconds: since boot, or since 1970, whichever the log has; None without any.
+    `caller` is who printed it, where the kernel says so: "T4711", a thread, or "C3", a CPU in an
+    interrupt (CONFIG_PRINTK_CALLER)."""
 
     time: float | None
     text: str
+    caller: str | None = None
 
 
+_ISO = r"(?P<iso>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"
+_HOST = r"\S+ kernel(?:\[\d+\])?: ?"
+_STAMP = r"\[ *\d+\.\d{6}(?:@\d+)?\]"
 _PREFIXES = (
     re.compile(r"<\d{1,3}>"),
-    re.compile(r"\d+,\d+,(?P<microseconds>\d+),[^;]*;"),  # /dev/kmsg
+    re.compile(
+        r"\d+,\d+,(?P<microseconds>\d+),(?:[^;]*,caller=(?P<record>[TC]\d+))?[^;]*;"  # /dev/kmsg
+    ),
     re.compile(r"(?:kern|user|daemon|syslog|local\d) {0,3}:[a-z]+ {0,3}: ?"),  # dmesg -x
-    re.compile(r"\[ *(?P<seconds>\d+\.\d+)\] ?"),
-    re.compile(r"\[ *[TC]\d+\] ?"),  # CONFIG_PRINTK_CALLER
+    re.compile(r"\[ *(?P<seconds>\d+\.\d+)(?:@\d+)?\] ?"),
+    re.compile(r"\[ *(?P<caller>[TC]\d+)\] ?"),
     re.compile(
         r"\[\w{3} (?P<date>\w{3} +\d+ \d\d:\d\d:\d\d \d{4})\] ?"  # dmesg -T
     ),
+    re.compile(rf"1 {_ISO} \S+ kernel \S+ \S+ (?:-|\[[^\]]*\]) ?"),  # RFC 5424
+    re.compile(rf"(?:[A-Z][a-z]{{2}} )?{_ISO} (?:[A-Z]{{3,5}} )?(?:{_HOST})?"),
+    re.compile(rf"\[{_ISO}\] ?"),  # what records a console
     re.compile(
-        r"(?P<iso>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)? "
-        r"(?:\S+ kernel(?:\[\d+\])?: ?)?"
+        rf"(?:\d{{4}} )?(?P<short>[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d)(?:\.\d+)? {_HOST}"
     ),
-    re.compile(
-        r"(?P<short>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)(?:\.\d+)? \S+ kernel(?:\[\d+\])?: ?"
-    ),
-    re.compile(r"\S+ kernel(?:\[\d+\])?: ?(?=\S|  )"),
+    re.compile(rf"\d{{10}}\.\d+ {_HOST}"),  # journalctl -o short-unix
+    re.compile(rf"{_HOST}(?=\S|  )"),
+    # The kernel's own stamp: what stands before it are the marks of grep, cat -n, a mail, a page.
+    re.compile(rf"[^\[\]]{{1,80}}?(?={_STAMP} )"),
 )
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")
 _FORMATS = {"date": "%b %d %H:%M:%S %Y", "iso": "%Y-%m-%dT%H:%M:%S", "short": "%Y %b %d %H:%M:%S"}
 
 
 def parse_line(line: str) -> Line:
-    """The line's time and text; blanks that indent the text stay."""
+    """The line's time, text and caller; blanks that indent the text stay."""
     time: float | None = None
-    rest = line.rstrip("\r\n")
+    caller: str | None = None
+    rest = line.rstrip("\r\n").lstrip("\ufeff")
+    if "\x1b" in rest:
+        rest = _COLOUR.sub("", rest)
     for _ in range(6):
         for pattern in _PREFIXES:
             match = pattern.match(rest)
             if match:
                 found = _time(match)
                 time = found if found is not None else time
+                groups = match.groupdict()
+                caller = groups.get("caller") or groups.get("record") or caller
                 rest = rest[match.end() :]
                 break
         else:
             break
-    return Line(time, rest)
+    return Line(time, rest, caller)
 
 
 def parse_lines(text: str) -> Iterator[Line]:
@@ -64,7 +80,7 @@ def parse_lines(text: str) -> Iterator[Line]:
 
 def _time(match: re.Match[str]) -> float | None:
     for name, value in match.groupdict().items():
-        if not value:
+        if not value or name in ("caller", "record"):
             continue
         if name == "seconds":
             return float(value)

@@ -101,7 +101,7 @@ _TITLES = tuple(
 
 # What most lines of a long log are, with the prefix that dmesg gives them.
 _PLAIN = re.compile(
-    rf"(?:\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? )?\s{{1,8}}(?:{_POINTER})?(?P<unsure>\? +)?"
+    rf"(?:\[ *\d+\.\d+\] )?\s{{1,8}}(?:{_POINTER})?(?P<unsure>\? +)?"
     rf"{SYMBOL}{MODULE}\s*$"
 )
 

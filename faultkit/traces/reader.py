@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 
 from faultkit.decode.model import Address, Trace
@@ -32,12 +33,15 @@ from faultkit.traces.events import (
 KINDS = (debuggers, perf, systemtap, ftrace, proc_stack, kernel_log, bpf, addresses)
 MOST_FRAMES = 1 << 14  # of one trace
 LONGEST_LINE = 2048
+MOST_LEADING = 256  # lines within which an indented report has its title
 _EXACT_FIRST = frozenset(("perf", "bpf", "systemtap"))  # whose first frame is where it happened
 
 
 def read(text: str, exact: bool = False) -> list[Trace]:
     """The traces in a text, in its order.  `exact` takes plain addresses as instructions'."""
-    return read_lines(text.split("\n"), exact)
+    lines = text.split("\n")
+    indent = _indent(lines)
+    return read_lines((line[indent:] for line in lines) if indent else lines, exact)
 
 
 def read_lines(lines: Iterable[str], exact: bool = False) -> list[Trace]:
@@ -61,6 +65,8 @@ class _Reader:
         self._exception: int | None = None  # the entry that registers are of
         self._user = False  # what comes is user space's
         self._introduced: str | None = None  # a line like "Freed by task 12:", just read
+        self._caller: str | None = None  # who printed the last line
+        self._others: dict[str, tuple[Trace | None, int | None, bool]] = {}
 
     def take(self, line: str) -> None:
         """Take in one line."""
@@ -68,7 +74,9 @@ class _Reader:
         if frame is not None:
             self._place(Place(frame))
             return
-        text = parse_line(_unquoted(line)).text
+        _, text, caller = parse_line(_unquoted(line))
+        if caller is not None and caller != self._caller:
+            self._switch(caller)
         known = _events(text)
         if known is None:
             self._introduced = text.strip() if text.rstrip().endswith(":") else None
@@ -80,6 +88,15 @@ class _Reader:
         for event in known:
             self._handle(event)
         self._introduced = None
+
+    def _switch(self, caller: str) -> None:
+        """Go on with what another task or interrupt prints: their lines may be mixed."""
+        if self._caller is not None:
+            self._others[self._caller] = self._open, self._exception, self._user
+            nothing = None, None, False
+            self._open, self._exception, self._user = self._others.get(caller, nothing)
+            self._introduced = None
+        self._caller = caller
 
     def _has_title(self) -> bool:
         """Whether a report in a kernel log is open."""
@@ -226,9 +243,22 @@ def _repeated(trace: Trace, address: Address) -> bool:
 
 def _unquoted(line: str) -> str:
     """A line without the marks of a quotation in a mail."""
-    while line.startswith("> "):
-        line = line[2:]
+    while line.startswith(">"):
+        line = line[2:] if line.startswith("> ") else line[1:]
     return line
+
+
+def _indent(lines: list[str]) -> int:
+    """By how many characters a whole report was indented, as in a mail or a ticket; 0 where
+    nothing but frames is, whose indentation is their own."""
+    blanks = os.path.commonprefix(
+        [line[: len(line) - len(line.lstrip())] for line in lines if line.strip()]
+    )
+    if not blanks:
+        return 0
+    known = (_events(line[len(blanks) :].rstrip()) for line in lines[:MOST_LEADING])
+    heads = (event for some in known for event in some or () if isinstance(event, Head))
+    return len(blanks) if any(head.title or head.task for head in heads) else 0
 
 
 def distinct(traces: Iterable[Trace]) -> Iterator[Trace]:
