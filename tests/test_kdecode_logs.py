@@ -80,3 +80,128 @@ Call Trace:
     (trace,) = read(text)
     assert (trace.kind, trace.task, trace.pid) == ("hung-task", "cat", 4711)
     assert [entry.symbol for entry in trace.entries] == ["schedule", "vfs_read"]
+
+
+STAMPED = """\
+[  123.456789] BUG: kernel NULL pointer dereference, address: 0000000000000010
+[  123.456793] Oops: 0000 [#1] PREEMPT SMP NOPTI
+[  123.456794] CPU: 1 PID: 1234 Comm: my cat Tainted: G           OE     6.1.0-56-amd64 #1
+[  123.456796] RIP: 0010:frob_read+0x12/0x50 [frob]
+[  123.456799] RAX: 0000000000000001 RBX: ffff888003f6a300 RCX: 0000000000000002
+[  123.456806] Call Trace:
+[  123.456807]  <TASK>
+[  123.456807]  ? vfs_open+0x1/0x30
+[  123.456807]  vfs_read+0x9d/0x190
+[  123.456820]  </TASK>
+"""
+BARE = "".join(line[15:] + "\n" for line in STAMPED.splitlines())
+
+
+def prefixed(text, prefix):
+    return "".join(f"{prefix}{line}\n" for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        prefixed(BARE, "Thu 2026-11-26 15:10:03 UTC db-1 kernel: "),
+        prefixed(BARE, "1795705810.123456 db-1 kernel: "),
+        prefixed(BARE, "<4>1 2026-11-26T15:10:03.123Z db-1 kernel - - - "),
+        prefixed(BARE, "2026 Nov 26 15:10:03 db-1 kernel: "),
+        prefixed(BARE, "\t"),
+        prefixed(BARE, "      "),
+        prefixed(BARE, ">> "),
+        prefixed(STAMPED, "[2026-11-26 12:00:01] "),
+        prefixed(STAMPED, "12:00:01.123 "),
+        prefixed(STAMPED, "kern.log:"),
+        prefixed(STAMPED, "   17\t"),
+        prefixed(STAMPED, "| "),
+        prefixed(STAMPED, ">> >     "),
+        prefixed(STAMPED, "\x1b[32m").replace("] ", "] \x1b[0m\x1b[1m"),
+        STAMPED.replace("] ", "@3] "),
+        "\ufeff" + STAMPED,
+        STAMPED.replace("\n", "\r\n"),
+    ],
+    ids=range(17),
+)  # fmt: skip
+def test_what_stands_before_the_text(text):
+    (trace,) = read(text)
+    assert trace.title == "BUG: kernel NULL pointer dereference, address: 0000000000000010"
+    assert (trace.kind, trace.task, trace.pid, trace.cpu) == ("oops", "my cat", 1234, 1)
+    assert [entry.symbol for entry in trace.entries] == ["frob_read", "vfs_open", "vfs_read"]
+    assert [entry.unreliable for entry in trace.entries] == [False, True, False]
+    assert trace.registers["rbx"] == 0xFFFF888003F6A300
+
+
+LOCKUP = """\
+watchdog: BUG: soft lockup - CPU#5 stuck for 26s! [spin:4800]
+CPU: 5 PID: 4800 Comm: spin Tainted: G           OE     6.1.0-56-amd64 #1
+RIP: 0010:queued_spin_lock_slowpath+0x12/0x50
+Call Trace:
+ <TASK>
+ _raw_spin_lock+0x25/0x30
+ spin_a+0x33/0x40
+"""
+
+
+def mixed(one, other):
+    """The lines of two reports in turns."""
+    lines = [each.splitlines() for each in (one, other)]
+    longest = max(map(len, lines))
+    return "".join(f"{some[i]}\n" for i in range(longest) for some in lines if i < len(some))
+
+
+def test_lines_of_two_cpus_are_told_apart_by_their_callers():
+    text = mixed(prefixed(BARE, "[    1.000000][ T1234] "), prefixed(LOCKUP, "[    1.0][    C5] "))
+    oops, lockup = read(text)
+    assert (oops.kind, oops.task, oops.cpu) == ("oops", "my cat", 1)
+    assert [entry.symbol for entry in oops.entries] == ["frob_read", "vfs_open", "vfs_read"]
+    assert (lockup.kind, lockup.task, lockup.cpu) == ("lockup", "spin", 5)
+    assert len(lockup.entries) == 3
+
+
+def test_mixed_lines_without_callers_are_nobody_s():
+    traces = read(mixed(BARE, LOCKUP))
+    assert all(trace.task is None and trace.pid is None for trace in traces)
+    assert all(any("mixed" in note for note in trace.notes) for trace in traces)
+    (after,) = read(mixed(BARE, LOCKUP) + "---[ end trace 0000000000000000 ]---\n" + BARE)[-1:]
+    assert (after.task, after.notes) == ("my cat", [])
+
+
+def test_what_has_no_back_trace_is_told_at_the_next_one():
+    text = """\
+mce: [Hardware Error]: CPU 3: Machine Check Exception: 5 Bank 4: b200000000070f0f
+mce: [Hardware Error]: TSC 12345 ADDR fe000000 MISC 86
+rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:
+Sending NMI from CPU 0 to CPUs 3:
+NMI backtrace for cpu 3
+CPU: 3 PID: 12 Comm: x Not tainted 6.1.0-56-amd64 #1
+RIP: 0010:vfs_read+0x9d/0x190
+"""
+    (trace,) = read(text)
+    assert trace.notes == [
+        "before it: mce: [Hardware Error]: CPU 3: Machine Check Exception: 5 Bank 4: "
+        "b200000000070f0f",
+        "before it: rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+    ]
+    assert trace.happened == {"hardware", "stall", "task"}
+
+
+@pytest.mark.parametrize("cut", ["", "------------[ cut here ]------------\n"])
+def test_what_a_check_found_wrong_is_told(cut):
+    wrong = "list_add corruption. prev->next should be next (ffff8f06), but was dead000000000100."
+    bug = "kernel BUG at lib/list_debug.c:30!\nRIP: 0010:__list_add_valid+0x9d/0x190\n"
+    (trace,) = read(f"{cut}{wrong}\n{'' if cut else '-' * 12 + '[ cut here ]' + '-' * 12}\n{bug}")
+    assert trace.title == "kernel BUG at lib/list_debug.c:30!"
+    assert trace.notes == [f"before it: {wrong}"]
+
+
+def test_the_panic_that_an_oops_ends_in():
+    (trace,) = read(BARE + "Kernel panic - not syncing: Fatal exception\n")
+    assert trace.notes == ["then: Kernel panic - not syncing: Fatal exception"]
+
+
+def test_a_log_without_a_back_trace():
+    text = "EDAC MC0: 1 UE memory read error on CPU_SrcID#0\nKernel panic - not syncing: NMI\n"
+    assert [(t.kind, t.entries) for t in read(text)] == [("hardware", []), ("panic", [])]
+    assert read("usb 1-1: new device\nmce: CPU0: Thermal monitoring enabled (TM1)\n") == []

@@ -20,6 +20,18 @@ PAGE = 1 << 12  # and modules lie at those of a page
 USER_END = 1 << 47
 
 
+# By what a trace is of: where to look further.
+NEXT = {
+    "hardware": "hardware reported errors: corrected ones do no harm, others may be the cause; "
+    "look at `ras-mc-ctl --errors`, `mcelog --ascii`, the machine's own event log",
+    "hung-task": "why tasks are blocked, and who would wake them: `faultkit dstate --from FILE`, "
+    "or `dstate` in crash on the dump",
+    "lockup": "who has the lock that a CPU spins on, if it does: `deadlock` in crash on the dump",
+    "stall": "who has the lock that a CPU spins on, if it does: `deadlock` in crash on the dump",
+    "oom": "whom the OOM killer chose, and why: `faultkit sigsrc --log FILE`",
+}
+
+
 class Options(NamedTuple):
     """What the user may ask for: `frames` is how many of each trace; `offset` what KASLR added,
     where the text does not tell."""
@@ -45,8 +57,9 @@ def analyze(
     limits: list[str] = []
     notes: list[str] = []
     for index, trace in enumerate(traces):
-        if trace.architecture is not None:
+        if trace.architecture is not None or not trace.entries:
             decoded[index] = DecodedTrace(trace, _undecoded(trace.entries[: options.frames]))
+        if trace.architecture is not None:
             limits.append(
                 f"the text is of a kernel for {trace.architecture}: only those for x86_64 are "
                 "decoded; use scripts/decode_stacktrace.sh of that kernel's source"
@@ -67,12 +80,16 @@ def analyze(
         limits=list(dict.fromkeys(limits)),
     )
     report.traces = [each for each in decoded if each is not None]
+    kinds = dict.fromkeys(kind for trace in traces for kind in trace.happened)
+    notes += [NEXT[kind] for kind in kinds if kind in NEXT]
     report.notes = list(dict.fromkeys(notes))
     frames = [frame for each in report.traces for frame in each.frames]
     lined = sum(1 for frame in frames if _has_line(frame))
     report.counts = {"traces": len(report.traces), "frames": len(frames), "with_lines": lined}
     report.verdict = FOUND if lined else INCONCLUSIVE
     report.summary = _summarise(report, lined, len(frames))
+    if not frames and traces:
+        report.limits.append("there is no back trace: give the whole log, or the dump to crash")
     report.elapsed_seconds = time.perf_counter() - began
     return report
 
@@ -81,7 +98,7 @@ def _by_kernel(traces: Sequence[Trace]) -> dict[tuple[str | None, str | None], l
     """The numbers of the traces of each kernel that can be decoded."""
     found: dict[tuple[str | None, str | None], list[int]] = {}
     for index, trace in enumerate(traces):
-        if trace.architecture is not None:
+        if trace.architecture is not None or not trace.entries:
             continue
         found.setdefault((trace.release, trace.build_id), []).append(index)
     return found

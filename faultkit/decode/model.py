@@ -118,7 +118,8 @@ class Trace:
     "addresses", "bt"...; `title` the line that says what happened; `registers` are those of the
     first exact entry, by lower-case names ("rsp", "rdi", "cr2"), `code` the bytes around it.
     `offset` is what KASLR added to the kernel's addresses, None where the text does not tell;
-    `architecture` one that is not decoded, None for x86_64.
+    `architecture` one that is not decoded, None for x86_64; `happened` the kinds of what the text
+    tells of at it, the trace's own among them.
     """
 
     def __init__(self, kind: str, title: str = "") -> None:
@@ -135,6 +136,7 @@ class Trace:
         self.registers: dict[str, int] = {}
         self.code: CodeBytes | None = None
         self.notes: list[str] = []
+        self.happened: set[str] = {kind}
 
 
 class DecodedTrace(NamedTuple):

@@ -152,7 +152,7 @@ def verdict(report: Report) -> str:
     lined = sum(1 for frame in frames if any(inline.line for inline in frame.inlines))
     count = f"{len(frames)} frame" + "s" * (len(frames) != 1)
     if not frames:
-        return "NOT FOUND: no frame to decode"
+        return "INCONCLUSIVE: there is no back trace to decode"
     if lined == len(frames):
         return f"DECODED: {count}"
     if lined:

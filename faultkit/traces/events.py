@@ -24,6 +24,13 @@ class Head(NamedTuple):
     joins: bool = True
 
 
+class Aside(NamedTuple):
+    """Something happened that is no part of the open trace, and has no back trace."""
+
+    kind: str
+    title: str
+
+
 class Place(NamedTuple):
     """A frame.  `kind` is that of a trace that begins with it, where none is open."""
 
@@ -64,7 +71,7 @@ class End(NamedTuple):
     """The open trace is over."""
 
 
-Event: TypeAlias = "Head | Place | Registers | Code | Offset | Foreign | Skip | End"
+Event: TypeAlias = "Head | Aside | Place | Registers | Code | Offset | Foreign | Skip | End"
 
 KERNEL_HALF = 1 << 63
 

@@ -14,6 +14,7 @@ from faultkit.decode.model import Address, CodeBytes
 from faultkit.traces import architectures
 from faultkit.traces.events import (
     KERNEL_HALF,
+    Aside,
     Code,
     End,
     Event,
@@ -68,6 +69,17 @@ _SKIPPED = re.compile(
     r"Stopper:|Tainted: \[|Unloaded tainted modules:|PKRU:|FS:|CS:|CR2:|DR\d:|"
     r"Not tainted|\"echo 0)"
 )
+# What a machine says of itself: drivers/edac, arch/x86/kernel/cpu/mce, drivers/acpi/apei,
+# arch/x86/kernel/nmi.c, mm/memory-failure.c
+_HARDWARE = re.compile(
+    r"^(?:mce: |\{\d+\}|BERT: )?\[Hardware Error\]: |^EDAC \w+: \d+ [CU]E |^Memory failure: 0x|"
+    r"^NMI: (?:PCI system error|IOCK error|memory parity error)|^Uhhuh\. NMI received"
+)
+# What stands before "kernel BUG at" or below "cut here", and says what was found wrong.
+_CHECK = re.compile(
+    r"^list_(?:add|del) corruption|^refcount_t: |^usercopy: |^kernel tried to execute NX|"
+    r"^BUG [\w-]+ \((?:Not t|T)ainted|^CFI failure at "
+)
 _MARKER = re.compile(r"^\s*(?:Call Trace|Call trace):")
 _END = re.compile(r"---\[ end |^sysrq: (?:SysRq : )?Show |^SysRq : Show ")
 
@@ -82,15 +94,16 @@ _TITLES = tuple(
          r"held lock freed|nested lock|lock held when|SOFTIRQ-|HARDIRQ-)|"
          r"^BUG: Invalid wait context|INFO: possible|^the existing dependency chain|"
          r"INFO: suspicious RCU|^stack backtrace:", "lockdep"),
-        (r"^BUG: (?:unable to handle|kernel NULL|K?ASAN|KASAN|KFENCE|KCSAN|KMSAN|stack guard)|"
+        (r"^BUG: (?:unable to handle|kernel NULL|KASAN|KFENCE|KCSAN|KMSAN|(?:\w+ )?stack guard)|"
          r"^general protection fault|^Oops|^kernel BUG at|^invalid opcode|^divide error|"
-         r"^double fault|^PANIC: double fault|^stack segment|^int3:|^traps: PANIC|"
-         r"^#PF:|^Unable to handle", "oops"),
+         r"^double fault|^PANIC: double fault|^PANIC: early exception|^stack segment|^int3:|"
+         r"^traps: PANIC|^#PF:|^Unable to handle", "oops"),
         (r"^WARNING: CPU: |^WARNING: .+ at .+:\d+|^WARNING: \S+:\d+ at |"
          r"^------------\[ cut here", "warning"),
         (r"INFO: task .+ blocked", "hung-task"),
         (r"^(?:rcu: )?INFO: rcu\w* (?:self-)?detected|^rcu: \w+ kthread|^rcu_\w+: INFO", "stall"),
         (r"^Kernel panic - not syncing", "panic"),
+        (r"^BUG: workqueue lockup|^BUG: spinlock lockup", "lockup"),
         (r"^NMI backtrace for cpu", "task"),
         (r"^BUG: |^INFO: lockdep|^UBSAN: |: page allocation failure|invoked oom-killer|"
          r"^unchecked MSR|^BUG:|^(?:[Aa]llocated|[Ff]reed) by task|^Last potentially related|"
@@ -114,6 +127,10 @@ def plain_frame(line: str) -> Address | None:
 
 def events(text: str) -> list[Event] | None:
     """What a line of a kernel log means; None if it is none of these lines."""
+    if _HARDWARE.match(text):
+        return [Aside("hardware", text.strip())]
+    if _CHECK.match(text):
+        return [Aside("check", text.strip())]
     head = _head(text)
     if head is not None:
         return [head]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 
 from faultkit.decode.model import Address, Trace
@@ -19,6 +18,7 @@ from faultkit.traces import (
 )  # fmt: skip
 from faultkit.traces.architectures import of_release
 from faultkit.traces.events import (
+    Aside,
     Code,
     End,
     Event,
@@ -33,6 +33,14 @@ from faultkit.traces.events import (
 KINDS = (debuggers, perf, systemtap, ftrace, proc_stack, kernel_log, bpf, addresses)
 MOST_FRAMES = 1 << 14  # of one trace
 LONGEST_LINE = 2048
+# Kinds of what happens, of which each is an event of its own.
+EVENTS = frozenset(("oops", "warning", "lockup", "hung-task", "stall", "panic", "hardware",
+                    "check"))  # fmt: skip
+MOST_SAID = 4  # events without a back trace that are told of at one that has it
+MIXED = (
+    "lines of several CPUs are mixed here: which frame is whose, and what they are of, can't be "
+    "told; boot with printk.caller, or read the dump's own log"
+)
 MOST_LEADING = 256  # lines within which an indented report has its title
 _EXACT_FIRST = frozenset(("perf", "bpf", "systemtap"))  # whose first frame is where it happened
 
@@ -64,6 +72,7 @@ class _Reader:
         self._architecture: str | None = None
         self._exception: int | None = None  # the entry that registers are of
         self._user = False  # what comes is user space's
+        self._mixed = False  # lines of several CPUs are mixed
         self._introduced: str | None = None  # a line like "Freed by task 12:", just read
         self._caller: str | None = None  # who printed the last line
         self._others: dict[str, tuple[Trace | None, int | None, bool]] = {}
@@ -116,19 +125,37 @@ class _Reader:
             for trace in self._traces:
                 if trace.offset is None:
                     trace.offset = event.offset
+        elif isinstance(event, Aside):
+            self._aside(Trace(event.kind, event.title))
         elif isinstance(event, Foreign):
             self._architecture = event.architecture
             if self._open is not None:
                 self._open.architecture = event.architecture
         elif isinstance(event, End):
-            self._open = None
+            self._open, self._mixed = None, False
+
+    def _aside(self, trace: Trace) -> None:
+        """Keep what has no back trace, before the open report if that has none yet; of several
+        of a kind, as all that one error makes the hardware say, the first."""
+        traces = self._traces
+        at = len(traces)
+        if self._open is not None and not self._open.entries:
+            at = next(i for i, each in enumerate(traces) if each is self._open)
+        if not at or traces[at - 1].kind != trace.kind or traces[at - 1].entries:
+            traces.insert(at, trace)
 
     def _head(self, head: Head) -> None:
         trace = self._open
+        if trace is not None and _contradicts(trace, head):
+            trace.task = trace.pid = trace.cpu = None
+            self._mix(trace)
+            return
         if trace is None or not head.joins or _settled(trace, head):
             trace = self._begin(head.kind or (trace.kind if trace is not None else "stack"))
         if head.kind and (not trace.title or trace.kind in ("stack", "panic")):
             trace.kind = head.kind
+        if "invoked oom-killer" in head.title:
+            trace.happened.add("oom")
         trace.title = trace.title or head.title
         trace.task = trace.task or head.task
         if trace.pid is None:
@@ -138,12 +165,19 @@ class _Reader:
         self._release = trace.release = trace.release or head.release or self._release
         self._build_id = trace.build_id = trace.build_id or head.build_id or self._build_id
 
+    def _mix(self, trace: Trace) -> None:
+        self._mixed = True
+        if MIXED not in trace.notes:
+            trace.notes.append(MIXED)
+
     def _begin(self, kind: str) -> Trace:
         self._open = trace = Trace(kind)
         trace.offset, trace.release, trace.build_id = self._offset, self._release, self._build_id
         trace.architecture = self._architecture
         self._traces.append(trace)
         self._exception, self._user = None, False
+        if self._mixed:
+            self._mix(trace)
         return trace
 
     def _place(self, place: Place) -> None:
@@ -181,11 +215,26 @@ class _Reader:
         trace.code = trace.code or code.code
 
     def finish(self) -> list[Trace]:
-        """The traces that have frames."""
+        """The traces that have frames, with notes on what was said without any; if there are
+        none, what was said."""
         traces: list[Trace] = []
+        said: list[Trace] = []
         for trace in self._traces:
-            if trace.entries and not any(_summary(trace, each) for each in traces[-2:]):
+            trace.happened.add(trace.kind)
+            if not trace.entries:
+                if trace.title and trace.kind in EVENTS:
+                    if trace.kind == "panic" and traces:  # what came of the one before
+                        _tell(traces[-1], "then", [trace])
+                    else:
+                        said.append(trace)
+            elif not any(_summary(trace, each) for each in traces[-2:]):
+                _tell(trace, "before it", said[-MOST_SAID:])
+                said.clear()
                 traces.append(trace)
+        if not traces:
+            traces = [each for each in self._traces if each.title and each.kind in EVENTS]
+        else:
+            _tell(traces[-1], "after it", said[:MOST_SAID])
         for trace in traces:
             if trace.release is None:
                 trace.release = self._release
@@ -195,6 +244,13 @@ class _Reader:
             exception = next((entry for entry in trace.entries if entry.exact), None)
             trace.registers = exception.registers or {} if exception is not None else {}
         return traces
+
+
+def _tell(trace: Trace, when: str, said: list[Trace]) -> None:
+    """Note at a trace what the text tells of without a back trace."""
+    trace.notes += [f"{when}: {each.title}" for each in said]
+    for each in said:
+        trace.happened |= each.happened
 
 
 def _events(text: str) -> list[Event] | None:
@@ -215,9 +271,19 @@ def _settled(trace: Trace, head: Head) -> bool:
     if head.kind == "task" and trace.kind != "hung-task":
         return True  # a listing: the one before may have no frames
     if not trace.entries:
-        return False
+        other = trace.kind in EVENTS and head.kind in EVENTS and trace.kind != head.kind
+        return other and bool(trace.title) and bool(head.title)
     # An exception's frames follow its registers; who it was of stands before, or behind.
     return head.task is not None or bool(head.title) or not _exception_only(trace)
+
+
+def _contradicts(trace: Trace, head: Head) -> bool:
+    """Whether a head, which has no title of its own, says that a trace is of another task than
+    one before it did."""
+    return (
+        not head.title and head.pid is not None and trace.pid not in (None, head.pid)
+        and head.joins and _exception_only(trace)
+    )  # fmt: skip
 
 
 def _exception_only(trace: Trace) -> bool:
@@ -251,10 +317,9 @@ def _unquoted(line: str) -> str:
 def _indent(lines: list[str]) -> int:
     """By how many characters a whole report was indented, as in a mail or a ticket; 0 where
     nothing but frames is, whose indentation is their own."""
-    blanks = os.path.commonprefix(
-        [line[: len(line) - len(line.lstrip())] for line in lines if line.strip()]
-    )
-    if not blanks:
+    found = {line[: len(line) - len(line.lstrip())] for line in lines if line.strip()}
+    blanks = min(found, key=len, default="")
+    if not blanks or not all(each.startswith(blanks) for each in found):
         return 0
     known = (_events(line[len(blanks) :].rstrip()) for line in lines[:MOST_LEADING])
     heads = (event for some in known for event in some or () if isinstance(event, Head))
