@@ -77,7 +77,7 @@ def _unwound(frame: Any, exact: bool, registers: dict[str, int], cfa: int | None
     if frame.type() == gdb.SIGTRAMP_FRAME:
         name, start = "<signal handler called>", None
     module = told(lambda: gdb.solib_name(pc) or gdb.current_progspace().filename)
-    return Unwound(pc, exact, registers, cfa, name, start, module)
+    return Unwound(pc, exact, registers, cfa, name, start, module, partial(_linkage_name, start))
 
 
 def _symbol(address: int) -> tuple[str | None, int | None]:
@@ -90,6 +90,14 @@ def _symbol(address: int) -> tuple[str | None, int | None]:
     if name and offset.isdecimal():
         return name, address - int(offset)
     return head, address
+
+
+def _linkage_name(address: int | None) -> str | None:
+    """The name that the file's symbol table has for what begins at an address: gdb shows it
+    demangled, and takes the suffixes of the compiler's clones for a part of that."""
+    command = f"with print demangle off -- info symbol {address or 0:#x}"
+    text = told(lambda: gdb.execute(command, to_string=True)) or ""
+    return text.split(" in section ")[0] if " in section " in text else None
 
 
 def symbol_at(address: int) -> tuple[str, int, int | None] | None:
@@ -121,7 +129,8 @@ def _fault() -> tuple[str | None, int | None]:
 
 
 def places(words: tuple[str, ...], exact: bool) -> Stack:
-    """Frames of nothing but places in code, as gdb understands them."""
+    """Frames of nothing but places in code, as gdb understands them.  Raises FaultkitError for a
+    word that is none, and if no place is in a function that gdb knows."""
     frames = []
     for word in words:
         try:
@@ -137,10 +146,11 @@ def places(words: tuple[str, ...], exact: bool) -> Stack:
         is_start = start == address
         if not is_start and not exact:
             name, start = _symbol(address - 1)
-        if name is None:
-            raise FaultkitError(f"{word} is not in a function that gdb knows", "`info symbol`")
         frames.append(Unwound(address, exact or is_start, {}, None, name, start,
-                              told(partial(gdb.solib_name, address))))  # fmt: skip
+                              told(partial(gdb.solib_name, address)),
+                              partial(_linkage_name, start)))  # fmt: skip
+    if words and not any(frame.symbol for frame in frames):
+        raise FaultkitError(f"{words[0]} is not in a function that gdb knows", "`info symbol`")
     return Stack(None, frames)
 
 

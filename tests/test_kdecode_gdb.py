@@ -216,7 +216,7 @@ def test_page_and_text_name_the_same_frames(folder):
 def test_hostile_strings_do_not_steer_the_terminal(folder):
     """A name in memory with escape codes is escaped."""
     program = built(folder, "gcc", "-O2")
-    said = gdb(program, "run f", r'set var *(char*)($rsp+0)=27', "kdecode")
+    said = gdb(program, "run f", r"set var *(char*)($rsp+0)=27", "kdecode")
     assert "\x1b" not in said.replace("\x1b[m", "")
 
 
@@ -231,3 +231,63 @@ def test_a_kernel_s_vmlinux():
     assert re.search(r"schedule  kernel/sched/core\.c:\d+", said)
     assert re.search(r"=>.* call +0x[0-9a-f]+ <__schedule>", said)
     assert re.search(r"#1 +0x[0-9a-f]+ __mutex_lock\.constprop\.0\+0x0", said)
+
+
+CLASSES = """\
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+namespace ns { namespace {
+template <class T> struct Box { T value; int cmp(const T &o) const { return value < o ? -1 : 1; } };
+struct Base { virtual ~Base() = default; virtual int go(int x, const std::string &s) = 0; };
+struct Derived final : Base { int k = 3; int go(int x, const std::string &s) override; };
+int Derived::go(int x, const std::string &s) {
+  std::vector<int> w{5, 4, 3, 99, x};
+  std::sort(w.begin(), w.end(), [&](int a, int b) { return a < b + k; });
+  std::map<std::string, int> m{{s, 1}, {"b", x}};
+  return m[s] + w[0] + Box<int>{x}.cmp(k);
+}
+}
+int run(std::function<int(int)> f, int n) { return f(n); }
+}
+static int __attribute__((noinline)) twice(int a, int *b) { return *b += a ? twice(a - 1, b) : 1; }
+int main(int argc, char **) {
+  ns::Derived d;
+  int n = argc;
+  return ns::run([&](int z) { return d.go(z, "a"); }, 7) + twice(3, &n);
+}
+"""
+
+
+@pytest.mark.parametrize("options", ["-O2", "-O0"])
+def test_places_in_a_file_with_demangled_names(tmp_path, options):
+    """Templates, lambdas, parts and clones of functions: gdb shows their names otherwise than the
+    file's symbol table has them."""
+    source = tmp_path / "classes.cc"
+    source.write_text(CLASSES)
+    program = tmp_path / "classes"
+    subprocess.run(["g++", "-g", options, str(source), "-o", str(program)], check=True, timeout=120)
+    code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", "-j", ".text", str(program)],
+                          capture_output=True, text=True, check=True, timeout=120)  # fmt: skip
+    calls = re.findall(r"^ *([0-9a-f]+):\tcall .*\n *([0-9a-f]+):", code.stdout, re.M)
+    returns = [after for _, after in calls[:: max(1, len(calls) // 40)]]
+    path = tmp_path / "places.json"
+    words = " ".join(f"0x{each}" for each in returns)
+    said = gdb(program, f"kdecode {words} --no-dis --json {path}")
+    assert path.exists(), said
+    frames = json.loads(path.read_text())["findings"]
+    assert len(frames) == len(returns)
+    expected = subprocess.run(
+        ["addr2line", "-a", "-i", "-e", str(program), *(f"{int(a, 16) - 1:x}" for a in returns)],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    chains = expected.stdout.split("\n0x")
+    compared = 0
+    for frame, chain in zip(frames, chains):
+        lines = [line.split(" (")[0].rpartition(":")[2] for line in chain.split("\n")[1:] if line]
+        if lines != ["?"]:
+            assert [str(each["line"]) for each in frame["inlines"]] == lines, frame["symbol"]
+            compared += 1
+    assert compared > len(returns) * 3 // 4

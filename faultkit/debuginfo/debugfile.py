@@ -70,7 +70,7 @@ class DebugFile:
     def chain(self, address: int) -> Chain:
         """The inline chain at a code address, innermost first: for a return address pass it less
         one.  () where nothing is known.  Raises FormatError only if nothing can be read at all,
-        as for a compression that is not known."""
+        as for a compression that is not known, or all that is asked for lies in .dwo files."""
         return self.chains((address,))[address]
 
     def chains(self, addresses: Iterable[int], around: int = 0) -> dict[int, Chain]:
@@ -88,13 +88,16 @@ class DebugFile:
                 unit = None
             if unit is not None:
                 by_unit.setdefault(unit, []).append(address)
+        unreadable: FormatError | None = None
         for number, (offset, wanted) in enumerate(by_unit.items()):
             tell(f"{self.path}: unit {number + 1} of {len(by_unit)}")
             try:
                 self._resolve(offset, wanted, found, around)
             except BROKEN as error:
                 if isinstance(error, FormatError) and error.remedy:
-                    raise
+                    unreadable = error  # other units may be sound, as a Rust program's library
+        if unreadable is not None and not any(found.values()):
+            raise unreadable
         return found
 
     def unit_at(self, address: int) -> int | None:

@@ -38,7 +38,8 @@ Elsewhere: TypeAlias = "Callable[[int], str | None]"
 
 class Unwound(NamedTuple):
     """A frame as a debugger has it.  `exact`: stopped there, else it is a return address;
-    `registers` are all that the debugger knows; `cfa` the stack pointer in its caller."""
+    `registers` are all that the debugger knows; `cfa` the stack pointer in its caller;
+    `linkage_name` tells what the file calls that which begins at `start`."""
 
     address: int
     exact: bool
@@ -47,6 +48,7 @@ class Unwound(NamedTuple):
     symbol: str | None = None
     start: int | None = None
     module: str | None = None
+    linkage_name: Callable[[], str | None] = lambda: None
 
 
 class ProgramSubject(Subject):
@@ -71,6 +73,7 @@ class ProgramSubject(Subject):
         self._places = places
         self._elsewhere = elsewhere
         self._files: dict[str, Lookup | None] = {}
+        self._shifts: dict[str, int] = {}  # of files without mappings
         self._tables: dict[str, FrameTable | None] = {}
         self._originals: dict[str, CodeOf | None] = {}
         self.limits: list[str] = []
@@ -172,16 +175,32 @@ class ProgramSubject(Subject):
             return Code(lookup, -bias, lambda place: place + bias & MASK)
         path = self._elsewhere(address)
         lookup = self._file(path) if path is not None else None
-        if lookup is None or frame.start is None or frame.symbol is None:
+        shift = self._shift(lookup, frame) if lookup is not None else None
+        if lookup is None or shift is None:
             return None
-        named = lookup.symbols_named([frame.symbol])[frame.symbol]
-        if len(named) != 1:
-            return None
-        shift = named[0].address - frame.start
         moved = None if lookup.relocatable else -shift
         return Code(
             lookup, shift, lambda place: place + moved & MASK if moved is not None else None
         )
+
+    def _shift(self, lookup: Lookup, frame: Unwound) -> int | None:
+        """From an address to that in the file, by the frame's symbol; None where that leaves a
+        choice.  Of several of one name it is the one that other symbols' shift leads to, or the
+        file's own addresses: where nothing runs, nothing has been moved."""
+        name = frame.linkage_name() or frame.symbol
+        if frame.start is None or name is None:
+            return None
+        start = frame.start
+        shifts = {symbol.address - start for symbol in lookup.symbols_named([name])[name]}
+        if lookup.relocatable:
+            return shifts.pop() if len(shifts) == 1 else None
+        if len(shifts) == 1:
+            return self._shifts.setdefault(lookup.path, shifts.pop())
+        known = self._shifts.get(lookup.path, 0)
+        if known in shifts:
+            return known
+        self._limit(f"where {lookup.path} lies is not told by {name}: no lines there")
+        return None
 
     def _file(self, path: str) -> Lookup | None:
         if path not in self._files:
