@@ -12,7 +12,7 @@ LAB_PACKAGES := debootstrap:debootstrap debian-archive-keyring qemu-system-x86:q
 	busybox-static cpio:cpio e2fsprogs:mkfs.ext4
 TEST_PACKAGES := $(DEMO_PACKAGES) $(CRASH_PACKAGES) $(LAB_PACKAGES) g++:g++ libc6-dbg \
 	musl-tools:musl-gcc golang-go:go rustc:rustc graphviz:dot procps:ps binutils:objcopy git:git \
-	elfutils:eu-addr2line clang:clang llvm:llvm-symbolizer
+	elfutils:eu-addr2line clang:clang llvm:llvm-symbolizer dwz:dwz
 MATRIX := trixie bullseye bookworm
 
 # For the Python that gdb embeds: the first `source` need not compile.

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
 
-FORMAT = 2  # part of the path: change it with the meaning of what is kept
+FORMAT = 3  # part of the path: change it with the meaning of what is kept
 AT_ONCE = 500  # keys of one query
 PATIENCE = 2.0  # seconds to wait for another process
 

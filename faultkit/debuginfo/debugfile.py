@@ -14,11 +14,12 @@ from faultkit.debuginfo.functions import Call, Functions
 from faultkit.debuginfo.linetable import LineTable, Row
 from faultkit.debuginfo.progress import tell
 from faultkit.debuginfo.ranges import Coverage, ranges_of, read_aranges
-from faultkit.debuginfo.sections import Sections
+from faultkit.debuginfo.sections import SUPPLEMENT, Sections
 from faultkit.debuginfo.units import (
     UT_COMPILE,
     UT_PARTIAL,
     UT_SKELETON,
+    UT_TYPE,
     Entry,
     Header,
     Unit,
@@ -49,10 +50,16 @@ class DebugFile:
     """One ELF file.  Addresses are the file's own; in a relocatable one (a kernel module)
     offset o of section n is at n << sections.PLACE | o."""
 
-    def __init__(self, file: ElfFile, path: str) -> None:
+    def __init__(self, file: ElfFile, path: str, base: int = 0) -> None:
+        """`base` is SUPPLEMENT for a file that another one refers to."""
         self.file = file
         self.path = path
-        self.sections = Sections(file)
+        self.sections = Sections(file, base)
+        self.sections.signed = self._signed
+        self.sections.supplement = self._supplement_sections
+        self._supplement: DebugFile | None = None
+        self._sought = False
+        self._signatures: dict[int, int] | None = None
         self.near: dict[int, Near] = {}  # the lines around addresses
         self.declared: dict[int, dict[str, int]] = {}  # the lines of the declarations of functions
         self._coverage: Coverage | None = None
@@ -150,6 +157,7 @@ class DebugFile:
                 )
             while len(self._units) >= MAX_KEPT:
                 del self._units[next(iter(self._units))]
+            unit.elsewhere = self._anywhere
             self._units[offset] = unit, Functions(unit)
         return self._units[offset]
 
@@ -232,15 +240,12 @@ class DebugFile:
         self, unit: Unit, entry: Entry, attribute: int | None
     ) -> tuple[Unit, Entry] | None:
         """The entry that an attribute refers to, and its unit."""
-        form, value = entry.values.get(attribute or 0, (0, None))
-        if not isinstance(value, int):
-            return None
+        place = unit.place_of(*entry.values.get(attribute or 0, (0, None)))
         try:
-            if form == c.FORM_REF_ADDR:
-                unit, value = self._anywhere(value)
-            return unit, unit.entry(value)
+            found = unit.reach(place) if place is not None else None
         except BROKEN:
             return None
+        return (found.unit, found) if found is not None else None
 
     def callee(self, return_address: int) -> str | None:
         """The function that a call before `return_address` calls, by name; None for one through a
@@ -271,12 +276,42 @@ class DebugFile:
         found = self._referred(unit, site.entry, site.origin)
         return self.name(*found) if found is not None else None
 
-    def _anywhere(self, offset: int) -> tuple[Unit, int]:
-        """(the unit that holds an offset of .debug_info, the position in it)."""
+    def _anywhere(self, place: int) -> tuple[Unit, int]:
+        """(the unit that holds a place in .debug_info, of this file or the supplementary one, the
+        position in it)."""
+        offset = place - self.sections.base
+        if offset >= SUPPLEMENT:
+            self._supplement_sections()
+            if self._supplement is None:
+                raise FormatError("the supplementary file is not here")
+            return self._supplement._anywhere(place)
         known = self.headers()
         starts = [header.offset for header in known]
         header = known[bisect_right(starts, offset) - 1]
         return self.unit(header.offset)[0], offset - header.offset
+
+    def _supplement_sections(self) -> Sections | None:
+        """The sections of the file that this one and others share; None if it is not here."""
+        if self._supplement is None and not self._sought and not self.sections.base:
+            from faultkit.debuginfo.supplement import find_supplement
+
+            self._sought = True
+            found = find_supplement(self.file, self.path)
+            if found is not None:
+                self._supplement = DebugFile(*found, SUPPLEMENT)
+        return self._supplement.sections if self._supplement is not None else None
+
+    def _signed(self, signature: int) -> int | None:
+        """The place of the type that has a signature (DWARF 5, 7.5.1.3); None if it is not in
+        .debug_info."""
+        if self._signatures is None:
+            self._signatures = {}
+            for header in self.headers():
+                if header.kind == UT_TYPE:
+                    data = self.sections.need(".debug_info").read(header.offset, header.offset + 24)
+                    number, at = struct.unpack_from("<QI", data, 12)
+                    self._signatures[number] = self.sections.base + header.offset + at
+        return self._signatures.get(signature)
 
 
 def _lines_near(table: LineTable, rows: dict[int, Row], address: int, around: int) -> Near:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from faultkit.code import FormatError
 from faultkit.code.elf import SHF_COMPRESSED, SHT_NOBITS, Buffer, ElfFile
@@ -17,6 +18,8 @@ WINDOW = 1 << 16
 SAMPLES = 200  # relocations that are looked at to tell whether all are in order
 _ENTRY = 24  # bytes of an Elf64_Rela
 _WORDS = (R_X86_64_32, R_X86_64_32S)
+
+SUPPLEMENT = 1 << 40  # where .debug_info of the file that others share is said to begin
 
 _pack_u32 = struct.Struct("<I").pack_into
 _pack_u64 = struct.Struct("<Q").pack_into
@@ -136,10 +139,18 @@ class SymbolValues(dict[int, int]):
 
 
 class Sections:
-    """The sections of one file that debug information needs."""
+    """The sections of one file that debug information needs.
 
-    def __init__(self, file: ElfFile) -> None:
+    A place in .debug_info is its offset there, and in the supplementary file SUPPLEMENT more, its
+    `base`.  `signed` finds the place of the type with a signature, `supplement` the sections of
+    the supplementary file.
+    """
+
+    def __init__(self, file: ElfFile, base: int = 0) -> None:
         self.file = file
+        self.base = base
+        self.signed: Callable[[int], int | None] = lambda signature: None
+        self.supplement: Callable[[], Sections | None] = lambda: None
         self.relocatable = file.header.type == ET_REL
         self._values: SymbolValues | None = None
         self._open: dict[str, Section | None] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from faultkit.code import FormatError
 from faultkit.debuginfo import constants as c
@@ -19,7 +19,7 @@ from faultkit.debuginfo.abbreviations import (
     Abbreviations,
 )  # fmt: skip
 from faultkit.debuginfo.leb import sleb, uleb
-from faultkit.debuginfo.sections import Section, Sections
+from faultkit.debuginfo.sections import SUPPLEMENT, Section, Sections
 from faultkit.record import NamedTuple
 
 TYPE_CHECKING = False
@@ -56,6 +56,7 @@ class Entry(NamedTuple):
     after: int
     abbreviation: Abbreviation
     values: dict[int, tuple[int, Value]]
+    unit: Unit
 
     def number(self, name: int) -> int | None:
         """An attribute's value if it is a number."""
@@ -126,6 +127,33 @@ class Unit:
         if any(isinstance(value, _Later) for _, value in self.root.values.values()):
             self.root = self.entry(header.size)
         self.low = self.root.number(c.AT_LOW_PC) or 0
+        # Finds the unit of a place in .debug_info, and the position there.
+        self.elsewhere: Callable[[int], tuple[Unit, int]] = _nowhere
+
+    @property
+    def base(self) -> int:
+        """The place where it begins, as Sections has it."""
+        return self.sections.base + self.header.offset
+
+    def place_of(self, form: int, value: Value) -> int | None:
+        """The place that a reference leads to, whatever unit that is in; None for what is none."""
+        if not isinstance(value, int):
+            return None
+        if form in (c.FORM_REF1, c.FORM_REF2, c.FORM_REF4, c.FORM_REF8, c.FORM_REF_UDATA):
+            return self.base + value
+        if form == c.FORM_REF_ADDR:
+            return self.sections.base + value
+        if form in (c.FORM_GNU_REF_ALT, c.FORM_REF_SUP4, c.FORM_REF_SUP8):
+            return SUPPLEMENT + value
+        return self.sections.signed(value) if form == c.FORM_REF_SIG8 else None
+
+    def reach(self, place: int) -> Entry:
+        """The entry at a place, in this unit or another one."""
+        at = place - self.base
+        if 0 <= at < len(self.data):
+            return self.entry(at)
+        unit, at = self.elsewhere(place)
+        return unit.entry(at)
 
     @property
     def lines_offset(self) -> int | None:
@@ -143,7 +171,7 @@ class Unit:
             else:
                 value, position = self._value(form, position)
                 values[name] = form, value
-        return Entry(at, position, abbreviation, values)
+        return Entry(at, position, abbreviation, values, self)
 
     def _value(self, form: int, at: int) -> tuple[Value, int]:
         """(the value of a form at a position, where it ends); None for what other files hold.
@@ -165,9 +193,10 @@ class Unit:
                 return self._indexed_string(number), after
             if form in (c.FORM_ADDRX1, c.FORM_ADDRX2, c.FORM_ADDRX3, c.FORM_ADDRX4):
                 return self.indexed_address(number), after
-            if form in (c.FORM_REF_SUP4, c.FORM_REF_SUP8, c.FORM_STRP_SUP, c.FORM_REF_SIG8,
-                        c.FORM_GNU_REF_ALT, c.FORM_GNU_STRP_ALT):  # fmt: skip
-                return None, after
+            if form in (c.FORM_STRP_SUP, c.FORM_GNU_STRP_ALT):
+                supplement = self.sections.supplement()
+                text = supplement.need(".debug_str").string(number) if supplement else None
+                return text, after
             return number, after
         if form == c.FORM_SDATA:
             return sleb(data, at)
@@ -277,6 +306,10 @@ class Unit:
             else:
                 at = self.past(abbreviation, at)
         return at
+
+
+def _nowhere(place: int) -> tuple[Unit, int]:
+    raise FormatError(f"no unit is at {place:#x}")
 
 
 class _Later(int):

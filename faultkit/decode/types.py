@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 
@@ -11,10 +12,8 @@ from faultkit.decode.location import Type as BaseType
 from faultkit.decode.variables import (
     AT_CONST_VALUE,
     AT_DECLARATION,
-    AT_TYPE,
     children,
-    inherited,
-    position_of,
+    type_of,
 )
 from faultkit.record import NamedTuple
 
@@ -23,7 +22,9 @@ MEMBER, SUBRANGE, BASE, CONST, ENUMERATOR, VOLATILE, RESTRICT = (
     0x0D, 0x21, 0x24, 0x26, 0x28, 0x35, 0x37,
 )  # fmt: skip
 REFERENCE, SUBROUTINE, RVALUE_REFERENCE, ATOMIC, INHERITANCE = 0x10, 0x15, 0x42, 0x47, 0x1C
+VARIANT, VARIANT_PART = 0x19, 0x33
 AT_BYTE_SIZE, AT_BIT_SIZE, AT_COUNT, AT_UPPER_BOUND = 0x0B, 0x0D, 0x37, 0x2F
+AT_DISCR, AT_DISCR_VALUE, AT_SIGNATURE = 0x15, 0x16, 0x69
 AT_ENCODING, AT_MEMBER_LOCATION, AT_BIT_OFFSET, AT_DATA_BIT_OFFSET = 0x3E, 0x38, 0x0C, 0x6B
 BOOLEAN, FLOAT, SIGNED, SIGNED_CHAR, UNSIGNED_CHAR, UTF = 0x02, 0x04, 0x05, 0x06, 0x08, 0x10
 _QUALIFIERS = {CONST: "const", VOLATILE: "volatile", RESTRICT: "restrict", ATOMIC: "_Atomic"}
@@ -46,7 +47,7 @@ class Member(NamedTuple):
 
 
 class Types:
-    """The types of one unit, by their positions in it."""
+    """The types that a unit's variables have, by their places, whatever unit these are in."""
 
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
@@ -54,15 +55,16 @@ class Types:
         self._members: dict[int, list[Member]] = {}
 
     def entry(self, at: int) -> Entry:
-        """The type's entry."""
+        """The type's entry, that of its own unit for one declared to be elsewhere."""
         if at not in self._entries:
-            self._entries[at] = self.unit.entry(at)
+            entry = self.unit.reach(at)
+            place = entry.unit.place_of(*entry.values.get(AT_SIGNATURE, (0, None)))
+            self._entries[at] = entry if place is None else self.unit.reach(place)
         return self._entries[at]
 
     def inner(self, entry: Entry) -> int | None:
         """What a pointer, array, typedef or qualified type is of; None for void."""
-        found = inherited(self.unit, entry, AT_TYPE)
-        return position_of(self.unit, *found) if found is not None else None
+        return type_of(entry)
 
     def strip(self, at: int | None) -> Entry | None:
         """The type behind typedefs and qualifiers; None for void."""
@@ -129,7 +131,7 @@ class Types:
     def _counts(self, entry: Entry) -> list[int | None]:
         counts: list[int | None] = []
         if entry.abbreviation.children:
-            for child in children(self.unit, entry.after):
+            for child in children(entry.unit, entry.after):
                 if child.abbreviation.tag == SUBRANGE and len(counts) < 8:
                     bound, count = child.number(AT_UPPER_BOUND), child.number(AT_COUNT)
                     if bound is not None and child.values[AT_UPPER_BOUND][0] not in (
@@ -140,8 +142,9 @@ class Types:
         return counts or [None]
 
     def base(self, at: int) -> BaseType | None:
-        """What DWARF expressions need to know of a base type; None for floats and the like."""
-        entry = self.entry(at)
+        """What DWARF expressions need to know of a base type at a position in the unit; None for
+        floats and the like."""
+        entry = self.entry(self.unit.base + at)
         size = entry.number(AT_BYTE_SIZE)
         encoding = entry.number(AT_ENCODING)
         if entry.abbreviation.tag != BASE or size is None or encoding == FLOAT:
@@ -169,13 +172,17 @@ class Types:
 
     def members(self, entry: Entry) -> list[Member]:
         """The members of a structure or union, in order."""
-        if entry.at in self._members:
-            return self._members[entry.at]
+        place = entry.unit.base + entry.at
+        if place in self._members:
+            return self._members[place]
+        self._members[place] = found = self._listed(entry)
+        return found
+
+    def _listed(self, entry: Entry) -> list[Member]:
         found: list[Member] = []
-        self._members[entry.at] = found
         if not entry.abbreviation.children:
             return found
-        for child in children(self.unit, entry.after):
+        for child in children(entry.unit, entry.after):
             if child.abbreviation.tag not in (MEMBER, INHERITANCE):
                 continue
             location = child.values.get(AT_MEMBER_LOCATION)
@@ -268,7 +275,7 @@ class Types:
         if tag == ARRAY:
             return self._array(entry, data, depth)
         if tag in (STRUCT, UNION, CLASS):
-            if depth > 2 or (len(data) > SMALL and depth):
+            if depth > 2 or (len(data) > SMALL and depth) or AT_DECLARATION in entry.values:
                 return "{...}"
             return self._structure(entry, data, depth)
         return f"{number:#x}"
@@ -277,7 +284,7 @@ class Types:
         number = int.from_bytes(data, "little")
         signed = int.from_bytes(data, "little", signed=True)
         if entry.abbreviation.children:
-            for child in children(self.unit, entry.after):
+            for child in children(entry.unit, entry.after):
                 value = child.number(AT_CONST_VALUE)
                 if value is not None and (
                     value in (number, signed) or value & (1 << 8 * len(data)) - 1 == number
@@ -302,14 +309,51 @@ class Types:
     def _structure(self, entry: Entry, data: bytes, depth: int) -> str:
         shown = []
         members = self.members(entry)
+        variant = self._variant(entry, data)
+        if variant is not None:
+            members = [*members, *variant]
         for member in members[:MOST_MEMBERS]:
             value = self._member(member, data)
             if value is None:
                 continue
             text = self.text(member.type_at, value, None, depth + 1)
             shown.append(f"{member.name} = {text}" if member.name else text)
-        more = ", ..." if len(members) > MOST_MEMBERS else ""
-        return "{" + ", ".join(shown) + more + "}"
+        if len(members) > MOST_MEMBERS or variant == []:
+            shown.append("...")
+        return "{" + ", ".join(shown) + "}"
+
+    def _variant(self, entry: Entry, data: bytes) -> list[Member] | None:
+        """The members of the variant that a value is, as of Rust's enums (DWARF 5, 5.7.10); []
+        where that can't be told, None for a type without variants."""
+        if not entry.abbreviation.children:
+            return None
+        for part in children(entry.unit, entry.after):
+            if part.abbreviation.tag == VARIANT_PART and part.abbreviation.children:
+                told = self._discriminant(part, data)
+                chosen: Entry | None = None
+                for variant in children(part.unit, part.after):
+                    value = variant.number(AT_DISCR_VALUE)
+                    if variant.abbreviation.tag != VARIANT:
+                        continue
+                    if value is None:  # any other value; the only one there is
+                        chosen = chosen or variant
+                    elif told is not None and not (value ^ told[0]) & (1 << told[1]) - 1:
+                        chosen = variant
+                        break
+                return self._listed(chosen) if chosen is not None else []
+        return None
+
+    def _discriminant(self, part: Entry, data: bytes) -> tuple[int, int] | None:
+        """(the value that tells the variant, its bits)."""
+        place = part.unit.place_of(*part.values.get(AT_DISCR, (0, None)))
+        if place is None:
+            return None
+        entry = self.unit.reach(place)
+        size = self.size(self.inner(entry))
+        start = entry.number(AT_MEMBER_LOCATION) or 0
+        if not size or start + size > len(data):
+            return None
+        return int.from_bytes(data[start : start + size], "little"), 8 * size
 
     def _member(self, member: Member, data: bytes) -> bytes | None:
         size = self.size(member.type_at)
@@ -338,6 +382,8 @@ def _number(encoding: int | None, data: bytes, name: str) -> str:
         return {0: "false", 1: "true"}.get(value, str(value))
     if encoding == FLOAT and len(data) in (4, 8):
         return repr(struct.unpack("<f" if len(data) == 4 else "<d", data)[0])
+    if encoding == FLOAT and len(data) == 16 and name == "long double":
+        return _extended(data)
     if encoding in (SIGNED_CHAR, UNSIGNED_CHAR) and len(data) == 1 and name.endswith("char"):
         character = f" '{chr(data[0])}'" if 32 <= data[0] < 127 else ""
         return str(int.from_bytes(data, "little", signed=encoding == SIGNED_CHAR)) + character
@@ -345,3 +391,17 @@ def _number(encoding: int | None, data: bytes, name: str) -> str:
         return str(int.from_bytes(data, "little", signed=True))
     value = int.from_bytes(data, "little")
     return f"{value:#x}" if value > 0xFFFFFF else str(value)
+
+
+def _extended(data: bytes) -> str:
+    """A number of the x87: 64 bits of fraction, the first of them explicit, 15 of exponent."""
+    fraction = int.from_bytes(data[:8], "little")
+    exponent = int.from_bytes(data[8:10], "little")
+    sign = "-" if exponent >> 15 else ""
+    exponent &= 0x7FFF
+    if exponent == 0x7FFF:
+        return f"{sign}inf" if fraction == 1 << 63 else "nan"
+    try:
+        return sign + repr(math.ldexp(fraction, max(exponent, 1) - 0x3FFF - 63))
+    except OverflowError:
+        return f"{sign}{fraction:#x} * 2**{exponent - 0x3FFF - 63}"

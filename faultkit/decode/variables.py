@@ -38,7 +38,7 @@ Constant: TypeAlias = "int | bytes"
 
 
 class Variable(NamedTuple):
-    """A variable in scope.  `type_at` is its type's position in the unit, None for none.
+    """A variable in scope.  `type_at` is its type's place, as Unit.reach() takes it, None for none.
 
     It has a `constant`, or `location`, the expression that holds at the address; where both are
     None it was optimized out there.  `function` is the inlined function that it belongs to,
@@ -71,7 +71,7 @@ def scope_at(unit: Unit, function: int, place: int) -> Scope:
     base = _expression(unit, entry, AT_FRAME_BASE, place)
     levels: list[list[Variable]] = [[]]
     declared: dict[str, int] = {}
-    _declared(unit, entry, declared)
+    _declared(entry, declared)
     at = entry.after if entry.abbreviation.children else None
     inlined: str | None = None
     for _ in range(MAX_DEPTH):
@@ -89,7 +89,7 @@ def scope_at(unit: Unit, function: int, place: int) -> Scope:
         if following is None:
             break
         if following.abbreviation.tag == c.TAG_INLINED_SUBROUTINE:
-            inlined = _declared(unit, following, declared)
+            inlined = _declared(following, declared)
             levels.append([])
         at = following.after if following.abbreviation.children else None
     found = [variable for level in reversed(levels) for variable in level]
@@ -112,44 +112,38 @@ def _covers(unit: Unit, entry: Entry, place: int) -> bool:
     return any(start <= place < end for start, end in ranges_of(unit, entry))
 
 
-def origin_of(unit: Unit, entry: Entry) -> Entry | None:
+def origin_of(entry: Entry) -> Entry | None:
     """The entry that this one is an instance of, or whose declaration it completes."""
     for name in (c.AT_ABSTRACT_ORIGIN, c.AT_SPECIFICATION):
-        found = entry.values.get(name)
-        if found is not None and isinstance(found[1], int):
-            position = position_of(unit, *found)
-            return unit.entry(position) if position is not None else None
+        if name in entry.values:
+            place = entry.unit.place_of(*entry.values[name])
+            return entry.unit.reach(place) if place is not None else None
     return None
 
 
-def position_of(unit: Unit, form: int, value: object) -> int | None:
-    """Where in the unit a reference leads; None if it leads out of it."""
-    if not isinstance(value, int):
-        return None
-    if form == c.FORM_REF_ADDR:
-        value -= unit.header.offset
-        return value if 0 <= value < len(unit.data) else None
-    if form in (c.FORM_REF1, c.FORM_REF2, c.FORM_REF4, c.FORM_REF8, c.FORM_REF_UDATA):
-        return value if 0 <= value < len(unit.data) else None
-    return None
+def type_of(entry: Entry) -> int | None:
+    """The place of the type of a variable or member, or of what a pointer, array, typedef or
+    qualified type is of; None for none."""
+    found = inherited(entry, AT_TYPE)
+    return found[0].unit.place_of(*found[0].values[AT_TYPE]) if found is not None else None
 
 
-def inherited(unit: Unit, entry: Entry, name: int) -> tuple[int, object] | None:
-    """(form, value) of an attribute of the entry, or of what it is an instance of."""
+def inherited(entry: Entry, name: int) -> tuple[Entry, object] | None:
+    """(who has it, value) of an attribute of the entry, or of what it is an instance of."""
     current: Entry | None = entry
     for _ in range(8):
         if current is None:
             return None
         if name in current.values:
-            return current.values[name]
-        current = origin_of(unit, current)
+            return current, current.values[name][1]
+        current = origin_of(current)
     return None
 
 
-def _declared(unit: Unit, entry: Entry, declared: dict[str, int]) -> str | None:
+def _declared(entry: Entry, declared: dict[str, int]) -> str | None:
     """The function's name; its line is noted."""
-    name = inherited(unit, entry, c.AT_NAME)
-    line = inherited(unit, entry, AT_DECL_LINE)
+    name = inherited(entry, c.AT_NAME)
+    line = inherited(entry, AT_DECL_LINE)
     if name is None or not isinstance(name[1], str):
         return None
     if line is not None and isinstance(line[1], int):
@@ -158,12 +152,11 @@ def _declared(unit: Unit, entry: Entry, declared: dict[str, int]) -> str | None:
 
 
 def _variable(unit: Unit, entry: Entry, place: int, function: str | None) -> Variable | None:
-    name = inherited(unit, entry, c.AT_NAME)
+    name = inherited(entry, c.AT_NAME)
     if name is None or not isinstance(name[1], str) or AT_DECLARATION in entry.values:
         return None
-    type_ = inherited(unit, entry, AT_TYPE)
-    type_at = position_of(unit, *type_) if type_ is not None else None
-    constant = inherited(unit, entry, AT_CONST_VALUE)
+    type_at = type_of(entry)
+    constant = inherited(entry, AT_CONST_VALUE)
     value: Constant | None = None
     if constant is not None and isinstance(constant[1], (int, bytes)):
         value = constant[1]
@@ -171,9 +164,9 @@ def _variable(unit: Unit, entry: Entry, place: int, function: str | None) -> Var
         value = constant[1].encode("utf-8", "replace") + b"\0"
     location, elsewhere = _expression(unit, entry, AT_LOCATION, place)
     if location is None and not elsewhere and value is None:
-        origin = origin_of(unit, entry)  # a static variable of an inlined function
+        origin = origin_of(entry)  # a static variable of an inlined function
         if origin is not None:
-            location, elsewhere = _expression(unit, origin, AT_LOCATION, place)
+            location, elsewhere = _expression(origin.unit, origin, AT_LOCATION, place)
     is_argument = entry.abbreviation.tag == TAG_FORMAL_PARAMETER
     return Variable(name[1], is_argument, type_at, location, value, function, elsewhere)
 
