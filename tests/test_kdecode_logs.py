@@ -205,3 +205,15 @@ def test_a_log_without_a_back_trace():
     text = "EDAC MC0: 1 UE memory read error on CPU_SrcID#0\nKernel panic - not syncing: NMI\n"
     assert [(t.kind, t.entries) for t in read(text)] == [("hardware", []), ("panic", [])]
     assert read("usb 1-1: new device\nmce: CPU0: Thermal monitoring enabled (TM1)\n") == []
+
+
+def test_what_a_kernel_says_when_it_starts_is_no_event():
+    text = """\
+NMI watchdog: Enabled. Permanently consumes one hw-PMU counter.
+NMI watchdog: Perf NMI watchdog permanently disabled
+rcu: Hierarchical RCU implementation.
+EDAC MC: Ver: 3.0.0
+Spectre V2 : WARNING: Unprivileged eBPF is enabled with eIBRS on
+WARNING: Spectre v2 mitigation leaves CPU vulnerable
+"""
+    assert read(text) == []

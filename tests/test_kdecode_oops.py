@@ -38,7 +38,7 @@ def by_text(made):
 def by_crash(made):
     with Session(made, made.kernel.root) as crash:
         crash.run(f"mod -s laboops {made.overlay.module}")
-        return json.loads(crash.run("kdecode --no-source --json -"))["findings"]
+        return json.loads(crash.run("kdecode --no-source --json -"))
 
 
 def lines(frames):
@@ -52,7 +52,10 @@ def lines(frames):
 @pytest.mark.parametrize("kernel", NAMES)
 def test_a_console_s_oops_is_decoded_as_its_dump_is(kernel):
     made = dump("oops", kernel)
-    told, dumped = by_text(made), by_crash(made)
+    report = by_crash(made)
+    told, dumped = by_text(made), report["findings"]
+    assert report["notes"][0].startswith("the end of the log: BUG: kernel NULL pointer")
+    assert "then: Kernel panic - not syncing: Fatal exception" in report["notes"][0]
     stopped = next(frame for frame in told if frame["exact"])
     assert stopped is told[0] and stopped["module"] == "laboops"
     assert stopped["inlines"][0]["function"] == "lab_length"

@@ -21,6 +21,8 @@ from faultkit.target import FaultkitError
 
 MASK = (1 << 64) - 1
 MOST_TASKS = 1024
+MOST_LINES = 2000  # of a dump's log, its last ones
+MOST_EVENTS = 3
 _SYMBOL = re.compile(
     r"([A-Za-z_.$][\w.$]*)(?:\+(0x[0-9a-fA-F]+|\d+))?(?:/0x[0-9a-fA-F]+)?(?:\s*\[(\w+)\])?$"
 )
@@ -61,8 +63,27 @@ def analyze_kernel(
     )
     report.traces = [DecodedTrace(trace, [f.decoded for f in frames]) for trace, frames in traces]
     report.verdict, report.summary, report.counts = conclude(report.traces)
+    if not options.words and kernel.kind == "vmcore":
+        report.notes += _logged(kernel)
     report.elapsed_seconds = time.perf_counter() - began
     return report
+
+
+def _logged(kernel: Kernel) -> list[str]:
+    """What the end of a dump's log says has happened, and which command knows more of it."""
+    from faultkit.analyzers.kdecode import NEXT
+    from faultkit.kernel.printk import lines
+    from faultkit.traces.reader import EVENTS, read_lines
+
+    traces = read_lines(line.text for line in lines(kernel)[-MOST_LINES:])
+    events = [each for each in traces if each.kind in EVENTS][-MOST_EVENTS:]
+    said = ["; ".join((each.title, *each.notes)) for each in events]
+    kinds = dict.fromkeys(kind for each in events for kind in sorted(each.happened))
+    return [
+        *(f"the end of the log: {text}" for text in said if text),
+        *dict.fromkeys(NEXT[kind].replace(" in crash on the dump", "") for kind in kinds
+                       if kind in NEXT),
+    ]  # fmt: skip
 
 
 def conclude(traces: Sequence[DecodedTrace]) -> tuple[str, str, dict[str, int]]:

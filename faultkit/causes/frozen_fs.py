@@ -42,8 +42,7 @@ def explain(blocked: Blocked, view: View) -> "Explanation | None":
         return Explanation(
             "wants to write to a file system that is frozen",
             resource=resource_of(view, blocked),
-            next="see which file system is frozen, and who froze it: "
-            + _THAW.format("MOUNTPOINT"),
+            next="see which file system is frozen, and who froze it: " + _THAW.format("MOUNTPOINT"),
         )
     freezers = [
         other

@@ -22,6 +22,7 @@ PRIORITY = 30
 
 TEXT = "waits until a work item of the kernel's work queues has finished"
 
+
 def explain(blocked: Blocked, view: View) -> Explanation:
     """Waits for a work item: which kworkers are blocked, and in what."""
     wait = view.wait(blocked)

@@ -34,8 +34,9 @@ def _lines(kernel: Kernel) -> Iterator[Line]:
     head = pointer(kernel, ring, "prb_desc_ring", "head_id") & ID
     state_at = need(kernel, "prb_desc", "state_var")
     block_at = need(kernel, "prb_desc", "text_blk_lpos")
-    length_at, time_at = need(kernel, "printk_info", "text_len"), need(
-        kernel, "printk_info", "ts_nsec"
+    length_at, time_at = (
+        need(kernel, "printk_info", "text_len"),
+        need(kernel, "printk_info", "ts_nsec"),
     )
     for number in range(min((head - tail & ID) + 1, MOST_RECORDS)):
         identity = tail + number & ID

@@ -137,8 +137,10 @@ class _Text(Page):
             if sets.blocked or (sets.blocked is not None and sets.caught is not None):
                 alike.setdefault(sets.blocked, []).append(task)
         for mask, tasks in alike.items():
-            named = "all threads" if len(tasks) == len(masks) > 1 else ", ".join(
-                str(task.tid) for task in tasks[:MOST_TASKS]
+            named = (
+                "all threads"
+                if len(tasks) == len(masks) > 1
+                else ", ".join(str(task.tid) for task in tasks[:MOST_TASKS])
             )
             if len(tasks) > MOST_TASKS and len(tasks) < len(masks):
                 named += f" and {len(tasks) - MOST_TASKS} more"

@@ -87,8 +87,8 @@ _END = re.compile(r"---\[ end |^sysrq: (?:SysRq : )?Show |^SysRq : Show ")
 _TITLES = tuple(
     (re.compile(pattern), kind)
     for pattern, kind in (
-        (r"^(?:watchdog: )?BUG: soft lockup|^watchdog: Watchdog detected hard LOCKUP|"
-         r"^NMI watchdog: |^watchdog: CPU\d+: Watchdog", "lockup"),
+        (r"^(?:(?:NMI )?watchdog: )?"
+         r"(?:BUG: soft lockup|(?:CPU ?\d+: )?Watchdog detected hard LOCKUP)", "lockup"),
         (r"possible circular locking dependency|possible recursive locking|"
          r"^WARNING: (?:inconsistent lock state|bad unlock|suspicious RCU|possible irq lock|"
          r"held lock freed|nested lock|lock held when|SOFTIRQ-|HARDIRQ-)|"
