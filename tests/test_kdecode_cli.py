@@ -1,6 +1,8 @@
 """`faultkit kdecode` in the shell, on the lab's consoles and kernels."""
 
+import gzip
 import json
+import lzma
 import os
 import pty
 import re
@@ -61,9 +63,7 @@ def drgn_frames(made):
 @pytest.mark.parametrize("name", KERNELS)
 def test_a_console_is_decoded_as_drgn_decodes_the_dump(name):
     made = dump("spin-panic", name)
-    told = report(
-        made.directory / "console", "--vmlinux", made.vmlinux, "--module", made.module
-    )
+    told = report(made.directory / "console", "--vmlinux", made.vmlinux, "--module", made.module)
     assert told["verdict"] == "found" and not told["limits"]
     lockup, panic = told["traces"]
     assert (lockup["kind"], panic["kind"]) == ("lockup", "panic")
@@ -284,3 +284,27 @@ def test_debug_information_comes_from_a_debuginfod_server(tmp_path):
             server.terminate()
     told, status = kdecode("--json", "-", "-", text=text, **variables)  # kept: no server needed
     assert status == 0, told
+
+
+def test_an_offset_beyond_a_function_is_no_place_in_the_next():
+    vmlinux = kernel("6.1").vmlinux
+    (size,) = [size for name, _, _, size in functions(vmlinux) if name == "schedule"]
+    words = f"schedule+{size + 0x40:#x}", f"schedule+{size:#x}/{size:#x}"
+    beyond, last = report("--vmlinux", vmlinux, *words)["findings"]
+    assert beyond["inlines"] == [] and "bytes long" in beyond["notes"][0]
+    assert last["inlines"][-1]["function"] == "schedule"  # the call is its last instruction
+
+
+@pytest.mark.parametrize("how", ["utf-16", "xz", "gz"])
+def test_texts_in_other_clothes(how, tmp_path):
+    text = "schedule+0x5a/0xc7\n"
+    pack = {"utf-16": lambda t: t.encode("utf-16"), "xz": lambda t: lzma.compress(t.encode()),
+            "gz": lambda t: gzip.compress(t.encode())}[how]  # fmt: skip
+    (tmp_path / "log").write_bytes(pack(text))
+    (frame,) = report("--vmlinux", kernel("6.1").vmlinux, tmp_path / "log")["findings"]
+    assert frame["symbol"] == "schedule"
+
+
+def test_a_dump_is_no_text():
+    said, status = kdecode(sys.executable)
+    assert status == 1 and "is a dump or a program, no text; open it in crash" in said

@@ -192,7 +192,15 @@ class Kernel:
                 f"{_base(file.path)}: not the same build"
             )
         exact = [s for s in fitting if s.size == address.size]
-        return [Place(file, s.address + offset, s) for s in exact or fitting]
+        within = [s for s in exact or fitting if offset <= (address.size or s.size or offset)]
+        if fitting and not within:
+            size = address.size or fitting[0].size
+            frame.notes.append(
+                f"{address.symbol} is {size:#x} bytes long: what lies {offset:#x} behind its start "
+                "is no code of its own"
+            )
+            return []
+        return [Place(file, s.address + offset, s) for s in within]
 
     def _fill(
         self,
