@@ -36,9 +36,9 @@ def test_the_stacks_of_one_report_are_not_one_stack():
     assert stacks(KFENCE) == [
         ("oops", "BUG: KFENCE: use-after-free read in frob_read+0x12/0x50 [frob]",
          ["frob_read", "vfs_read"]),
-        ("warning", "allocated by task 4700 on cpu 1 at 12.345678s:",
+        ("history", "allocated by task 4700 on cpu 1 at 12.345678s:",
          ["frob_open", "do_dentry_open"]),
-        ("warning", "freed by task 4701 on cpu 2 at 12.400000s:", ["frob_release"]),
+        ("history", "freed by task 4701 on cpu 2 at 12.400000s:", ["frob_release"]),
     ]  # fmt: skip
 
 
@@ -217,3 +217,53 @@ Spectre V2 : WARNING: Unprivileged eBPF is enabled with eIBRS on
 WARNING: Spectre v2 mitigation leaves CPU vulnerable
 """
     assert read(text) == []
+
+
+IRQS = """\
+irq event stamp: 12345
+hardirqs last  enabled at (12345): [<ffffffff81a5513e>] enabled+0xe/0x30
+hardirqs last disabled at (12344): [<ffffffff81a5513e>] disabled+0xe/0x30
+"""
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        "Preemption disabled at:\n[<ffffffff81a5513e>] preempted+0xe/0x30\n",
+        "caller is debug_smp_processor_id+0x17/0x20\n",
+        "1 lock held by cat/4711:\n"
+        " #0: ffff8f0601dd5300 (&b->lock){+.+.}-{3:3}, at: locked+0x4/0x30\n",
+        "page last allocated via order 0, migratetype Unmovable, pid 1, tgid 1 (init)\n"
+        " then+0x1/0x20\npage last free stack trace:\n freed+0x1/0x20\n",
+        IRQS,
+        "",
+    ],
+)
+def test_places_that_a_report_names_are_not_its_stack(between):
+    """The report's own stack, which follows, has its title and its task."""
+    text = f"""\
+BUG: something is wrong in cat
+{between}CPU: 3 PID: 4711 Comm: cat Not tainted 6.1.0-56-amd64 #1
+Call Trace:
+ <TASK>
+ one+0x1/0x20
+ two+0x1/0x20
+{IRQS}---[ end trace 0000000000000000 ]---
+"""
+    own = [trace for trace in read(text) if trace.kind not in ("history", "locks")]
+    assert [(t.title, t.task, [e.symbol for e in t.entries]) for t in own] == [
+        ("BUG: something is wrong in cat", "cat", ["one", "two"])
+    ]
+
+
+def test_a_cpu_that_idles_has_no_stack():
+    text = """\
+NMI backtrace for cpu 3 skipped: idling at native_safe_halt+0xb/0x10
+Kernel panic - not syncing: hung_task: blocked tasks
+CPU: 1 PID: 55 Comm: khungtaskd Not tainted 6.1.0-56-amd64 #1
+Call Trace:
+ panic+0x118/0x2f4
+"""
+    assert stacks(text) == [
+        ("panic", "Kernel panic - not syncing: hung_task: blocked tasks", ["panic"])
+    ]

@@ -203,7 +203,7 @@ Call Trace:
  check_noncircular+0x100/0x110
 """
     )
-    assert [trace.kind for trace in traces] == ["lockdep"] * 3 + ["warning", "lockdep"]
+    assert [trace.kind for trace in traces] == ["lockdep"] * 3 + ["locks", "lockdep"]
     assert [symbols(trace)[-1] for trace in traces] == [
         "mutex_abba_a", "mutex_abba_b", "mutex_abba_a", "mutex_abba_a", "check_noncircular",
     ]  # fmt: skip

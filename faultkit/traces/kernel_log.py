@@ -62,6 +62,14 @@ _OLD_TASK = re.compile(
 )
 _HUNG = re.compile(r"INFO: task (?P<name>.+):(?P<pid>\d+) blocked (?:in I/O wait )?for more than")
 _LOCK_CHAIN = re.compile(r"^-> #\d+ ")
+# Stacks of the past, of objects and pages: mm/kasan, mm/kfence, mm/slub.c, mm/page_owner.c,
+# mm/kmemleak.c
+_HISTORY = re.compile(
+    r"^(?:[Aa]llocated|[Ff]reed) by task|^(?:INFO: )?(?:Allocated|Freed) in .+ age=|"
+    r"^page last (?:allocated|free)|^unreferenced object 0x|^Last potentially related|"
+    r"^Second to last potentially related"
+)
+_LOCKS = re.compile(r"^\d+ locks? held by|^Showing all locks")
 _LOCK = re.compile(r", at: (?:\[<|[A-Za-z_.$])")  # where it was taken
 _SKIPPED = re.compile(
     r"^\s*(?:(?:Call Trace|Call trace|stack backtrace|Stack):|</?(?:TASK|IRQ|NMI|EOE|EOI|SOFTIRQ|"
@@ -74,6 +82,11 @@ _SKIPPED = re.compile(
 _HARDWARE = re.compile(
     r"^(?:mce: |\{\d+\}|BERT: )?\[Hardware Error\]: |^EDAC \w+: \d+ [CU]E |^Memory failure: 0x|"
     r"^NMI: (?:PCI system error|IOCK error|memory parity error)|^Uhhuh\. NMI received"
+)
+# Lines that name a place in code, which is no frame of a stack: lib/smp_processor_id.c,
+# print_irqtrace_events(), nmi_cpu_backtrace()
+_MENTION = re.compile(
+    r"^caller is |^(?:hard|soft)irqs last +(?:en|dis)abled at|^NMI backtrace for cpu \d+ skipped"
 )
 # What stands before "kernel BUG at" or below "cut here", and says what was found wrong.
 _CHECK = re.compile(
@@ -89,7 +102,7 @@ _TITLES = tuple(
     for pattern, kind in (
         (r"^(?:(?:NMI )?watchdog: )?"
          r"(?:BUG: soft lockup|(?:CPU ?\d+: )?Watchdog detected hard LOCKUP)", "lockup"),
-        (r"possible circular locking dependency|possible recursive locking|"
+        (r"possible circular locking dependency|possible recursive locking|^\[ (?:BUG|INFO): |"
          r"^WARNING: (?:inconsistent lock state|bad unlock|suspicious RCU|possible irq lock|"
          r"held lock freed|nested lock|lock held when|SOFTIRQ-|HARDIRQ-)|"
          r"^BUG: Invalid wait context|INFO: possible|^the existing dependency chain|"
@@ -106,8 +119,8 @@ _TITLES = tuple(
         (r"^BUG: workqueue lockup|^BUG: spinlock lockup", "lockup"),
         (r"^NMI backtrace for cpu", "task"),
         (r"^BUG: |^INFO: lockdep|^UBSAN: |: page allocation failure|invoked oom-killer|"
-         r"^unchecked MSR|^BUG:|^(?:[Aa]llocated|[Ff]reed) by task|^Last potentially related|"
-         r"^\d+ locks? held by|^Showing all locks|^Backtrace:", "warning"),
+         r"^unchecked MSR|^BUG:|"
+         r"^Backtrace:", "warning"),
     )
 )  # fmt: skip
 
@@ -127,6 +140,8 @@ def plain_frame(line: str) -> Address | None:
 
 def events(text: str) -> list[Event] | None:
     """What a line of a kernel log means; None if it is none of these lines."""
+    if _MENTION.match(text):
+        return [Skip()]
     if _HARDWARE.match(text):
         return [Aside("hardware", text.strip())]
     if _CHECK.match(text):
@@ -194,6 +209,10 @@ def _head(text: str) -> Head | None:
         return Head("hung-task", text.strip(), match["name"], int(match["pid"]))
     if _LOCK_CHAIN.match(text):
         return Head("lockdep", text.strip(), joins=False)
+    if _HISTORY.match(text):
+        return Head("history", text.strip(), joins=False)
+    if _LOCKS.match(text):
+        return Head("locks", text.strip(), joins=False)
     for pattern, kind in _TITLES:
         if pattern.search(text):
             return Head(kind, "" if text.startswith("-----") else text.strip())

@@ -36,6 +36,8 @@ LONGEST_LINE = 2048
 # Kinds of what happens, of which each is an event of its own.
 EVENTS = frozenset(("oops", "warning", "lockup", "hung-task", "stall", "panic", "hardware",
                     "check"))  # fmt: skip
+BESIDE = frozenset(("history", "locks"))  # kinds of what stands within other reports
+PREEMPTION = "Preemption disabled at:"  # a place, and no stack, follows
 MOST_SAID = 4  # events without a back trace that are told of at one that has it
 MIXED = (
     "lines of several CPUs are mixed here: which frame is whose, and what they are of, can't be "
@@ -151,7 +153,9 @@ class _Reader:
             self._mix(trace)
             return
         if trace is None or not head.joins or _settled(trace, head):
-            trace = self._begin(head.kind or (trace.kind if trace is not None else "stack"))
+            trace = self._postponed(head) or self._begin(
+                head.kind or (trace.kind if trace is not None else "stack")
+            )
         if head.kind and (not trace.title or trace.kind in ("stack", "panic")):
             trace.kind = head.kind
         if "invoked oom-killer" in head.title:
@@ -164,6 +168,19 @@ class _Reader:
             trace.cpu = head.cpu
         self._release = trace.release = trace.release or head.release or self._release
         self._build_id = trace.build_id = trace.build_id or head.build_id or self._build_id
+
+    def _postponed(self, head: Head) -> Trace | None:
+        """The report whose own stack a head without a title begins, behind the locks that were
+        held and the past of an object; it is the open one from now on."""
+        own = (each for each in reversed(self._traces) if each.kind not in BESIDE)
+        report = next(own, None)
+        if report is None or report is self._traces[-1] or report.entries or not report.title:
+            return None
+        if head.title or head.kind or head.pid is None:
+            return None
+        self._traces = [each for each in self._traces if each is not report] + [report]
+        self._open, self._exception, self._user = report, None, False
+        return report
 
     def _mix(self, trace: Trace) -> None:
         self._mixed = True
@@ -183,6 +200,9 @@ class _Reader:
     def _place(self, place: Place) -> None:
         trace, address = self._open, place.address
         introduced = self._introduced if place.kind == "stack" else None
+        if introduced == PREEMPTION:
+            self._introduced = None
+            return
         if trace is not None and introduced and not _exception_only(trace):
             trace = self._begin(trace.kind)  # another stack of the same report
             trace.title = introduced
@@ -271,7 +291,7 @@ def _settled(trace: Trace, head: Head) -> bool:
     if head.kind == "task" and trace.kind != "hung-task":
         return True  # a listing: the one before may have no frames
     if not trace.entries:
-        other = trace.kind in EVENTS and head.kind in EVENTS and trace.kind != head.kind
+        other = head.kind in EVENTS and trace.kind != head.kind
         return other and bool(trace.title) and bool(head.title)
     # An exception's frames follow its registers; who it was of stands before, or behind.
     return head.task is not None or bool(head.title) or not _exception_only(trace)
