@@ -87,9 +87,13 @@ def _symbol(address: int) -> tuple[str | None, int | None]:
         return None, None
     head = text.split(" in section ")[0]
     name, _, offset = head.rpartition(" + ")
-    if name and offset.isdecimal():
-        return name, address - int(offset)
-    return head, address
+    start = address - int(offset) if name and offset.isdecimal() else address
+    name = name if start != address else head
+    if "." in name or "[" in name:  # of a clone or a part, which is not C++'s
+        own = _linkage_name(start)
+        if own is not None and not own.startswith(("_Z", "_R", "_D")):
+            name = own
+    return name, start
 
 
 def _linkage_name(address: int | None) -> str | None:

@@ -125,3 +125,47 @@ def test_enums_of_rust(tmp_path):
     assert told["copied"]["value"] == "{Some = {__0 = 7}}"
     assert told["kept"]["value"] == "{Rect = {w = 2, h = 3}}"
     assert told["none"]["value"] == "{Unit = {}}"
+
+
+CLONED = """\
+#include <stdlib.h>
+static int __attribute__((noinline)) deeper(int *sum, int depth, int step, const char *why)
+{
+    if (!depth) {
+        if (*sum > 2 && why)
+            abort();
+        return 0;
+    }
+    *sum += step;
+    return deeper(sum, depth - 1, step, why) + *sum;
+}
+int main(int argc, char **argv)
+{
+    int sum = argc;
+    return deeper(&sum, 4, 1, "why");
+}
+"""
+
+
+@pytest.mark.parametrize("build_id", ["sha1", "none"])
+@pytest.mark.parametrize("below", ["", ".debug"])
+def test_what_a_debug_link_names(tmp_path, build_id, below):
+    """The file that gdb finds by .gnu_debuglink; another one of that name is not it.  Clones and
+    parts have their own names, not those that gdb makes of them."""
+    (tmp_path / "cloned.c").write_text(CLONED)
+    folder = tmp_path / below
+    folder.mkdir(exist_ok=True)
+    program, debug = tmp_path / "cloned", folder / "cloned.debug"
+
+    def run(*words):
+        subprocess.run(list(map(str, words)), cwd=tmp_path, check=True, timeout=120)
+
+    run("gcc", "-g", "-O2", f"-Wl,--build-id={build_id}", "cloned.c", "-o", program)
+    run("objcopy", "--only-keep-debug", program, debug)
+    run("strip", program)
+    run("objcopy", f"--add-gnu-debuglink={debug}", program)
+    frame = frames_of(program, tmp_path / "report.json")["deeper"]
+    assert frame["inlines"][-1]["file"].endswith("cloned.c") and frame["inlines"][-1]["line"]
+    assert "[" not in frame["symbol"]
+    run("gcc", "-g", "-O1", f"-Wl,--build-id={build_id}", "cloned.c", "-o", debug)
+    assert "deeper" not in frames_of(program, tmp_path / "other.json")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 
-from faultkit.code.elf import open_elf
+from faultkit.code.elf import ElfFile, open_elf
 from faultkit.debuginfo.lookup import build_id_of
 from faultkit.debuginfo.packed import ENDINGS, open_file
 from faultkit.record import NamedTuple
@@ -118,7 +119,8 @@ def module_files(root: str) -> dict[str, list[str]]:
 
 
 def find_program(places: Places, path: str) -> str | None:
-    """The debug information of a program or library: its own, or that of its build-id."""
+    """The debug information of a program or library: its own, or that of its build-id, or what its
+    .gnu_debuglink names."""
     file = open_elf(path)
     if file is None:
         return None
@@ -132,7 +134,31 @@ def find_program(places: Places, path: str) -> str | None:
     for folder in (*places.directories, DEBUG):
         if _is_debug_file(f"{folder}{path}.debug", build_id):
             return f"{folder}{path}.debug"
-    return _fetched(places, build_id) or path
+    return _linked(places, file, path, build_id) or _fetched(places, build_id) or path
+
+
+def _linked(places: Places, file: ElfFile, path: str, build_id: str | None) -> str | None:
+    """The file that .gnu_debuglink names, where gdb looks for it too: beside the program, in
+    .debug there, and in the same directory below where debug files are.  It counts by its
+    build-id, or, where there is none, by the checksum."""
+    link = file.section_data(".gnu_debuglink")
+    name = os.fsdecode(link.partition(b"\0")[0])
+    if len(link) < 8 or not name or "/" in name:
+        return None
+    here = os.path.dirname(os.path.realpath(path))
+    for folder in (here, f"{here}/.debug", *(f"{d}{here}" for d in (*places.directories, DEBUG))):
+        found = f"{folder}/{name}"
+        if _is_debug_file(found, build_id) and (build_id or _checksum(found) == link[-4:]):
+            return found
+    return None
+
+
+def _checksum(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return zlib.crc32(file.read()).to_bytes(4, "little")
+    except OSError:
+        return b""
 
 
 def _module_key(file: str) -> str:
