@@ -169,3 +169,49 @@ def test_what_a_debug_link_names(tmp_path, build_id, below):
     assert "[" not in frame["symbol"]
     run("gcc", "-g", "-O1", f"-Wl,--build-id={build_id}", "cloned.c", "-o", debug)
     assert "deeper" not in frames_of(program, tmp_path / "other.json")
+
+
+ZOO = """\
+#include <cstdlib>
+struct Der { int dx; static int shared; virtual ~Der() {} };
+int Der::shared = 5;
+struct Empty {};
+static int stop(int n, _Complex double both, _Complex float small)
+{
+    int many[n];
+    for (int i = 0; i < n; i++)
+        many[i] = i;
+    Der der; der.dx = 3;
+    Empty none;
+    int rows[2][3] = {{1, 2, 3}, {4, 5, 6}};
+    short deep[2][1][2] = {{{1, 2}}, {{3, 4}}};
+    if (many[n - 1] + rows[1][1] + deep[1][0][0] + der.dx > 0)
+        abort();
+    return sizeof none;
+}
+int main(int argc, char **)
+{
+    _Complex double both; __real__ both = 1.5; __imag__ both = -2.5;
+    return stop(argc + 3, both, both);
+}
+"""
+
+
+@pytest.mark.parametrize("compiler", ["g++", "clang++ -gdwarf-4", "clang++ -gdwarf-5"])
+def test_arrays_and_members_that_are_not_where_they_seem(tmp_path, compiler):
+    """Static members lie elsewhere; bounds that a variable has are no numbers."""
+    compiler, *options = compiler.split()
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    (tmp_path / "zoo.cc").write_text(ZOO)
+    program = tmp_path / "zoo"
+    subprocess.run([compiler, "-g", *options, "-O0", "-w", str(tmp_path / "zoo.cc"), "-o", program],
+                   check=True, timeout=120)  # fmt: skip
+    frame = frames_of(program, tmp_path / "report.json")["stop"]
+    values = {n: v["value"] for n, v in {**frame["arguments"], **frame["locals"]}.items()}
+    assert values["both"] == values["small"] == "1.5 + -2.5i"
+    assert values["rows"] == "{{1, 2, 3}, {4, 5, 6}}"
+    assert values["deep"] == "{{{1, 2}}, {{3, 4}}}"
+    assert values["der"].endswith("dx = 3}") and "shared" not in values["der"]
+    assert values["many"].startswith("{...} at 0x")
+    assert values["none"] == "{}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from faultkit.debuginfo import constants as c
 from faultkit.debuginfo.units import Entry, Unit
@@ -23,10 +23,16 @@ MEMBER, SUBRANGE, BASE, CONST, ENUMERATOR, VOLATILE, RESTRICT = (
 )  # fmt: skip
 REFERENCE, SUBROUTINE, RVALUE_REFERENCE, ATOMIC, INHERITANCE = 0x10, 0x15, 0x42, 0x47, 0x1C
 VARIANT, VARIANT_PART = 0x19, 0x33
+AT_EXTERNAL = 0x3F
 AT_BYTE_SIZE, AT_BIT_SIZE, AT_COUNT, AT_UPPER_BOUND = 0x0B, 0x0D, 0x37, 0x2F
 AT_DISCR, AT_DISCR_VALUE, AT_SIGNATURE = 0x15, 0x16, 0x69
 AT_ENCODING, AT_MEMBER_LOCATION, AT_BIT_OFFSET, AT_DATA_BIT_OFFSET = 0x3E, 0x38, 0x0C, 0x6B
-BOOLEAN, FLOAT, SIGNED, SIGNED_CHAR, UNSIGNED_CHAR, UTF = 0x02, 0x04, 0x05, 0x06, 0x08, 0x10
+BOOLEAN, COMPLEX, FLOAT, SIGNED, SIGNED_CHAR, UNSIGNED_CHAR, UTF = (
+    0x02, 0x03, 0x04, 0x05, 0x06, 0x08, 0x10,
+)  # fmt: skip
+# Forms of a bound that is a constant; others tell where a variable has it.
+_CONSTANTS = frozenset((c.FORM_DATA1, c.FORM_DATA2, c.FORM_DATA4, c.FORM_DATA8, c.FORM_UDATA,
+                        c.FORM_SDATA, c.FORM_IMPLICIT_CONST))  # fmt: skip
 _QUALIFIERS = {CONST: "const", VOLATILE: "volatile", RESTRICT: "restrict", ATOMIC: "_Atomic"}
 _COMPOUND = {STRUCT: "struct", CLASS: "class", UNION: "union", ENUM: "enum"}
 _POINTERS = (POINTER, REFERENCE, RVALUE_REFERENCE)
@@ -133,10 +139,8 @@ class Types:
         if entry.abbreviation.children:
             for child in children(entry.unit, entry.after):
                 if child.abbreviation.tag == SUBRANGE and len(counts) < 8:
-                    bound, count = child.number(AT_UPPER_BOUND), child.number(AT_COUNT)
-                    if bound is not None and child.values[AT_UPPER_BOUND][0] not in (
-                        c.FORM_REF4, c.FORM_EXPRLOC,
-                    ):  # fmt: skip
+                    bound, count = _known(child, AT_UPPER_BOUND), _known(child, AT_COUNT)
+                    if bound is not None:
                         count = bound + 1 if bound < MAX_SIZE else None
                     counts.append(count)
         return counts or [None]
@@ -185,6 +189,8 @@ class Types:
         for child in children(entry.unit, entry.after):
             if child.abbreviation.tag not in (MEMBER, INHERITANCE):
                 continue
+            if AT_EXTERNAL in child.values or AT_DECLARATION in child.values:
+                continue  # a static one, which lies elsewhere
             location = child.values.get(AT_MEMBER_LOCATION)
             start = location[1] if location is not None else 0
             if isinstance(start, bytes):  # DWARF 2's expressions: plus_uconst
@@ -273,7 +279,8 @@ class Types:
         if tag == BASE:
             return _number(entry.number(AT_ENCODING), data, entry.text(c.AT_NAME) or "")
         if tag == ARRAY:
-            return self._array(entry, data, depth)
+            known = data or self.size(at) is not None  # bounds that a variable has are not read
+            return self._array(entry, data, depth) if known else "{...}"
         if tag in (STRUCT, UNION, CLASS):
             if depth > 2 or (len(data) > SMALL and depth) or AT_DECLARATION in entry.values:
                 return "{...}"
@@ -300,11 +307,21 @@ class Types:
             text = data.split(b"\0", 1)[0][:MOST_CHARACTERS]
             if all(32 <= byte < 127 for byte in text):
                 return '"' + text.decode() + '"'
+        rows = [count or 1 for count in self._counts(entry)[1:]]
+        return self._elements(self.inner(entry), size, rows, data, depth)
+
+    def _elements(
+        self, at: int | None, size: int, rows: Sequence[int], data: bytes, depth: int
+    ) -> str:
+        """The first elements of an array; `rows` are the lengths of its inner dimensions."""
+        each = size * math.prod(rows)
+        pieces = [data[place : place + each] for place in range(0, min(len(data), 4 * each), each)]
         shown = [
-            self.text(self.inner(entry), data[place : place + size], None, depth + 1)
-            for place in range(0, min(len(data), 4 * size), size)
-        ]
-        return "{" + ", ".join(shown) + (", ...}" if len(data) > 4 * size else "}")
+            self._elements(at, size, rows[1:], piece, depth + 1) if rows
+            else self.text(at, piece, None, depth + 1)
+            for piece in pieces
+        ]  # fmt: skip
+        return "{" + ", ".join(shown) + (", ...}" if len(data) > 4 * each else "}")
 
     def _structure(self, entry: Entry, data: bytes, depth: int) -> str:
         shown = []
@@ -382,6 +399,10 @@ def _number(encoding: int | None, data: bytes, name: str) -> str:
         return {0: "false", 1: "true"}.get(value, str(value))
     if encoding == FLOAT and len(data) in (4, 8):
         return repr(struct.unpack("<f" if len(data) == 4 else "<d", data)[0])
+    if encoding == COMPLEX and len(data) in (8, 16, 32):
+        half, part = len(data) // 2, name.replace("complex ", "")
+        parts = [_number(FLOAT, data[at : at + half], part) for at in (0, half)]
+        return " + ".join(parts) + "i"
     if encoding == FLOAT and len(data) == 16 and name == "long double":
         return _extended(data)
     if encoding in (SIGNED_CHAR, UNSIGNED_CHAR) and len(data) == 1 and name.endswith("char"):
@@ -391,6 +412,11 @@ def _number(encoding: int | None, data: bytes, name: str) -> str:
         return str(int.from_bytes(data, "little", signed=True))
     value = int.from_bytes(data, "little")
     return f"{value:#x}" if value > 0xFFFFFF else str(value)
+
+
+def _known(entry: Entry, name: int) -> int | None:
+    """A bound that is a constant."""
+    return entry.number(name) if entry.values.get(name, (0,))[0] in _CONSTANTS else None
 
 
 def _extended(data: bytes) -> str:

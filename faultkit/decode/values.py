@@ -303,9 +303,11 @@ def in_words(found: Found, describe: Describe | None = None) -> Value:
     meaning: str | None = None
     try:
         text = types.text(variable.type_at, found.data, found.address)
-        size = types.size(variable.type_at) or 0
-        if found.address is not None and len(found.data) < size:
+        size = types.size(variable.type_at)
+        if found.address is not None and len(found.data) < (size or 0):
             text = f"{{...}}, {size} bytes at {found.address:#x}"
+        elif found.address is not None and size is None:
+            text = f"{{...}} at {found.address:#x}"
         if describe is not None and types.is_pointer(variable.type_at):
             pointee = types.pointee(variable.type_at)
             number = int.from_bytes(found.data[:8], "little")
