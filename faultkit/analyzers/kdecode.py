@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from faultkit.debuginfo.find import Places
 from faultkit.debuginfo.kernel import Kernel
 from faultkit.debuginfo.lookup import Lookup, build_id_of_notes
-from faultkit.decode.model import Address, Decoded, DecodedTrace, Trace
+from faultkit.decode.model import NO_CODE, Address, Decoded, DecodedTrace, Trace
 from faultkit.model import FOUND, INCONCLUSIVE, NOT_FOUND, Report
 from faultkit.record import NamedTuple
 from faultkit.traces.events import KERNEL_HALF
@@ -240,7 +240,7 @@ def _explain(kernel: Kernel, frame: Decoded, entry: Address) -> None:
     if address is not None and entry.module is None and address < USER_END:
         null = address < PAGE and entry.exact
         frame.notes.append(
-            "no code can be there: a call or jump through a null pointer" if null
+            NO_CODE if null
             else "an address of user space"
         )  # fmt: skip
         return

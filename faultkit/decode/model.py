@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from faultkit.debuginfo.lookup import Lookup
 
+NO_CODE = "no code can be there: a call or jump through a null pointer"
+
 Inline = SourceLine  # one level of an inline chain: function, file, line, column
 
 

@@ -35,6 +35,18 @@ _ABSOLUTE = re.compile(r"(?:%([defgs]s):)(0x[0-9a-f]+)(?![\w(])")
 _READ_ONLY = re.compile(r"^(?:cmp|test|bt[lqw]?$|push|call|jmp|nop|prefetch|u?comis|div|idiv|mul)")
 _PREFIX = re.compile(r"^(?:(?:lock|rep[nz]*|data16|cs|ds|es|notrack|bnd)\s+)+")
 
+_ALIGNED = re.compile(r"v?(?:movap[sd]|movdqa(?:32|64)?|movnt(?:dqa?|p[sd]))$")
+_TRAPS = {  # by whether a program runs there: arch/x86/include/asm/bug.h, and what compilers make
+    False: {
+        "ud2": "ud2: a BUG() or a WARN() that this line's condition led to",
+        "ud1": "ud1: a check that the compiler has put in (UBSAN, CFI) failed here",
+    },
+    True: {
+        "ud2": "ud2: __builtin_trap(), or code that the compiler took for unreachable",
+        "ud1": "ud1: a check that the compiler has put in (UBSAN) failed here",
+    },
+}
+
 # include/linux/poison.h, with POISON_POINTER_DELTA of x86_64
 _POISON = {
     0xDEAD000000000100: "LIST_POISON1: the entry was taken off its list",
@@ -105,7 +117,7 @@ def explain(view: FrameView, text: str, fault_address: int | None = None) -> lis
     reported (CR2)."""
     mnemonic = _PREFIX.sub("", text).split(None, 1)[0] if text.strip() else ""
     if mnemonic in ("ud2", "ud1", "(bad)"):
-        return ["ud2: a BUG() or a WARN() that this line's condition led to"]
+        return [_TRAPS[view.in_program].get(mnemonic, _TRAPS[view.in_program]["ud2"])]
     if mnemonic == "int3":
         return ["int3: a breakpoint"]
     registers = view.context.registers
@@ -128,7 +140,18 @@ def explain(view: FrameView, text: str, fault_address: int | None = None) -> lis
         if fault_address is not None and operands:
             return [f"the fault's address {fault_address:#x} is not the operand's"]
         return _division(mnemonic, text, registers)
+    needs = _alignment(mnemonic, text)
+    if needs and chosen[1] % needs:
+        return [f"{_sentence(view, *chosen)}: not at a multiple of {needs}, as {mnemonic} needs it"]
     return [_sentence(view, *chosen)]
+
+
+def _alignment(mnemonic: str, text: str) -> int | None:
+    """What the address of a vector that is moved has to be a multiple of; None for no such
+    instruction."""
+    if not _ALIGNED.match(mnemonic):
+        return None
+    return 64 if "%zmm" in text else 32 if "%ymm" in text else 16
 
 
 def _division(mnemonic: str, text: str, registers: object) -> list[str]:

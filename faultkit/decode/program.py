@@ -13,7 +13,7 @@ from faultkit.debuginfo.debugfile import BROKEN
 from faultkit.debuginfo.find import Places, find_program
 from faultkit.debuginfo.lookup import Lookup
 from faultkit.decode.callframes import FrameTable
-from faultkit.decode.model import Decoded
+from faultkit.decode.model import NO_CODE, Decoded
 from faultkit.decode.operand import PAGE, meaning_of
 from faultkit.decode.original import CodeOf, original
 from faultkit.decode.patches import Original
@@ -22,6 +22,7 @@ from faultkit.decode.values import Code, Describe, FrameView
 from faultkit.decode.view import Shown, Subject
 from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError, Mapping, ReadError
+from faultkit.traces.events import KERNEL_HALF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,6 +108,10 @@ class ProgramSubject(Subject):
             )
             view.name_of = self.name_of
             view.end = self._end(frame.start)
+            view.in_program = frame.address < KERNEL_HALF
+            if frame.address < PAGE and frame.exact:
+                decoded.module = None
+                decoded.notes.append(NO_CODE)
             if shown and not frame.exact:
                 shown[-1].view.caller = view
             shown.append(Shown(decoded, view))

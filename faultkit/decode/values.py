@@ -86,6 +86,7 @@ class FrameView:
         self.exact = exact
         self.start = start
         self.end: int | None = None  # of the function, where known
+        self.in_program = False  # and not in a kernel
         self.code = code
         self.read = read
         self.caller: FrameView | None = None
