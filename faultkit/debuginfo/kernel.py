@@ -192,7 +192,7 @@ class Kernel:
                 f"{_base(file.path)}: not the same build"
             )
         exact = [s for s in fitting if s.size == address.size]
-        within = [s for s in exact or fitting if offset <= (address.size or s.size or offset)]
+        within = [s for s in exact or fitting if offset <= (address.size or s.reach or offset)]
         if fitting and not within:
             size = address.size or fitting[0].size
             frame.notes.append(

@@ -34,6 +34,12 @@ class Symbol(NamedTuple):
     reaches: tuple[int, ...] = ()
     last: bool = False
 
+    @property
+    def reach(self) -> int:
+        """How far its name may reach: to its end, and over what follows without a symbol of its
+        own; 0 where its end is not known."""
+        return max(self.size, min(self.reaches, default=0)) if self.size else 0
+
     def has_size(self, size: int) -> bool:
         """Whether the kernel would print this size for it."""
         return size == self.size or size in self.reaches or (self.last and size >= self.size)
