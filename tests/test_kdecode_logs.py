@@ -267,3 +267,12 @@ Call Trace:
     assert stacks(text) == [
         ("panic", "Kernel panic - not syncing: hung_task: blocked tasks", ["panic"])
     ]
+
+
+def test_parts_that_pstore_kept_are_put_in_order():
+    lines = STAMPED.splitlines(keepends=True)
+    parts = ["".join(lines[:3]), "".join(lines[3:7]), "".join(lines[7:])]
+    text = "".join(f"Panic#2 Part{number}\n{part}" for number, part in enumerate(parts[::-1], 1))
+    assert read("".join(parts))[0].entries == read(text)[0].entries
+    (trace,) = read(text)
+    assert trace.task == "my cat" and len(trace.entries) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from faultkit.decode.model import Address, Trace
@@ -37,6 +38,7 @@ LONGEST_LINE = 2048
 EVENTS = frozenset(("oops", "warning", "lockup", "hung-task", "stall", "panic", "hardware",
                     "check"))  # fmt: skip
 BESIDE = frozenset(("history", "locks"))  # kinds of what stands within other reports
+_PART = re.compile(r"(?P<report>\w+#\d+) Part(?P<part>\d+)\s*$")  # fs/pstore/platform.c
 PREEMPTION = "Preemption disabled at:"  # a place, and no stack, follows
 MOST_SAID = 4  # events without a back trace that are told of at one that has it
 MIXED = (
@@ -50,6 +52,8 @@ _EXACT_FIRST = frozenset(("perf", "bpf", "systemtap"))  # whose first frame is w
 def read(text: str, exact: bool = False) -> list[Trace]:
     """The traces in a text, in its order.  `exact` takes plain addresses as instructions'."""
     lines = text.split("\n")
+    if " Part" in text:
+        lines = _in_order(lines)
     indent = _indent(lines)
     return read_lines((line[indent:] for line in lines) if indent else lines, exact)
 
@@ -332,6 +336,19 @@ def _unquoted(line: str) -> str:
     while line.startswith(">"):
         line = line[2:] if line.startswith("> ") else line[1:]
     return line
+
+
+def _in_order(lines: list[str]) -> list[str]:
+    """The lines of a log of which pstore kept parts, the oldest first: its Part1 is the last."""
+    parts: list[tuple[str, int, list[str]]] = [("", 0, [])]
+    for line in lines:
+        match = _PART.match(line)
+        if match is not None:
+            parts.append((match["report"], -int(match["part"]), []))
+        parts[-1][2].append(line)
+    first = {report: at for at, (report, _, _) in reversed(list(enumerate(parts)))}
+    parts.sort(key=lambda part: (first[part[0]], part[1]))
+    return [line for _, _, some in parts for line in some]
 
 
 def _indent(lines: list[str]) -> int:
