@@ -276,3 +276,28 @@ def test_parts_that_pstore_kept_are_put_in_order():
     assert read("".join(parts))[0].entries == read(text)[0].entries
     (trace,) = read(text)
     assert trace.task == "my cat" and len(trace.entries) == 3
+
+
+@pytest.mark.parametrize(
+    "lost, told",
+    [
+        ("INFO: task cp:12 blocked for more than 120 seconds.",
+         "INFO: task cat:4711 blocked for more than 120 seconds."),
+        ("WARNING: CPU: 1 PID: 12 at fs/one.c:1 one+0x1/0x20",
+         "WARNING: CPU: 3 PID: 4711 at fs/two.c:2 two+0x1/0x20"),
+        ("watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [cp:12]",
+         "watchdog: BUG: soft lockup - CPU#3 stuck for 26s! [cat:4711]"),
+    ],
+)  # fmt: skip
+def test_a_report_whose_stack_was_lost_is_not_the_next_one_s_title(lost, told):
+    text = f"""\
+{lost}
+printk: 12 messages suppressed.
+{told}
+INFO: lockdep is turned off.
+CPU: 3 PID: 4711 Comm: cat Not tainted 6.1.0-56-amd64 #1
+Call Trace:
+ two+0x1/0x20
+"""
+    (trace,) = read(text)
+    assert (trace.title, trace.pid, trace.notes) == (told, 4711, [f"before it: {lost}"])

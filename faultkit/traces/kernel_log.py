@@ -93,7 +93,7 @@ _CHECK = re.compile(
     r"^list_(?:add|del) corruption|^refcount_t: |^usercopy: |^kernel tried to execute NX|"
     r"^BUG [\w-]+ \((?:Not t|T)ainted|^CFI failure at "
 )
-_MARKER = re.compile(r"^\s*(?:Call Trace|Call trace):")
+_MARKER = re.compile(r"^\s*(?:Call Trace|Call trace|Backtrace):")
 _END = re.compile(r"---\[ end |^sysrq: (?:SysRq : )?Show |^SysRq : Show ")
 
 # (what a title begins with or holds, the kind of its trace), the first that fits.
@@ -118,9 +118,8 @@ _TITLES = tuple(
         (r"^Kernel panic - not syncing", "panic"),
         (r"^BUG: workqueue lockup|^BUG: spinlock lockup", "lockup"),
         (r"^NMI backtrace for cpu", "task"),
-        (r"^BUG: |^INFO: lockdep|^UBSAN: |: page allocation failure|invoked oom-killer|"
-         r"^unchecked MSR|^BUG:|"
-         r"^Backtrace:", "warning"),
+        (r"^BUG: |^UBSAN: |: page allocation failure|invoked oom-killer|"
+         r"^unchecked MSR|^BUG:", "warning"),
     )
 )  # fmt: skip
 

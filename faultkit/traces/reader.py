@@ -40,6 +40,7 @@ EVENTS = frozenset(("oops", "warning", "lockup", "hung-task", "stall", "panic", 
 BESIDE = frozenset(("history", "locks"))  # kinds of what stands within other reports
 _PART = re.compile(r"(?P<report>\w+#\d+) Part(?P<part>\d+)\s*$")  # fs/pstore/platform.c
 PREEMPTION = "Preemption disabled at:"  # a place, and no stack, follows
+ONE_LINE = frozenset(("warning", "lockup", "hung-task", "panic"))  # that one line begins
 MOST_SAID = 4  # events without a back trace that are told of at one that has it
 MIXED = (
     "lines of several CPUs are mixed here: which frame is whose, and what they are of, can't be "
@@ -295,8 +296,8 @@ def _settled(trace: Trace, head: Head) -> bool:
     if head.kind == "task" and trace.kind != "hung-task":
         return True  # a listing: the one before may have no frames
     if not trace.entries:
-        other = head.kind in EVENTS and trace.kind != head.kind
-        return other and bool(trace.title) and bool(head.title)
+        again = head.kind in EVENTS and (trace.kind != head.kind or head.kind in ONE_LINE)
+        return again and bool(trace.title) and bool(head.title)
     # An exception's frames follow its registers; who it was of stands before, or behind.
     return head.task is not None or bool(head.title) or not _exception_only(trace)
 
