@@ -41,7 +41,7 @@ int end(struct point *at, enum color color, long double wide)
 BUILDS = {
     "plain": (["gcc", "-g", "-O0"], None),
     "lto": (["gcc", "-g", "-O0", "-flto"], None),
-    "types": (["g++", "-g", "-O0", "-fdebug-types-section"], None),
+    "types": (["g++", "-g", "-gdwarf-5", "-O0", "-fdebug-types-section"], None),
     "dwz": (["gcc", "-g", "-O0"], "one"),
     "shared": (["gcc", "-g", "-O0"], "shared"),
 }

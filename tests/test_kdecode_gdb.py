@@ -271,7 +271,7 @@ def test_places_in_a_file_with_demangled_names(tmp_path, options):
     subprocess.run(["g++", "-g", options, str(source), "-o", str(program)], check=True, timeout=120)
     code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", "-j", ".text", str(program)],
                           capture_output=True, text=True, check=True, timeout=120)  # fmt: skip
-    calls = re.findall(r"^ *([0-9a-f]+):\tcall .*\n *([0-9a-f]+):", code.stdout, re.M)
+    calls = re.findall(r"^ *([0-9a-f]+):\tcallq? .*\n *([0-9a-f]+):", code.stdout, re.M)
     returns = [after for _, after in calls[:: max(1, len(calls) // 40)]]
     path = tmp_path / "places.json"
     words = " ".join(f"0x{each}" for each in returns)
