@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 from lang_waits import play
 
+from faultkit.infer.code import MAX_INSTRUCTIONS, code_of
+from faultkit.infer.functions import SEMAPHORE as SEMAPHORE_FAMILY
+from faultkit.infer.trace import Tracing
 from faultkit.layouts.cpython import PythonMemory
 from faultkit.layouts.pydict import attribute_is
 from faultkit.model import EVENT, HELD, INFERRED, PROVEN
+from faultkit.procfs.process import ProcProcess
 from faultkit.target import ReadError
+from faultkit.world import World
 
 PYTHONS = sorted(
     {
@@ -198,6 +203,29 @@ def test_gil(tmp_path, python):
         wait = scene.wait_of("WAITER", "gil")
         assert scene.holders(wait) == ["HOLDER"]
         assert (wait.needs, wait.confidence, wait.timed) == (HELD, PROVEN, False)
+
+
+SEMAPHORE = """
+import multiprocessing, os, threading
+
+lock = multiprocessing.get_context("fork").Lock()
+lock.acquire()
+os.write(1, f"tid main {threading.get_native_id()}\\nready\\n".encode())
+lock.acquire()
+"""
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_an_interpreters_code_is_not_followed(tmp_path, python):
+    program = tmp_path / "semaphore.py"
+    program.write_text(SEMAPHORE)
+    with play(python, program) as scene:
+        wait = scene.wait_of("main", "semaphore")
+        process = ProcProcess(scene.process.pid)
+        world = World([process])
+        trace = Tracing(world, wait, SEMAPHORE_FAMILY).trace(process, wait.task)
+        assert trace is None or trace.opaque
+        assert code_of(world, process).budget > MAX_INSTRUCTIONS * 9 // 10
 
 
 class Memory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os.path
+import re
 import time
 
 from faultkit.code.cfi import Fde, find_fde
@@ -12,7 +13,7 @@ from faultkit.code.plt import got_target, plt_target, slot_of
 from faultkit.code.symbols import addresses_of, symbol_at
 from faultkit.code.thunks import is_thunk
 from faultkit.code.x86 import Instruction, instructions
-from faultkit.infer.functions import Role, role_of
+from faultkit.infer.functions import Role, interprets, role_of
 from faultkit.infer.values import State, Value
 from faultkit.model import Frame
 from faultkit.record import NamedTuple
@@ -32,6 +33,7 @@ MAX_DEPTH = 5  # of calls within calls
 # Libraries whose functions are known by name; no look into their bodies
 SYSTEM_LIBRARIES = ("libc.", "libc-", "libpthread", "ld-", "libm.", "libm-", "libstdc++", "libc++",
                     "libgcc_s", "librt", "libdl", "linux-vdso")  # fmt: skip
+_INTERPRETERS = re.compile(r"(lib)?python[\d.]*d?(\.so|$)")  # the files of CPython's own code
 
 
 class Function:
@@ -145,6 +147,15 @@ class Code:
         """Whether the address is in a library whose functions are known by name."""
         image = self.images.at(address)
         return image is not None and os.path.basename(image.path).startswith(SYSTEM_LIBRARIES)
+
+    def interprets(self, address: int) -> bool:
+        """Whether the code at `address` runs a program that it does not tell of itself: all of an
+        interpreter's own file, as any of its functions comes to do so."""
+        image = self.images.at(address)
+        if image is not None and _INTERPRETERS.match(os.path.basename(image.path)):
+            return True
+        name = self.name(address)
+        return name is not None and interprets(name)
 
     def role_of(self, name: str, family: str) -> Role | None:
         """What the function called `name` does to locks of the family."""

@@ -407,7 +407,7 @@ class Tracer:
         return Role(EVENT) if signals and target not in self.waiting else None
 
     def _summary(self, target: int | None, name: str | None, depth: int) -> Summary:
-        if target is None:
+        if target is None or self.code.interprets(target):
             return OPAQUE
         if depth >= MAX_DEPTH or self.code.exhausted:
             return CUT

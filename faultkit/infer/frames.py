@@ -252,7 +252,7 @@ def live_frames(
     for position in range(len(frames) - 1, -1, -1):
         frame = frames[position]
         start = code.start(frame)
-        if start is None or code.is_system(start) or not wanted(frame):
+        if start is None or code.is_system(start) or code.interprets(start) or not wanted(frame):
             arguments = {}
             continue
         walk = tracer.walk_to(start, frame.address)

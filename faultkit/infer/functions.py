@@ -140,6 +140,12 @@ def starts_another(name: str) -> bool:
     return plain_name(name) in _STARTERS or "_M_start_thread" in name
 
 
+def interprets(name: str) -> bool:
+    """Whether the function is the loop that runs a program which is not machine code: what it comes
+    to call is up to that program.  (CPython's exports its name, Python/ceval.c.)"""
+    return re.match(r"PyEval_EvalFrame(Default|Ex)\b", plain_name(name)) is not None
+
+
 def role_of(name: str, family: str) -> Role | None:
     """What the function called `name` does to locks of this family, or None."""
     if family in _PATTERNS:

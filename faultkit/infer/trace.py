@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from faultkit.infer.code import MAX_DEPTH, Code, code_of
 from faultkit.infer.flow import CHANGED, LOCKED, Tracer
-from faultkit.infer.frames import CallSite, LiveFrame, call_sites, live_frames
+from faultkit.infer.frames import MAX_FRAMES, CallSite, LiveFrame, call_sites, live_frames
 from faultkit.infer.functions import (
     ACQUIRE,
     BARRIER,
@@ -135,11 +135,15 @@ class Trace:
         self.tracer = tracer
         self.frames = frames
         self.live = live
+        starts = (tracer.code.start(frame) for frame in frames[:MAX_FRAMES])
+        self._interprets = any(tracer.code.interprets(start) for start in starts if start)
 
     @property
     def opaque(self) -> bool:
         """Whether the code still to come calls what can't be known."""
-        return any(frame.opaque_later for frame in self.live[self._runtime_frames() :])
+        return self._interprets or any(
+            frame.opaque_later for frame in self.live[self._runtime_frames() :]
+        )
 
     @property
     def acts_unseen(self) -> bool:
@@ -216,6 +220,8 @@ class Trace:
     def may_take(self) -> bool:
         """Whether any of the frames' code takes locks of this family, itself or in what it calls,
         or calls what nobody can look into."""
+        if self._interprets:
+            return True
         return any(live.walk.took or live.walk.opaque for live in self.live)
 
     def holding_unnamed(self) -> list[str]:
