@@ -457,6 +457,18 @@ def play_queue():
     idle()
 
 
+def play_workers():
+    """Not a deadlock: processes without work, and a main thread that waits for SIGTERM."""
+    import multiprocessing
+
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    pool = multiprocessing.get_context("fork").Pool(3)
+    pool.map(abs, range(9))
+    say("ready\n")
+    ended.wait()
+
+
 def play_queue_in_lock():
     """a waits for something in a queue while it holds b's lock; b would put it there."""
     work, lock = queue.Queue(), threading.Lock()

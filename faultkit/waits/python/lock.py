@@ -16,7 +16,7 @@ from faultkit.layouts.cpython import (
     thread_of,
 )
 from faultkit.layouts.pyframes import Place, place
-from faultkit.model import EVENT, INFERRED, Lock, Wait
+from faultkit.model import EVENT, INFERRED, OUTSIDE, Lock, Wait
 from faultkit.target import ReadError
 from faultkit.waits._futex import SYSCALLS as SYSCALLS
 from faultkit.waits._futex import WAIT, WAIT_BITSET, FutexCall, parse
@@ -27,6 +27,7 @@ from faultkit.world import Blocked
 PRIORITY = 4  # before semaphores, of which they are made
 
 MOST_COUNT = 1 << 32
+SIGINT = 2  # Python's own handler raises KeyboardInterrupt
 HANDLE_SIZE = 96  # at least as much as a ThreadHandle has
 SHOWN = 3  # Python frames told of as evidence
 
@@ -78,7 +79,7 @@ def _wait(
     if kind in BUFFERED_TYPES:
         return _owned(blocked, wait, python, address, "python_buffered", at + 8)
     if kind == "_queue.SimpleQueue":
-        return wait.but(lock=_lock(blocked, "python_queue", address), needs=EVENT, any_of=True)
+        return _idle(blocked, wait, "python_queue", address)
     joined = python.released_on_exit(address)
     if joined is not None:
         return wait.but(
@@ -88,8 +89,22 @@ def _wait(
             evidence=(*wait.evidence, f"the lock that thread {joined.tid} releases on exit"),
         )
     if places and _idles(places[0]):
-        return wait.but(lock=_lock(blocked, _made_of(places), address), needs=EVENT, any_of=True)
+        return _idle(blocked, wait, _made_of(places), address)
     return _plain(blocked, wait, python, address)
+
+
+def _idle(blocked: Blocked, wait: Wait, kind: str, address: int) -> Wait:
+    """A wait for somebody to notify, set or put.  A signal handler of Python's may: it runs in the
+    main thread, which wakes for it, and services wait so for what ends them."""
+    task, machine = blocked.task, blocked.machine
+    handled = (
+        kind in ("python_condition", "python_queue")
+        and task.tid == task.pid
+        and machine is not None
+        and machine.handles_signals(task.pid, but=(SIGINT,))
+    )
+    needs = OUTSIDE if handled else EVENT
+    return wait.but(lock=_lock(blocked, kind, address), needs=needs, any_of=True)
 
 
 def _lock(blocked: Blocked, kind: str, address: int, name: str | None = None) -> Lock:
