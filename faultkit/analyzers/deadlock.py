@@ -65,6 +65,10 @@ def _analyze(world: World, host: dict[str, str | None], options: Options) -> Rep
     graph = with_wakers(snapshot, graph)
     seen = find(graph)
     findings = still_standing(snapshot, seen)
+    if any(finding.root is not None for finding in findings):
+        from faultkit.turns import without_turns
+
+        findings = without_turns(snapshot, findings)
     if seen and not findings:
         time.sleep(DYING)
     if not findings:

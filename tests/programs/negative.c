@@ -1,6 +1,7 @@
 /* Nothing here is a deadlock, though most of it waits. */
 #include "scene.h"
 
+#include <arpa/inet.h>
 #include <semaphore.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -289,6 +290,54 @@ static void holder_sleeps(int argc, char **argv)
     scene_start(1 + POOL);
 }
 
+/* Workers that take turns at waiting: for a client, for a job. */
+
+static int listener;
+
+static void *accepting_worker(void *argument)
+{
+    begin(argument);
+    for (;;) {
+        pthread_mutex_lock(&accounts);
+        int client = accept(listener, NULL, NULL);
+        pthread_mutex_unlock(&accounts);
+        if (client >= 0)
+            close(client);
+    }
+    return NULL;
+}
+
+static void accepting_turns(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    struct sockaddr_in address = { .sin_family = AF_INET };
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    listener = socket(AF_INET, SOCK_STREAM, 0);
+    scene_require(bind(listener, (struct sockaddr *) &address, sizeof address) == 0, "bind");
+    scene_require(listen(listener, 1) == 0, "listen");
+    start_pool(accepting_worker, POOL);
+}
+
+static void *working_in_turns(void *argument)
+{
+    begin(argument);
+    for (;;) {
+        pthread_mutex_lock(&accounts);
+        pthread_mutex_lock(&audit);
+        pthread_cond_wait(&work, &audit);
+        pthread_mutex_unlock(&audit);
+        pthread_mutex_unlock(&accounts);
+        compute(100);
+    }
+    return NULL;
+}
+
+static void working_turns(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    start_pool(working_in_turns, POOL);
+}
+
 /* The holder is a process that sleeps; the mutex is shared. */
 static void other_process_sleeps(int argc, char **argv)
 {
@@ -380,6 +429,8 @@ int main(int argc, char **argv)
         { "late-at-barrier", late_at_barrier },
         { "busy-holder", busy_holder },
         { "holder-sleeps", holder_sleeps },
+        { "accepting-turns", accepting_turns },
+        { "working-turns", working_turns },
         { "other-process-sleeps", other_process_sleeps },
         { "idle-loop", idle_loop },
         { "busy-loop", busy_loop },

@@ -24,6 +24,8 @@ SCENARIOS = (
     _none("late-at-barrier", moving=True),
     _none("busy-holder", moving=True),
     _none("holder-sleeps", notes="nanosleep with the mutex held"),
+    _none("accepting-turns", notes="the mutex is held while it waits for a client"),
+    _none("working-turns", notes="another mutex is held while it waits for a job"),
     _none("other-process-sleeps", core=False, notes="the holder of a shared mutex is elsewhere"),
     _none("timer-posts", "posts.c", notes="by a thread of the C library's own"),
     _none("queue-posts", "posts.c", core_verdict=NO_DESCRIPTORS),

@@ -131,6 +131,7 @@ def _outside(
         Lock("poll", name=_names(interests), key=("poll", blocked.task.pid, blocked.task.tid)),
         needs=OUTSIDE,
         evidence=(f"fd {fd} is {what}",),
+        for_clients=lock is not None and lock.kind == "accept",
         missing=found.missing if found is not None else None,
     )
 
