@@ -132,6 +132,18 @@ def test_fifo_by_two_paths(run, tmp_path):
     assert pids(wait.holders) == {writer.pid}
 
 
+def test_a_fifo_that_is_kept_open_waits_for_others(run, tmp_path):
+    """As of a shell's `exec 3<>FIFO; cat <&3`."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    kept = os.open(fifo, os.O_RDWR)
+    run.start(PAUSE, pass_fds=(kept,))
+    reader = run.start("READY\nos.read(int(sys.argv[1]), 1)", kept, pass_fds=(kept,))
+    os.close(kept)
+    wait = wait_of(reader, READ)
+    assert (wait.lock.name, wait.needs, wait.holders) == (str(fifo), OUTSIDE, ())
+
+
 def test_opening_a_fifo_may_end_by_itself(run, tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

@@ -14,6 +14,8 @@ WRITES = {1: "write", 18: "pwrite64", 20: "writev", 40: "sendfile", 296: "pwrite
 SYSCALLS = frozenset(READS) | frozenset(WRITES)
 PRIORITY = 60
 
+# `exec 3<>FIFO; cat <&3`: so that a reader does not see the end of file between two clients
+KEPT_OPEN = "only opened to read and write at once, which keeps a FIFO open for others to come"
 OPEN_TO_ALL = "a FIFO with a name: others could open it, too"
 
 
@@ -57,6 +59,10 @@ def channel(blocked: Blocked, fd: int, writing: bool) -> Channel | None:
         )
     else:
         return None
+    if lock.identity[0] == "fifo":
+        serving = [end for end in ends if (end.reads if writing else end.writes)]
+        if serving and all(end.reads and end.writes for end in serving):
+            return Channel(lock, outside=True, evidence=(KEPT_OPEN,))
     readers = {end.pid for end in ends if end.reads}
     writers = {end.pid for end in ends if end.writes}
     far, near, end = (readers, writers, "read end") if writing else (writers, readers, "write end")
