@@ -22,7 +22,9 @@ def recognise(blocked: Blocked) -> Wait | None:
     condvar = condvar_of(blocked, call)
     if condvar is None or not condvar.internal:
         return None
-    if not condvar.waiters and not any("cond_" in name for name in innermost_functions(blocked)):
+    if not condvar.waiters and not any(
+        "pthread_cond_" in name for name in innermost_functions(blocked)
+    ):
         return None  # too little to know it by
     key = _futex.lock_key(blocked, condvar.address, call.private)
     return Wait(blocked.task, Lock("condvar", condvar.address, key=key), needs=OUTSIDE, timed=True)
