@@ -44,10 +44,13 @@ def _frame(
         start = int(function.value().address)
     elif symbol is not None:
         start = pc - symbol[1]
+    name = told(frame.name) or (symbol[0] if symbol else None)
+    if frame.type() == gdb.SIGTRAMP_FRAME:
+        name = "<signal handler called>"
     return Frame(
         index,
         pc,
-        told(frame.name) or (symbol[0] if symbol else None),
+        name,
         pc - start if start is not None else None,
         told(lambda: gdb.solib_name(pc) or gdb.current_progspace().filename),
         inlines,

@@ -481,7 +481,7 @@ static void hand_lock(unsigned *word)
 SCENE_CROSS(by_hand, hand_lock(&hand_first), hand_lock(&hand_second), hand_lock(&hand_second),
             hand_lock(&hand_first))
 
-/* malloc called from a signal handler that interrupted malloc */
+/* malloc, and localtime, called from a signal handler that interrupted it */
 
 enum { LARGE = 2000 }; /* too large for the thread's own cache: takes the arena's lock */
 
@@ -495,10 +495,18 @@ static void allocate(void)
     free(kept);
 }
 
+static void tell_time(void)
+{
+    time_t now = time(NULL);
+    kept = localtime(&now);
+}
+
+static void (*unsafe)(void);
+
 static void on_signal(int number)
 {
     (void) number;
-    allocate();
+    unsafe();
     __atomic_add_fetch(&handled, 1, __ATOMIC_SEQ_CST);
 }
 
@@ -508,7 +516,7 @@ static void *allocator(void *unused)
     allocator_tid = scene_tid();
     scene_arrive(&scene_held);
     for (;;)
-        allocate();
+        unsafe();
     return unused;
 }
 
@@ -522,9 +530,9 @@ static int in_futex(pid_t tid)
     return size > 0 && strncmp(text, "202 ", 4) == 0;
 }
 
-static void malloc_in_handler(int argc, char **argv)
+static void call_in_handler(void (*function)(void))
 {
-    (void) argc, (void) argv;
+    unsafe = function;
     signal(SIGUSR1, on_signal);
     pthread_t thread = scene_thread(allocator, NULL);
     scene_wait(&scene_held, 1);
@@ -537,6 +545,18 @@ static void malloc_in_handler(int argc, char **argv)
             }
         }
     }
+}
+
+static void malloc_in_handler(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    call_in_handler(allocate);
+}
+
+static void time_in_handler(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    call_in_handler(tell_time);
 }
 
 int main(int argc, char **argv)
@@ -562,6 +582,7 @@ int main(int argc, char **argv)
         { "stdio", stdio_files },
         { "by-hand", by_hand },
         { "malloc-in-handler", malloc_in_handler },
+        { "time-in-handler", time_in_handler },
         { NULL, NULL },
     };
     return scene_main(scenes, argc, argv);

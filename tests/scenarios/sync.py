@@ -145,4 +145,16 @@ SCENARIOS = (
         (Expect("self-deadlock", ("a",), ("",), 0, confidence="inferred"),),
         notes="an arena's lock has no owner; without symbols it is any futex",
     ),
+    *(
+        Scenario(
+            f"sync-{function}-in-handler-named",
+            "sync.c",
+            (f"{function}-in-handler",),
+            "found",
+            (Expect("self-deadlock", ("a",), ("lowlevellock",), 0, confidence="inferred"),),
+            variants=("static",),
+            notes="by the names of the C library's functions, which a static program has",
+        )
+        for function in ("malloc", "time")
+    ),
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from faultkit.model import INFERRED, Frame, Lock, Wait
+from collections.abc import Sequence
+
+from faultkit.model import INFERRED, Frame, Lock, Task, Wait
+from faultkit.target import Process
 from faultkit.waits._futex import SYSCALLS as SYSCALLS
 from faultkit.waits._futex import WAIT, lock_key, parse
 from faultkit.world import Blocked
@@ -11,6 +14,7 @@ PRIORITY = 35  # after the mutexes, whose word has the same values
 
 CONTENDED = 2
 DEPTH = 64
+MOST_MEMBERS = 64  # threads that are asked where they are
 SIGNAL_FRAME = "<signal handler called>"
 ALLOCATOR = (
     "malloc", "free", "calloc", "realloc", "memalign", "posix_memalign", "aligned_alloc",
@@ -53,10 +57,47 @@ def recognise(blocked: Blocked) -> Wait | None:
             "the allocator itself, which is not async-signal-safe"
         )
         return wait.but(holders=(blocked.task,), evidence=(*wait.evidence, found))
+    holder = _interrupted_holder(blocked, call.uaddr, names)
+    if holder is not None:
+        task, function = holder
+        found = (
+            f"a signal handler interrupted {function}() in thread {task.tid} and calls it again: "
+            "it is not async-signal-safe"
+        )
+        return wait.but(holders=(task,), evidence=(*wait.evidence, found))
     return wait.but(
         candidates=blocked.world.members(blocked.process),
         missing="internal locks of the C library record no owner",
     )
+
+
+def _interrupted_holder(
+    blocked: Blocked, lock: int, names: Sequence[str]
+) -> tuple[Task, str] | None:
+    """(who, in which function) holds the lock that is taken in the function that the waiter calls
+    here: the one thread that is in this function at another place, as a handler interrupted it
+    there; None where there is none, or others are in it who could have the lock."""
+    function = next((name for name in names if not name.startswith("lll_")), "")
+    process = blocked.process
+    members = blocked.world.members(process)
+    if SIGNAL_FRAME_NAME not in names or len(members) > MOST_MEMBERS or not function:
+        return None
+    inside = []
+    for task in members:
+        its = names
+        if task != blocked.task:
+            its = [_plain(frame) for frame in process.frames(task, DEPTH)]
+        below = its
+        if _waits_for(process, task, lock):  # then only what a handler interrupted may have it
+            below = its[its.index(SIGNAL_FRAME_NAME) :] if SIGNAL_FRAME_NAME in its else []
+        if function in below:
+            inside.append(task)
+    return (inside[0], function) if len(inside) == 1 else None
+
+
+def _waits_for(process: Process, task: Task, lock: int) -> bool:
+    call = process.syscall(task)
+    return call is not None and call.nr in SYSCALLS and bool(call.args) and call.args[0] == lock
 
 
 def _plain(frame: Frame) -> str:
@@ -64,13 +105,15 @@ def _plain(frame: Frame) -> str:
     return name.lstrip("_").removeprefix("GI_").removeprefix("libc_").lstrip("_").split("@")[0]
 
 
+SIGNAL_FRAME_NAME = _plain(Frame(0, 0, SIGNAL_FRAME))
+
+
 def _interrupted_allocator(names: list[str]) -> str | None:
     """The allocator's function that a signal handler interrupted, if the waiter is in the
     allocator again, below that handler; None otherwise."""
-    handler = _plain(Frame(0, 0, SIGNAL_FRAME))
-    if handler not in names:
+    if SIGNAL_FRAME_NAME not in names:
         return None
-    at = names.index(handler)
+    at = names.index(SIGNAL_FRAME_NAME)
     if not any(name in ALLOCATOR for name in names[:at]):
         return None
     above = names[at + 1 : at + 6]
