@@ -10,8 +10,10 @@ from collections.abc import Sequence
 
 from faultkit.findings import lock_name
 from faultkit.model import EVENT, HELD, Finding, Task, Wait
+from faultkit.record import NamedTuple
 from faultkit.snapshot import Snapshot
 from faultkit.target import FaultkitError, Process
+from faultkit.world import Blocked
 
 MOST_COMPARED = 16  # of those who queue
 
@@ -39,11 +41,13 @@ def _queue(snapshot: Snapshot, finding: Finding) -> list[Wait]:
     for one in queue:
         if root not in one.holders or one.lock.identity != queue[0].lock.identity:
             return []
-    place = _way(snapshot, root)
-    for one in queue[:MOST_COMPARED]:
-        if not _part_within_one_function(place, _way(snapshot, one.task)):
-            return []
-    return queue
+    try:
+        way = _way(snapshot, root)
+        compared = queue[:MOST_COMPARED]
+        same = all(_takes_its_turn(_way(snapshot, one.task), way) for one in compared)
+    except FaultkitError:
+        return []
+    return queue if same else []
 
 
 def _rests(wait: Wait) -> bool:
@@ -51,24 +55,50 @@ def _rests(wait: Wait) -> bool:
     return wait.for_clients or (wait.needs == EVENT and not wait.holders)
 
 
-def _way(snapshot: Snapshot, task: Task) -> list[tuple[object, object, bool]]:
-    """(place, function's place, whether its code tells what it does) of the task's frames,
-    outermost first: the same in all processes that run a program."""
+class Step(NamedTuple):
+    """A frame: where it is, in which function, and whether that is the program's own."""
+
+    place: object
+    function: object
+    own: bool = True
+
+
+def _way(snapshot: Snapshot, task: Task) -> list[Step]:
+    """How the task came to where it is, outermost first: told the same way in all processes that
+    run a program."""
     from faultkit.infer.code import code_of
 
     process = snapshot.tasks[task]
     code = code_of(snapshot.world, process)
-    way: list[tuple[object, object, bool]] = []
-    try:
-        frames = process.bare_frames(task)
-    except FaultkitError:
-        return way
-    for frame in reversed(frames):
+    way = []
+    for frame in reversed(process.bare_frames(task)):
         start = code.start(frame)
-        tells = start is not None and not code.is_system(start) and not code.interprets(start)
-        place = _place(process, frame.address)
-        way.append((place, None if start is None else _place(process, start), tells))
+        if start is None:
+            way.append(Step(frame.address, None, False))
+            continue
+        if code.interprets(start):
+            return _way_in_python(snapshot, task)
+        function = _place(process, start)
+        way.append(Step(_place(process, frame.address), function, not code.is_system(start)))
     return way
+
+
+def _way_in_python(snapshot: Snapshot, task: Task) -> list[Step]:
+    """The same by the Python frames; [] where one is not understood."""
+    from faultkit.layouts.pyframes import place
+    from faultkit.waits._python import python_of
+
+    process = snapshot.tasks[task]
+    call = process.syscall(task)
+    if call is None:
+        return []
+    blocked = Blocked(snapshot.world, process, task, call)
+    python = python_of(blocked)
+    state = python.state(blocked)
+    frames = python.frames(state) if state is not None else []
+    places = [place(python.memory, frame) for frame in reversed(frames)]
+    way = [Step(one, (one.file, one.function)) for one in places if one is not None]
+    return way if len(way) == len(places) else []
 
 
 def _place(process: Process, address: int) -> object:
@@ -79,15 +109,13 @@ def _place(process: Process, address: int) -> object:
     return mapping.path, address - mapping.start + mapping.offset
 
 
-def _part_within_one_function(
-    one: Sequence[tuple[object, object, bool]],
-    other: Sequence[tuple[object, object, bool]],
-) -> bool:
-    """Whether two ways, the same at first, part at different calls of one function."""
-    for (place, function, tells), (there, its_function, _) in zip(one, other):
-        if place != there:
-            return tells and function is not None and function == its_function
-    return False
+def _takes_its_turn(waiter: Sequence[Step], root: Sequence[Step]) -> bool:
+    """Whether the waiter is where the root was, when it took the lock: their ways are the same up
+    to two calls of one function, or to a line where the root is further down."""
+    for one, other in zip(waiter, root):
+        if one.place != other.place:
+            return one.own and one.function is not None and one.function == other.function
+    return 0 < len(waiter) < len(root)
 
 
 def _note(snapshot: Snapshot, finding: Finding, queue: Sequence[Wait]) -> None:

@@ -457,6 +457,22 @@ def play_queue():
     idle()
 
 
+def play_turns():
+    """Not a deadlock: threads of which one waits for work, and the others for their turn."""
+    work, turn = queue.Queue(), threading.Lock()
+
+    def worker():
+        held.append(1)
+        while True:
+            with turn:
+                work.get()
+
+    for i in range(3):
+        thread("w%d" % i, worker)
+    start(3)
+    idle()
+
+
 def play_workers():
     """Not a deadlock: processes without work, and a main thread that waits for SIGTERM."""
     import multiprocessing

@@ -77,6 +77,7 @@ SCENARIOS = (
         notes="a Condition's waiter waits for a lock that it took itself: no self-deadlock",
     ),
     _scenario("queue", "not-found|inconclusive", notes="as python-pool; get() and Event.wait()"),
+    _scenario("turns", "not-found|inconclusive", notes="a lock is held while it waits for work"),
     _scenario("workers", "not-found", core_verdict="not-found|inconclusive"),
     _scenario("queue_in_lock", "found", Expect("chain", ("b",), root="a", confidence="inferred")),
     _scenario("waits_in_lock", "found", Expect("chain", ("b",), root="a", confidence="inferred")),

@@ -131,9 +131,15 @@ def _outside(
         Lock("poll", name=_names(interests), key=("poll", blocked.task.pid, blocked.task.tid)),
         needs=OUTSIDE,
         evidence=(f"fd {fd} is {what}",),
-        for_clients=lock is not None and lock.kind == "accept",
+        for_clients=_listens(blocked, interests),
         missing=found.missing if found is not None else None,
     )
+
+
+def _listens(blocked: Blocked, interests: Sequence[Interest]) -> bool:
+    """Whether one of the first descriptors is a socket that clients may connect to."""
+    channels = (_channel(blocked, one.fd, False) for one in interests[:MOST_SHOWN] if one.reads)
+    return any(found is not None and found.lock.kind == "accept" for found in channels)
 
 
 def _names(interests: Sequence[Interest] | None) -> str | None:
