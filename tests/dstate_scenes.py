@@ -92,9 +92,7 @@ def fuse_stopped(folder: Path, stack: contextlib.ExitStack) -> Iterator[Scene]:
     second = players.python(WRITE, path)
     await_states(second, "D", "fuse_file_write_iter")
     os.kill(mounted.pid, signal.SIGSTOP)
-    yield Scene(
-        {"first": first, "second": second, "server": mounted.pid}, {"path": str(path)}
-    )
+    yield Scene({"first": first, "second": second, "server": mounted.pid}, {"path": str(path)})
 
 
 @scene
@@ -143,6 +141,16 @@ def frozen_ext4(folder: Path, stack: contextlib.ExitStack) -> Iterator[Scene]:
 def vfork(folder: Path, stack: contextlib.ExitStack) -> Iterator[Scene]:
     """A parent that has called vfork()."""
     program, _ = cast(stack).announced([str(build("dstate.c", "dbg")), "vfork"])
+    await_states(program.pid, "D")
+    children = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
+    yield Scene({"parent": program.pid, "child": int(children[0])})
+
+
+@scene
+def vfork_opens(folder: Path, stack: contextlib.ExitStack) -> Iterator[Scene]:
+    """A parent that has called vfork(), of a child that opens a FIFO on a disk."""
+    command = [str(build("dstate.c", "dbg")), "vfork-opens", str(folder / "fifo")]
+    program, _ = cast(stack).announced(command)
     await_states(program.pid, "D")
     children = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
     yield Scene({"parent": program.pid, "child": int(children[0])})

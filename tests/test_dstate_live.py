@@ -116,6 +116,13 @@ def test_a_frozen_file_system():
         assert chain(group) == ["file-system"]
 
 
+def test_a_child_that_opens_a_fifo_does_not_wait_for_its_disk():
+    with scene("vfork-opens") as played:
+        group = of_task(ask(), played.pids["parent"])
+        assert [link.get("tid") for link in group["behind"]] == [played.pids["child"]]
+        assert f"process {played.pids['child']}" in group["next"]
+
+
 def test_a_vfork_parent():
     with scene("vfork") as played:
         group = of_task(ask(), played.pids["parent"])

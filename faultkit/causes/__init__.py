@@ -173,13 +173,11 @@ def _functions_only(blocked: Blocked, view: View) -> Explanation:
             next="" if wait.holders else f"see who completes what {function}() waits for",
             cause="completion",
         )
-    return on_its_file(
-        blocked,
-        view,
-        f"waits in {' <- '.join(steps)}, of which no more is known here",
-        tuple(steps),
-        f"look {function}() up in the kernel's source: what wakes it",
-    )
+    text = f"waits in {' <- '.join(steps)}, of which no more is known here"
+    advice = f"look {function}() up in the kernel's source: what wakes it"
+    if blocked.task.state == "S":  # for a device one waits in D: what its file lies on has no part
+        return Explanation(text, tuple(steps), next=advice)
+    return on_its_file(blocked, view, text, tuple(steps), advice)
 
 
 @cache

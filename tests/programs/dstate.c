@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -40,6 +41,15 @@ static void vfork_parent(const char *path)
 		sleep(1000);
 		_exit(0);
 	}
+}
+
+/* The same of a child that opens a FIFO, of which nobody opens the other end. */
+static void vfork_opens(const char *path)
+{
+	mkfifo(path, 0600);
+	ready();
+	if (vfork() == 0)
+		_exit(open(path, O_RDONLY));
 }
 
 static void *reads_remote(void *unused)
@@ -106,7 +116,8 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		void (*run)(const char *path);
-	} scenes[] = {{"vfork", vfork_parent}, {"fault", fault}, {"mapping", mapping}};
+	} scenes[] = {{"vfork", vfork_parent}, {"vfork-opens", vfork_opens}, {"fault", fault},
+		      {"mapping", mapping}};
 
 	for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++)
 		if (argc > 1 && !strcmp(argv[1], scenes[i].name))
