@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from faultkit.findings import lock_name
+from faultkit.infer.blocks import graph_of
+from faultkit.infer.code import Code, code_of
 from faultkit.model import EVENT, HELD, Finding, Task, Wait
 from faultkit.record import NamedTuple
 from faultkit.snapshot import Snapshot
@@ -42,9 +44,9 @@ def _queue(snapshot: Snapshot, finding: Finding) -> list[Wait]:
         if root not in one.holders or one.lock.identity != queue[0].lock.identity:
             return []
     try:
-        way = _way(snapshot, root)
+        way, code = _way(snapshot, root), code_of(snapshot.world, snapshot.tasks[root])
         compared = queue[:MOST_COMPARED]
-        same = all(_takes_its_turn(_way(snapshot, one.task), way) for one in compared)
+        same = all(_takes_its_turn(_way(snapshot, one.task), way, code) for one in compared)
     except FaultkitError:
         return []
     return queue if same else []
@@ -56,30 +58,32 @@ def _rests(wait: Wait) -> bool:
 
 
 class Step(NamedTuple):
-    """A frame: where it is, in which function, and whether that is the program's own."""
+    """A frame: where it is, in which function, and whether that is the program's own; `at` is the
+    offset of its call in the function, which starts at `start`; in Python, the line."""
 
     place: object
     function: object
-    own: bool = True
+    own: bool
+    at: int
+    start: int | None = None
 
 
 def _way(snapshot: Snapshot, task: Task) -> list[Step]:
     """How the task came to where it is, outermost first: told the same way in all processes that
     run a program."""
-    from faultkit.infer.code import code_of
-
     process = snapshot.tasks[task]
     code = code_of(snapshot.world, process)
     way = []
     for frame in reversed(process.bare_frames(task)):
         start = code.start(frame)
         if start is None:
-            way.append(Step(frame.address, None, False))
+            way.append(Step(frame.address, None, False, 0))
             continue
         if code.interprets(start):
             return _way_in_python(snapshot, task)
-        function = _place(process, start)
-        way.append(Step(_place(process, frame.address), function, not code.is_system(start)))
+        place, function = _place(process, frame.address), _place(process, start)
+        own, call = not code.is_system(start), frame.address - start - 1
+        way.append(Step(place, function, own, call, start))
     return way
 
 
@@ -97,7 +101,11 @@ def _way_in_python(snapshot: Snapshot, task: Task) -> list[Step]:
     state = python.state(blocked)
     frames = python.frames(state) if state is not None else []
     places = [place(python.memory, frame) for frame in reversed(frames)]
-    way = [Step(one, (one.file, one.function)) for one in places if one is not None]
+    way = [
+        Step(one, (one.file, one.function), True, one.line or 0)
+        for one in places
+        if one is not None
+    ]
     return way if len(way) == len(places) else []
 
 
@@ -109,13 +117,24 @@ def _place(process: Process, address: int) -> object:
     return mapping.path, address - mapping.start + mapping.offset
 
 
-def _takes_its_turn(waiter: Sequence[Step], root: Sequence[Step]) -> bool:
+def _takes_its_turn(waiter: Sequence[Step], root: Sequence[Step], code: Code) -> bool:
     """Whether the waiter is where the root was, when it took the lock: their ways are the same up
-    to two calls of one function, or to a line where the root is further down."""
+    to two calls of one function, the root's behind the waiter's, or up to a line where the root
+    is further down.  `code` is the root's."""
     for one, other in zip(waiter, root):
         if one.place != other.place:
-            return one.own and one.function is not None and one.function == other.function
+            same = one.own and one.function is not None and one.function == other.function
+            return same and _comes_behind(other, one, code)
     return 0 < len(waiter) < len(root)
+
+
+def _comes_behind(later: Step, step: Step, code: Code) -> bool:
+    """Whether who is at a step may come to a later one of the same function: two parts that it has
+    for two kinds of threads do not lead to each other."""
+    if later.start is None:
+        return later.at > step.at
+    graph = graph_of(code.function(later.start, later.start + later.at))
+    return graph.ahead(later.start + later.at, later.start + step.at)
 
 
 def _note(snapshot: Snapshot, finding: Finding, queue: Sequence[Wait]) -> None:

@@ -333,6 +333,25 @@ static void *condvar_root(void *unused)
     return unused;
 }
 
+/* One function for both parts: who queues does not come to where the root waits. */
+static void *either(void *argument)
+{
+    int number = (int) (long) argument;
+    if (number < 0) {
+        scene_name("root");
+        pthread_mutex_lock(&accounts);
+        scene_hold();
+        pthread_mutex_lock(&quiet);
+        for (;;)
+            pthread_cond_wait(&never, &quiet);
+    }
+    scene_name_number("v", number);
+    waiters[number] = scene_tid();
+    scene_hold();
+    pthread_mutex_lock(&accounts);
+    return NULL;
+}
+
 static void *child_root(void *unused)
 {
     scene_name("root");
@@ -361,6 +380,14 @@ static void chain(int argc, char **argv)
     scene_ready();
 }
 
+static void chain_either(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    scene_thread(either, (void *) -1L);
+    queue(either, 20, 1);
+    scene_ready();
+}
+
 int main(int argc, char **argv)
 {
     static const scene_entry scenes[] = {
@@ -373,6 +400,7 @@ int main(int argc, char **argv)
         { "lost-mutex", lost_mutex },
         { "lost-semaphore", lost_semaphore },
         { "chain", chain },
+        { "chain-either", chain_either },
         { NULL, NULL },
     };
     return scene_main(scenes, argc, argv);

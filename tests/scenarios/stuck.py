@@ -61,6 +61,11 @@ SCENARIOS = (
     _scene("chain-condvar", "chain", "condvar", finding=Expect("chain", V20, root="root")),
     _scene("chain-own-condvar", "chain", "own-condvar", finding=Expect("chain", V20, root="root")),
     _scene(
+        "chain-either",
+        finding=Expect("chain", V20, root="root"),
+        notes="one function, by an argument: these are no workers who take turns",
+    ),
+    _scene(
         "chain-child",
         "chain",
         "child",
