@@ -473,6 +473,60 @@ def play_turns():
     idle()
 
 
+def processes(make):
+    """a and b, forked processes, each take one of two locks and then want the other's; main waits
+    for a."""
+    import multiprocessing
+
+    context = multiprocessing.get_context("fork")
+    one, other = getattr(context, make)(), getattr(context, make)()
+    hold_on = context.Value("i", 0, lock=False)
+
+    def run(text, first, second):
+        mortal()
+        name(text)
+        first.acquire()
+        hold_on.value += 1
+        doze_until(lambda: hold_on.value > 99)
+        second.acquire()
+
+    started = []
+    for text, first, second in (("a", one, other), ("b", other, one)):
+        started.append(context.Process(target=run, args=(text, first, second), daemon=True))
+        started[-1].start()
+        doze_until(lambda: hold_on.value == len(started))
+    say("ready\n")
+    hold_on.value = 100
+    started[0].join()
+
+
+def play_mp_lock():
+    processes("Lock")
+
+
+def play_mp_rlock():
+    processes("RLock")
+
+
+def play_mp_gate():
+    """Not a deadlock: a process takes the lock again, which its parent will release."""
+    import multiprocessing
+
+    context = multiprocessing.get_context("fork")
+    gate = context.Lock()
+
+    def run():
+        mortal()
+        name("a")
+        gate.acquire()
+        say("ready\n")
+        gate.acquire()
+
+    context.Process(target=run, daemon=True).start()
+    time.sleep(SCENE_SECONDS)
+    gate.release()
+
+
 def play_workers():
     """Not a deadlock: processes without work, and a main thread that waits for SIGTERM."""
     import multiprocessing
@@ -483,6 +537,16 @@ def play_workers():
     pool.map(abs, range(9))
     say("ready\n")
     ended.wait()
+
+
+def play_workers_forever():
+    """The same with a main thread that only Ctrl-C is to end."""
+    import multiprocessing
+
+    pool = multiprocessing.get_context("fork").Pool(3)
+    pool.map(abs, range(9))
+    say("ready\n")
+    threading.Event().wait()
 
 
 def play_queue_in_lock():

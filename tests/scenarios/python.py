@@ -7,7 +7,7 @@ the GIL record theirs.
 from .model import Expect, Scenario
 
 VARIANTS = ("python", "python3.8", "python3.9", "python3.10", "python3.12", "python3.13")
-LOCK, RLOCK = "python_lock", "python_rlock"
+LOCK, RLOCK, PROCESS_LOCK = "python_lock", "python_rlock", "python_mp_lock"
 
 
 def _scenario(scene, verdict, *findings, **more):
@@ -79,6 +79,17 @@ SCENARIOS = (
     _scenario("queue", "not-found|inconclusive", notes="as python-pool; get() and Event.wait()"),
     _scenario("turns", "not-found|inconclusive", notes="a lock is held while it waits for work"),
     _scenario("workers", "not-found", core_verdict="not-found|inconclusive"),
+    _scenario("workers_forever", "not-found", core_verdict="not-found|inconclusive"),
+    *(
+        _scenario(
+            scene,
+            "found",
+            Expect("cycle", ("a", "b"), (PROCESS_LOCK, PROCESS_LOCK), 1, confidence=confidence),
+            core=False,
+        )
+        for scene, confidence in (("mp_lock", "inferred"), ("mp_rlock", "proven"))
+    ),
+    _scenario("mp_gate", "not-found|inconclusive", core=False),
     _scenario("queue_in_lock", "found", Expect("chain", ("b",), root="a", confidence="inferred")),
     _scenario("waits_in_lock", "found", Expect("chain", ("b",), root="a", confidence="inferred")),
     *(

@@ -3,6 +3,9 @@ each is a semaphore, found through the Python object on the waiter's stack."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+
 from faultkit.layouts.cpython import (
     BUFFERED_TYPES,
     LOCK_AT,
@@ -79,7 +82,7 @@ def _wait(
     if kind in BUFFERED_TYPES:
         return _owned(blocked, wait, python, address, "python_buffered", at + 8)
     if kind == "_queue.SimpleQueue":
-        return _idle(blocked, wait, "python_queue", address)
+        return _idle(blocked, wait, "python_queue", address, places)
     joined = python.released_on_exit(address)
     if joined is not None:
         return wait.but(
@@ -89,19 +92,22 @@ def _wait(
             evidence=(*wait.evidence, f"the lock that thread {joined.tid} releases on exit"),
         )
     if places and _idles(places[0]):
-        return _idle(blocked, wait, _made_of(places), address)
+        return _idle(blocked, wait, _made_of(places), address, places)
     return _plain(blocked, wait, python, address)
 
 
-def _idle(blocked: Blocked, wait: Wait, kind: str, address: int) -> Wait:
+def _idle(
+    blocked: Blocked, wait: Wait, kind: str, address: int, places: Sequence[Place]
+) -> Wait:
     """A wait for somebody to notify, set or put.  A signal handler of Python's may: it runs in the
-    main thread, which wakes for it, and services wait so for what ends them."""
+    main thread, which wakes for it, and services wait so for what ends them; for Ctrl-C, where the
+    program itself waits for an event, and not a library for an answer."""
     task, machine = blocked.task, blocked.machine
     handled = (
         kind in ("python_condition", "python_queue")
         and task.tid == task.pid
         and machine is not None
-        and machine.handles_signals(task.pid, but=(SIGINT,))
+        and machine.handles_signals(task.pid, but=() if _by_itself(places) else (SIGINT,))
     )
     needs = OUTSIDE if handled else EVENT
     return wait.but(lock=_lock(blocked, kind, address), needs=needs, any_of=True)
@@ -204,6 +210,15 @@ def _is_linked(python: Python, node: int, following: int, previous: int) -> bool
 def _idles(where: Place) -> bool:
     """Condition.wait() blocks on a lock of its own that notify() releases."""
     return where.function == "wait" and where.is_threading
+
+
+def _by_itself(places: Sequence[Place]) -> bool:
+    """Whether code that is not of the standard library has called threading's wait()."""
+    caller = next((one for one in places if not one.is_threading), None)
+    if caller is None or not places[0].is_threading:
+        return False
+    library = os.path.dirname(places[0].file) + "/"
+    return not caller.file.startswith(library) or "/site-packages/" in caller.file
 
 
 def _made_of(places: list[Place]) -> str:
