@@ -61,7 +61,9 @@ def find(graph: WaitGraph) -> list[Finding]:
                 evidence=first.evidence,
             )
         )
-    for root, behind in graph.chains():
+    chains = graph.chains()
+    movers = _movers(graph) if chains else {}
+    for root, behind in chains:
         victims = [task for task in behind if task not in told]
         if root in told or not victims:
             continue
@@ -73,20 +75,31 @@ def find(graph: WaitGraph) -> list[Finding]:
                 root=root,
                 root_waits_for=graph.waits[root],
                 confidence=_weakest(graph.waits[task] for task in victims),
-                explanation=_hope(graph, root),
+                explanation=_hope(graph, root, movers.get(root.pid, ())),
             )
         )
     return findings
 
 
-def _hope(graph: WaitGraph, root: Task) -> str | None:
-    """How a chain's root may yet get on; None if nothing that was seen can bring that about."""
+def _movers(graph: WaitGraph) -> dict[int, list[Task]]:
+    """The first two tasks of each process that get on without any other: one may be the root."""
+    found: dict[int, list[Task]] = {}
+    for task in sorted(graph.tasks - graph.stuck, key=attrgetter("tid")):
+        if graph.moves(task):
+            some = found.setdefault(task.pid, [])
+            if len(some) < 2:
+                some.append(task)
+    return found
+
+
+def _hope(graph: WaitGraph, root: Task, movers: Iterable[Task]) -> str | None:
+    """How a chain's root may yet get on; None if nothing that was seen can bring that about.
+    `movers` are tasks of its process that get on."""
     if root in graph.stuck:
         return None
     if graph.waits[root].needs == OUTSIDE:
         return "what it waits for may come from outside of these tasks"
-    free = (task for task in graph.tasks - graph.stuck if task.pid == root.pid and task != root)
-    other = min((task for task in free if graph.moves(task)), key=attrgetter("tid"), default=None)
+    other = next((task for task in movers if task != root), None)
     if other is None:
         return "others that get on may yet wake it"
     return f"{other.tid}, which {_does(graph.waits.get(other))}, may yet wake it"

@@ -18,13 +18,16 @@ from faultkit.target import FaultkitError, Process
 from faultkit.world import Blocked
 
 MOST_COMPARED = 16  # of those who queue
+MOST_CHAINS = 16  # that are looked into: that unwinds whoever is compared
 
 
 def without_turns(snapshot: Snapshot, findings: Sequence[Finding]) -> list[Finding]:
     """The findings without the chains that are such pools, which become notes."""
     left = []
+    looked_into = 0
     for finding in findings:
-        queue = _queue(snapshot, finding)
+        looked_into += finding.root is not None
+        queue = _queue(snapshot, finding) if looked_into <= MOST_CHAINS else []
         if queue:
             _note(snapshot, finding, queue)
         else:

@@ -14,7 +14,7 @@ MOST_GROWTH = 1.15 * MANY / FEW
 
 RESTS = (
     *("condvar", "queue", "condvars", "semaphores", "read", "poll", "epoll", "sockets", "accept"),
-    *("files", "file", "children", "joins", "chain", "rwlocks", "barriers", "sleep"),
+    *("files", "file", "children", "joins", "chain", "pairs", "rwlocks", "barriers", "sleep"),
 )
 
 

@@ -237,6 +237,28 @@ static void *lock_formers(void *unused)
 	return unused;
 }
 
+/* By twos: one holds a mutex and waits to be told something, the other wants the mutex. */
+static void *lock_in_pairs(void *unused)
+{
+	static pthread_mutex_t *open, guard = PTHREAD_MUTEX_INITIALIZER;
+	pthread_mutex_t *own, quiet = PTHREAD_MUTEX_INITIALIZER;
+	pthread_cond_t never = PTHREAD_COND_INITIALIZER;
+
+	pthread_mutex_lock(&guard);
+	own = open;
+	open = own ? NULL : calloc(1, sizeof *open);
+	if (!own) {
+		pthread_mutex_lock(open);
+		pthread_mutex_unlock(&guard);
+		pthread_mutex_lock(&quiet);
+		for (;;)
+			pthread_cond_wait(&never, &quiet);
+	}
+	pthread_mutex_unlock(&guard);
+	pthread_mutex_lock(own);
+	return unused;
+}
+
 static void *write_locks(void *unused)
 {
 	pthread_rwlock_t *lock = calloc(1, sizeof *lock);
@@ -270,7 +292,7 @@ static const struct {
 	{ "semaphores", semaphores }, { "read", read_pipe }, { "poll", poll_pipe },
 	{ "epoll", epoll_pipe }, { "sockets", read_socket }, { "accept", accept_one },
 	{ "files", lock_own_file }, { "file", lock_one_file }, { "children", wait_for_child },
-	{ "joins", join_former }, { "chain", lock_formers },
+	{ "joins", join_former }, { "chain", lock_formers }, { "pairs", lock_in_pairs },
 	{ "rwlocks", write_locks }, { "barriers", barriers }, { "sleep", sleep_long },
 };
 
