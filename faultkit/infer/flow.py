@@ -277,18 +277,18 @@ class Tracer:
         site = instruction.address
         if name is not None and self.family in EVENTS and starts_another(name):
             walk.opaque.append(site)
-        if role is None and self.family == RUST and path.registers["rdi"] in path.failed:
+        failed = self.family == RUST and path.registers["rdi"] in path.failed
+        if role is None and failed and target is not None:
             role = Role(ACQUIRE)  # the slow path behind an inline attempt
             path.failed -= {path.registers["rdi"]}
         if role is not None and self.family == FILE:
             role = _file_role(role, name or "", path)
+        label = name or (f"the function at {target:#x}" if target else "a function")
         if role is not None:
             lock = path.registers[role.argument]
-            label = name or f"the function at {target:#x}"
             self._apply(role, lock, site, label, path, walk)
             path.call(instruction)
             return
-        label = name or (f"the function at {target:#x}" if target else "a function")
         self._do_as_summed_up(self._summary(target, name, depth), instruction, label, path, walk)
 
     def _do_as_summed_up(
