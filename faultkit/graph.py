@@ -243,8 +243,7 @@ class WaitGraph:
     def moves(self, task: Task) -> bool:
         """Whether the task gets on without any other: it runs, or waits for a time or the outside
         only."""
-        wait = self.waits.get(task)
-        return wait is None or wait.timed or wait.needs == OUTSIDE
+        return self._gets_on(task) or self.waits[task].needs == OUTSIDE
 
     def _gets_on(self, task: Task) -> bool:
         """Whether the task runs, or sleeps for a time only."""

@@ -116,8 +116,8 @@ class Wait(NamedTuple):
     those who queue for the same lock, not behind its holder; `changing` one for a lock that
     names no holder at this moment, as happens while it changes hands. `inherits` tells a wait for
     a priority-inheriting lock, `refused` one that the kernel answered with EDEADLK: such waits
-    then lead back to the task. `for_clients` tells one for somebody to connect. `missing` says
-    what could not be seen about this wait, with the remedy.
+    then lead back to the task. `missing` says what could not be seen about this wait, with the
+    remedy.
     """
 
     task: Task
@@ -139,7 +139,6 @@ class Wait(NamedTuple):
     changing: bool = False
     inherits: bool = False
     refused: bool = False
-    for_clients: bool = False
     missing: str | None = None
     frames: tuple[Frame, ...] = ()
 

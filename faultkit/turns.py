@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from faultkit.findings import lock_name
 from faultkit.infer.blocks import graph_of
 from faultkit.infer.code import Code, code_of
-from faultkit.model import EVENT, HELD, Finding, Task, Wait
+from faultkit.model import EVENT, HELD, OUTSIDE, Finding, Task, Wait
 from faultkit.record import NamedTuple
 from faultkit.snapshot import Snapshot
 from faultkit.target import FaultkitError, Process
+from faultkit.waits.calls.poll import listens
 from faultkit.world import Blocked
 
 MOST_COMPARED = 16  # of those who queue
@@ -39,7 +40,7 @@ def _queue(snapshot: Snapshot, finding: Finding) -> list[Wait]:
     """Those who wait for a lock in the chain, where all of them are on the way to what its root
     does; empty where one is not, or that can't be told."""
     root, wait = finding.root, finding.root_waits_for
-    if root is None or wait is None or not _rests(wait):
+    if root is None or wait is None or not _rests(snapshot, wait):
         return []
     waits = [snapshot.waits[task] for task in finding.victims if task in snapshot.waits]
     queue = [one for one in waits if one.needs == HELD]
@@ -55,9 +56,21 @@ def _queue(snapshot: Snapshot, finding: Finding) -> list[Wait]:
     return queue if same else []
 
 
-def _rests(wait: Wait) -> bool:
+def _rests(snapshot: Snapshot, wait: Wait) -> bool:
     """Whether nobody who is known owes what it waits for: neither a lock nor an answer."""
-    return wait.for_clients or (wait.needs == EVENT and not wait.holders)
+    if wait.needs == EVENT:
+        return not wait.holders
+    if wait.needs == OUTSIDE and wait.lock.kind == "poll":
+        blocked = _blocked(snapshot, wait.task)
+        return blocked is not None and listens(blocked)
+    return wait.needs == OUTSIDE and wait.lock.kind == "accept"
+
+
+def _blocked(snapshot: Snapshot, task: Task) -> Blocked | None:
+    """The task with the system call that it is in, None if it is in none."""
+    process = snapshot.tasks[task]
+    call = process.syscall(task)
+    return Blocked(snapshot.world, process, task, call) if call is not None else None
 
 
 class Step(NamedTuple):
@@ -95,11 +108,9 @@ def _way_in_python(snapshot: Snapshot, task: Task) -> list[Step]:
     from faultkit.layouts.pyframes import place
     from faultkit.waits._python import python_of
 
-    process = snapshot.tasks[task]
-    call = process.syscall(task)
-    if call is None:
+    blocked = _blocked(snapshot, task)
+    if blocked is None:
         return []
-    blocked = Blocked(snapshot.world, process, task, call)
     python = python_of(blocked)
     state = python.state(blocked)
     frames = python.frames(state) if state is not None else []

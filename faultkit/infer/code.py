@@ -83,6 +83,7 @@ class Code:
         self.begin()
         self._functions: dict[int, Function] = {}
         self._names: dict[int, str | None] = {}
+        self._interprets: dict[int, bool] = {}
         self._constants: dict[tuple[int, int], int | None] = {}
         self._stubs: dict[int, tuple[int | None, str | None]] = {}
 
@@ -151,6 +152,11 @@ class Code:
     def interprets(self, address: int) -> bool:
         """Whether the code at `address` runs a program that it does not tell of itself: all of an
         interpreter's own file, as any of its functions comes to do so."""
+        if address not in self._interprets:
+            self._interprets[address] = self._is_interpreter(address)
+        return self._interprets[address]
+
+    def _is_interpreter(self, address: int) -> bool:
         image = self.images.at(address)
         if image is not None and _INTERPRETERS.match(os.path.basename(image.path)):
             return True

@@ -34,14 +34,7 @@ def data_of(system: System, task: Task) -> int:
 
 def kthread_workers(system: System) -> list[KthreadWorker]:
     """All kthread_workers whose tasks are there; looked up once."""
-    known: list[KthreadWorker] | None = system.cache.get("kthread_workers")
-    if known is None:
-        known = system.cache["kthread_workers"] = []
-        for task in system.tasks:
-            worker = _worker_of(system, task)
-            if worker is not None:
-                known.append(worker)
-    return known
+    return system.of_tasks("kthread_workers", _worker_of)
 
 
 def _worker_of(system: System, task: Task) -> KthreadWorker | None:

@@ -24,7 +24,9 @@ from faultkit.target import FaultkitError, ReadError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 
 # Suffixes that gcc and clang give to clones of a function: mutex_lock.constprop.0, x.isra.0.cold
@@ -105,6 +107,14 @@ class System:
         """Note, once, something worth knowing."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def of_tasks(self, name: str, find: Callable[[System, Task], T | None]) -> list[T]:
+        """What `find` finds of each task; looked up once, and remembered by `name`."""
+        if name not in self.cache:
+            found = (find(self, task) for task in self.tasks)
+            self.cache[name] = [one for one in found if one is not None]
+        known: list[T] = self.cache[name]
+        return known
 
     def on_cpu(self, task: Task) -> bool:
         """Whether the task is the current one of a CPU."""

@@ -37,14 +37,7 @@ class Worker(NamedTuple):
 
 def workers(system: System) -> list[Worker]:
     """All kworkers, rescuers too; looked up once."""
-    known: list[Worker] | None = system.cache.get("workers")
-    if known is None:
-        known = system.cache["workers"] = []
-        for task in system.tasks:
-            worker = _worker_of(system, task)
-            if worker is not None:
-                known.append(worker)
-    return known
+    return system.of_tasks("workers", _worker_of)
 
 
 def _worker_of(system: System, task: Task) -> Worker | None:

@@ -32,6 +32,7 @@ from faultkit.world import Blocked
 BY_HAND = ("acquire", "release")
 WAITS = ("wait", "wait_for")  # of threading's Condition, which let go of its lock meanwhile
 MOST_FRAMES = 1024  # of all threads, whose code is searched for calls of a lock's methods
+SHOWN = 3  # frames of a waiter, told of as evidence
 STACK = 16 << 10  # how far up a waiter's stack its thread state and its lock object are looked for
 
 
@@ -122,6 +123,12 @@ class Python:
     def frames(self, state: int) -> list[PyFrame]:
         """The Python frames of the thread with that state, innermost first."""
         return python_frames(self.memory, state)
+
+    def places(self, blocked: Blocked) -> list[Place]:
+        """Where the waiter's innermost Python frames are, those that can be told."""
+        state = self.state(blocked)
+        frames = self.frames(state)[:SHOWN] if state is not None else []
+        return [found for frame in frames if (found := place(self.memory, frame))]
 
     def inside(self) -> list[Inside]:
         """Every `with` block that a thread is inside of.

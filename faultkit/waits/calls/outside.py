@@ -87,24 +87,11 @@ def _descriptor(blocked: Blocked, kind: str | None) -> Wait:
     machine = blocked.machine
     if machine is None:
         missing = None if kind == "accept" else FD_IN_A_CORE
-        return outside(
-            blocked,
-            kind or "file",
-            f"fd {fd}",
-            mode=mode,
-            missing=missing,
-            for_clients=kind == "accept",
-        )
+        return outside(blocked, kind or "file", f"fd {fd}", mode=mode, missing=missing)
     link = machine.link(blocked.task.pid, fd)
     if link is None:
         return outside(blocked, kind or "file", f"fd {fd}", mode=mode)
-    return outside(
-        blocked,
-        kind or kind_of(link),
-        f"fd {fd} {link}",
-        mode=mode,
-        for_clients=kind == "accept",
-    )
+    return outside(blocked, kind or kind_of(link), f"fd {fd} {link}", mode=mode)
 
 
 def kind_of(link: str) -> str:

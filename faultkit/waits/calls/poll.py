@@ -47,7 +47,7 @@ def recognise(blocked: Blocked) -> Wait | None:
     if blocked.call.nr == RESTART_SYSCALL:
         if not polls(blocked):
             return None
-        blocked = blocked._replace(call=blocked.call._replace(nr=POLL))
+        blocked = _as_poll(blocked)
     timed = _has_timeout(blocked)
     interests = _interests(blocked)
     if timed or interests is None:
@@ -72,6 +72,22 @@ def recognise(blocked: Blocked) -> Wait | None:
     if not channels:
         return outside(blocked, "poll", _names(interests))
     return _wait(blocked, interests, channels)
+
+
+def listens(blocked: Blocked) -> bool:
+    """Whether one of the first descriptors that a task polls is a socket that clients may connect
+    to."""
+    blocked = _as_poll(blocked) if blocked.call.nr == RESTART_SYSCALL else blocked
+    interests = _interests(blocked) or ()
+    if blocked.machine is None or len(interests) > MOST_FDS:
+        return False
+    channels = (_channel(blocked, one.fd, False) for one in interests[:MOST_SHOWN] if one.reads)
+    return any(found is not None and found.lock.kind == "accept" for found in channels)
+
+
+def _as_poll(blocked: Blocked) -> Blocked:
+    """A poll() that goes on after a signal, as it was called at first."""
+    return blocked._replace(call=blocked.call._replace(nr=POLL))
 
 
 def _channel(blocked: Blocked, fd: int, writing: bool) -> Channel | None:
@@ -131,15 +147,8 @@ def _outside(
         Lock("poll", name=_names(interests), key=("poll", blocked.task.pid, blocked.task.tid)),
         needs=OUTSIDE,
         evidence=(f"fd {fd} is {what}",),
-        for_clients=_listens(blocked, interests),
         missing=found.missing if found is not None else None,
     )
-
-
-def _listens(blocked: Blocked, interests: Sequence[Interest]) -> bool:
-    """Whether one of the first descriptors is a socket that clients may connect to."""
-    channels = (_channel(blocked, one.fd, False) for one in interests[:MOST_SHOWN] if one.reads)
-    return any(found is not None and found.lock.kind == "accept" for found in channels)
 
 
 def _names(interests: Sequence[Interest] | None) -> str | None:

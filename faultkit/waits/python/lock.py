@@ -18,7 +18,7 @@ from faultkit.layouts.cpython import (
     thread_is_gone,
     thread_of,
 )
-from faultkit.layouts.pyframes import Place, place
+from faultkit.layouts.pyframes import Place
 from faultkit.model import EVENT, INFERRED, OUTSIDE, Lock, Wait
 from faultkit.target import ReadError
 from faultkit.waits._futex import SYSCALLS as SYSCALLS
@@ -32,7 +32,6 @@ PRIORITY = 4  # before semaphores, of which they are made
 MOST_COUNT = 1 << 32
 SIGINT = 2  # Python's own handler raises KeyboardInterrupt
 HANDLE_SIZE = 96  # at least as much as a ThreadHandle has
-SHOWN = 3  # Python frames told of as evidence
 
 NO_OWNER = (
     "threading.Lock records no owner and no thread is seen to hold it, inside `with` or between "
@@ -68,9 +67,7 @@ def recognise(blocked: Blocked) -> Wait | None:
 def _wait(
     blocked: Blocked, call: FutexCall, python: Python, address: int, kind: str, at: int
 ) -> Wait | None:
-    state = python.state(blocked)
-    frames = python.frames(state) if state is not None else []
-    places = [found for frame in frames[:SHOWN] if (found := place(python.memory, frame))]
+    places = python.places(blocked)
     wait = Wait(
         blocked.task,
         _lock(blocked, "python_lock", address),
@@ -96,9 +93,7 @@ def _wait(
     return _plain(blocked, wait, python, address)
 
 
-def _idle(
-    blocked: Blocked, wait: Wait, kind: str, address: int, places: Sequence[Place]
-) -> Wait:
+def _idle(blocked: Blocked, wait: Wait, kind: str, address: int, places: Sequence[Place]) -> Wait:
     """A wait for somebody to notify, set or put.  A signal handler of Python's may: it runs in the
     main thread, which wakes for it, and services wait so for what ends them; for Ctrl-C, where the
     program itself waits for an event, and not a library for an answer."""
@@ -155,9 +150,7 @@ def _handle_join(
 ) -> Wait | None:
     """Thread.join since 3.13: the waiter sleeps on a semaphore of its own until the ThreadHandle
     {llist node; ident; ...}, which its stack names, tells of the exit."""
-    state = python.state(blocked)
-    frames = python.frames(state)[:SHOWN] if state is not None else []
-    places = [found for frame in frames if (found := place(python.memory, frame))]
+    places = python.places(blocked)
     if not places or places[0].function != "join" or not places[0].is_threading:
         return None
     for pointer in pointers:

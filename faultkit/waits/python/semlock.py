@@ -7,13 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from faultkit.layouts.cpython import PythonMemory, thread_of
-from faultkit.layouts.pyframes import place
 from faultkit.model import EVENT, INFERRED, PROVEN, Lock, Task, Wait
 from faultkit.record import NamedTuple
 from faultkit.target import Process, ReadError
 from faultkit.waits._futex import SYSCALLS as SYSCALLS
 from faultkit.waits._futex import WAIT, WAIT_BITSET, lock_key, parse
-from faultkit.waits._python import Python, python_of
+from faultkit.waits._python import python_of
 from faultkit.world import Blocked
 
 PRIORITY = 5  # before semaphores, which they are made of
@@ -22,7 +21,6 @@ TYPE = "_multiprocessing.SemLock"
 # SemLockObject: PyObject_HEAD; sem_t *handle; unsigned long last_tid; int count, maxvalue, kind
 HANDLE_AT = 16
 RECURSIVE = 0  # enum { RECURSIVE_MUTEX, SEMAPHORE }
-SHOWN = 3  # Python frames told of as evidence
 
 
 class SemLock(NamedTuple):
@@ -53,7 +51,7 @@ def recognise(blocked: Blocked) -> Wait | None:
         return None
     if own.most != 1:
         return None  # a Semaphore: many may have it, and others will post it
-    taken = [one for one in _objects(blocked, address, call.uaddr) if one is not None and one.taken]
+    taken = [one for one in (own, *_others(blocked, address, call.uaddr)) if one.taken]
     if len(taken) != 1 or taken[0].taken < 1:
         return None  # some release what others take: a gate
     holder = _holder(blocked, taken[0])
@@ -68,7 +66,7 @@ def recognise(blocked: Blocked) -> Wait | None:
         confidence=PROVEN if own.kind == RECURSIVE else INFERRED,
         timed=call.timed,
         evidence=(
-            *_places(blocked, python),
+            *(f"in {where}" for where in python.places(blocked)),
             f"process {holder.pid} counts it as taken, by thread {holder.tid}",
         ),
     )
@@ -91,27 +89,22 @@ def _read(process: Process, memory: PythonMemory, address: int, handle: int) -> 
     return SemLock(process, ident, times, most, kind)
 
 
-def _objects(blocked: Blocked, address: int, semaphore: int) -> Iterator[SemLock | None]:
-    """The objects of the processes that have the semaphore mapped: forked ones have theirs at the
-    same address.  None for those where there is none, as they were started otherwise."""
-    process, world = blocked.process, blocked.world
-    yield _read(process, PythonMemory(process), address, semaphore)
+def _others(blocked: Blocked, address: int, semaphore: int) -> Iterator[SemLock]:
+    """The objects of the other processes that have the semaphore mapped: forked ones have theirs
+    at the same address, those that were started otherwise do not."""
+    process = blocked.process
     mapping = process.mapping(semaphore)
     if mapping is None or not mapping.shared:
         return
     at = semaphore - mapping.start + mapping.offset
-    for other, its in world.sharers(mapping):
+    for other, its in blocked.world.sharers(mapping):
         if other.pid != process.pid:
-            yield _read(other, PythonMemory(other), address, its.start + at - its.offset)
+            found = _read(other, PythonMemory(other), address, its.start + at - its.offset)
+            if found is not None:
+                yield found
 
 
 def _holder(blocked: Blocked, taken: SemLock) -> Task | None:
     threads = blocked.world.threads(taken.process)
     tid = thread_of(taken.process, taken.ident, threads)
     return threads[tid] if tid is not None else None
-
-
-def _places(blocked: Blocked, python: Python) -> tuple[str, ...]:
-    state = python.state(blocked)
-    frames = python.frames(state)[:SHOWN] if state is not None else []
-    return tuple(f"in {found}" for frame in frames if (found := place(python.memory, frame)))
