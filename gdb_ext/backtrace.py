@@ -37,14 +37,16 @@ def _frame(
     index: int, frame: gdb.Frame, inlines: tuple[SourceLine, ...], registers: dict[str, int]
 ) -> Frame:
     pc = frame.pc()
-    symbol = symbol_of(pc)
     function = frame.function()
+    name = told(frame.name)
+    symbol = symbol_of(pc) if function is None or not name else None
     start = None
     if function is not None:
         start = int(function.value().address)
     elif symbol is not None:
         start = pc - symbol[1]
-    name = told(frame.name) or (symbol[0] if symbol else None)
+    if not name and symbol is not None:
+        name = symbol[0]
     if frame.type() == gdb.SIGTRAMP_FRAME:
         name = "<signal handler called>"
     return Frame(

@@ -30,6 +30,8 @@ NO_PERMISSION = (
     "or attach gdb with sudo"
 )
 PF_KTHREAD = 0x00200000  # include/linux/sched.h
+AT_ONCE = 1 << 16  # bytes; os.read() makes room for all that it is asked for
+NUMBERS, HEXADECIMAL = 8, (16,) * 8  # in a line of /proc/.../syscall
 
 
 def read_proc(path: str, size: int = 1 << 16) -> bytes:
@@ -38,7 +40,7 @@ def read_proc(path: str, size: int = 1 << 16) -> bytes:
     try:
         chunks = []
         while size > 0:
-            chunk = os.read(fd, size)
+            chunk = os.read(fd, min(size, AT_ONCE))
             if not chunk:
                 break
             chunks.append(chunk)
@@ -69,10 +71,10 @@ def parse_syscall(text: bytes) -> Syscall | None:
     try:
         if words[0] == b"-1":  # blocked, but not by a system call (a page fault, for one)
             return None
-        numbers = [int(word, 16) for word in words[1:]]
-        if len(numbers) != 8:
+        if len(words) != 1 + NUMBERS:
             return None
-        return Syscall(int(words[0]), tuple(numbers[:6]), numbers[6], numbers[7])
+        *arguments, sp, pc = map(int, words[1:], HEXADECIMAL)
+        return Syscall(int(words[0]), tuple(arguments), sp, pc)
     except ValueError:
         return None
 

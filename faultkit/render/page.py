@@ -50,12 +50,10 @@ class Page:
 
     def _wrapped(self, label: str, text: str, color: str = "") -> None:
         """A labelled line, continued under its text where it is too long."""
-        lines = textwrap.wrap(
-            text,
-            self._width - len(label),
-            break_long_words=False,
-            break_on_hyphens=False,
-        ) or [""]
+        room = self._width - len(label)
+        lines = [text]
+        if len(text) > room:
+            lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
         for number, line in enumerate(lines):
             lead = label if number == 0 else " " * len(label)
             self._lines.append(lead + self._style.paint(color, line))
