@@ -1,8 +1,6 @@
 /* Memory of the dump or of the live kernel. */
 #include "faultkit.h"
 
-#include <sys/mman.h>
-
 #define MOST (64L << 20) /* bytes in one read */
 
 struct reading {
@@ -28,62 +26,69 @@ static int read_into(void *buffer, ulonglong address, long size, int type)
     return fk_guard_read(read_it, &reading) == FK_DONE && reading.good;
 }
 
-/* Pages of a dump, which do not change: crash keeps 16 of them unpacked (diskdump.h,
+/* What was read of a dump, which does not change: crash keeps 16 pages of it unpacked (diskdump.h,
  * DISKDUMP_CACHED_PAGES), fewer than one task's structures and stack lie in.  To unpack one takes
  * longer than all else that a task costs. */
 #define PAGE 4096
-#define PAGE_BITS 16
-#define FRESH 256 /* pages that the kernel gives us at once: a fault for each costs a tenth more */
+#define SET_BITS 14
+#define WAYS 4      /* with one, every tenth of them would push out another while there is room */
+#define APART 128 /* so many at once lie scattered, each on a page that nothing else is wanted of */
 
-static struct page {
-    ulonglong address; /* of the page that `bytes` holds, where `valid` */
-    int valid;
+static struct kept {
+    ulonglong address;
+    long size; /* 0: nothing is kept here */
     char *bytes;
-} pages[1 << PAGE_BITS];
+} kept[1 << SET_BITS][WAYS];
 
-/* By all bits of the address: task_structs and stacks lie at regular distances. */
-static struct page *place_of(ulonglong start)
+/* Where it is, or where it is to go: in a set by all bits of the address, as task_structs and
+ * stacks lie at regular distances. */
+static struct kept *place_of(ulonglong address, long size)
 {
-    return &pages[start / PAGE * 0x9e3779b97f4a7c15ULL >> (64 - PAGE_BITS)];
+    static unsigned turn;
+    struct kept *set = kept[address * 0x9e3779b97f4a7c15ULL >> (64 - SET_BITS)];
+    int way, unused = -1;
+
+    for (way = WAYS - 1; way >= 0; way--) {
+        if (!set[way].size)
+            unused = way;
+        else if (set[way].address == address && set[way].size == size)
+            return &set[way];
+    }
+    return &set[unused >= 0 ? unused : (int) (turn++ % WAYS)];
 }
 
-static char *fresh_page(void)
+/* The bytes at an address, for now; NULL where they can't be read. */
+static const char *read_once(ulonglong address, long size)
 {
-    static char *next, *end;
-    char *page;
+    struct kept *place = place_of(address, size);
+    char *bytes;
 
-    if (next == end) {
-        next = mmap(NULL, FRESH * PAGE, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-        if (next == MAP_FAILED)
-            return next = end = NULL;
-        end = next + FRESH * PAGE;
-    }
-    page = next;
-    next += PAGE;
-    return page;
+    if (place->size == size && place->address == address)
+        return place->bytes;
+    place->size = 0;
+    if (!(bytes = realloc(place->bytes, size)))
+        return NULL;
+    place->bytes = bytes;
+    if (!read_into(bytes, address, size, KVADDR))
+        return NULL;
+    place->address = address;
+    place->size = size;
+    return bytes;
 }
 
-static int read_cached(void *buffer, ulonglong address, long size)
+/* With the rest of its page, unless it lies apart. */
+static int read_kept(void *buffer, ulonglong address, long size, int apart)
 {
-    ulonglong start = address & ~(ulonglong) (PAGE - 1);
-    struct page *page = place_of(start);
+    ulonglong before = apart ? 0 : address % PAGE;
+    const char *bytes = read_once(address - before, apart ? size : PAGE);
 
-    if (!page->bytes && !(page->bytes = fresh_page()))
-        return 0;
-    if (!page->valid || page->address != start) {
-        page->valid = 0;
-        if (!read_into(page->bytes, start, PAGE, KVADDR))
-            return 0;
-        page->address = start;
-        page->valid = 1;
-    }
-    memcpy(buffer, page->bytes + (address - start), size);
-    return 1;
+    if (bytes)
+        memcpy(buffer, bytes + before, size);
+    return bytes != NULL;
 }
 
 /* The bytes; NULL without an exception where they can't be read. */
-static PyObject *read_bytes(ulonglong address, Py_ssize_t size, int type)
+static PyObject *read_bytes(ulonglong address, Py_ssize_t size, int type, int apart)
 {
     PyObject *bytes;
     int good;
@@ -93,7 +98,7 @@ static PyObject *read_bytes(ulonglong address, Py_ssize_t size, int type)
     if (!(bytes = PyBytes_FromStringAndSize(NULL, size)) || !size)
         return bytes;
     if (type == KVADDR && !ACTIVE() && address % PAGE + size <= PAGE)
-        good = read_cached(PyBytes_AsString(bytes), address, size);
+        good = read_kept(PyBytes_AsString(bytes), address, size, apart);
     else
         good = read_into(PyBytes_AsString(bytes), address, size, type);
     if (good)
@@ -111,7 +116,7 @@ static PyObject *read_memory(PyObject *arguments, int type)
 
     if (!PyArg_ParseTuple(arguments, "Kn", &address, &size))
         return NULL;
-    if ((bytes = read_bytes(address, size, type)) || PyErr_Occurred())
+    if ((bytes = read_bytes(address, size, type, 0)) || PyErr_Occurred())
         return bytes;
     snprintf(message, sizeof message, "cannot read %zd bytes at 0x%llx", size, address);
     PyErr_SetString(fk_error, message); /* PyErr_Format() knows %llx from Python 3.12 only */
@@ -146,7 +151,7 @@ static PyObject *read_each(PyObject *module, PyObject *arguments)
             goto failed;
         if (!piece || !PyArg_ParseTuple(piece, "Kn", &address, &size))
             goto failed;
-        if (!(bytes = read_bytes(address, size, KVADDR))) {
+        if (!(bytes = read_bytes(address, size, KVADDR, count >= APART))) {
             if (PyErr_Occurred())
                 goto failed;
             bytes = Py_None;
