@@ -41,6 +41,20 @@ def live_stack(process: Process, sp: int, limit: int = MAX_STACK) -> bytes:
     return b"".join(chunks)
 
 
+def own_stack(process: Process, task: Task) -> bytes:
+    """The task's live stack without what lies behind it in the same mapping: other threads' stacks
+    where guard pages do not part them, as in a core since they are but marked (glibc 2.42,
+    allocatestack.c: MADV_GUARD_INSTALL), or where the program itself laid them out.
+
+    A thread's struct pthread, to which fs_base points, is on top of its stack (glibc
+    allocate_stack(), musl pthread_create()).
+    """
+    sp = stack_pointer(process, task)
+    stack = live_stack(process, sp)
+    top = process.registers(task).get("fs_base", 0) - sp if stack else 0
+    return stack[:top] if top > 0 else stack
+
+
 def words(data: bytes) -> tuple[int, ...]:
     """`data` as unsigned 64-bit words."""
     return struct.unpack(f"<{len(data) // 8}Q", data[: len(data) & ~7])
@@ -61,7 +75,7 @@ def threads_with_word(blocked: Blocked, value: int) -> Iterator[tuple[Task, byte
     `value`: the thread, its stack's bytes and the offset in them."""
     for task in blocked.process.tasks():
         try:
-            stack = live_stack(blocked.process, stack_pointer(blocked.process, task))
+            stack = own_stack(blocked.process, task)
         except FaultkitError:
             continue
         for at in find_word(stack, value):

@@ -13,6 +13,8 @@ PRIORITY = 16
 
 IN_PROGRESS, DONE = 1, 2  # the low bits; above them is the fork generation
 ARMED = 1  # __do_it of the record
+SPILLED = 4  # words of the same frame, at most, that compilers put below the record
+NEAR = 1 << 12  # bytes of text: one source file
 
 
 def recognise(blocked: Blocked) -> Wait | None:
@@ -69,14 +71,17 @@ def _runners(blocked: Blocked, control: int) -> tuple[Task, ...]:
 def _is_record(blocked: Blocked, stack: bytes, at: int) -> bool:
     """struct __pthread_cleanup_frame at `at` - 8: {routine, arg, int do_it, ...}; before 2.34
     struct _pthread_cleanup_buffer: {routine, arg, int, prev}, where prev is null or such a
-    record.  Just below lies the return address of the initialiser's call, into the routine's own
-    image."""
+    record.  Below it, or below what else the frame holds, lies the return address of the
+    initialiser's call, into the routine's own source file."""
     if at < 16 or at + 24 > len(stack):
         return False
-    below, routine, _, do_it, prev = words(stack[at - 16 : at + 24])
-    if not is_code(blocked.process, routine) or not call_before(blocked.process, below):
+    routine, _, do_it, prev = words(stack[at - 8 : at + 24])
+    if not is_code(blocked.process, routine):
         return False
-    if abs(below - routine) >= 1 << 12:  # one source file: a neighbour in the text
+    below = words(stack[max(0, at - 16 - 8 * SPILLED) : at - 8])
+    if not any(
+        abs(word - routine) < NEAR and call_before(blocked.process, word) for word in below
+    ):
         return False
     if do_it & 0xFFFFFFFF == ARMED or prev == 0:
         return True
