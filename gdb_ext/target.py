@@ -190,8 +190,7 @@ class GdbProcess(Process):
 
     def registers(self, task: Task) -> dict[str, int]:
         frame = self._newest_frame(task)
-        names = ("rip", "rsp", "fs_base", *PRESERVED)
-        return registers_of(frame, names) if frame is not None else {}
+        return registers_of(frame, ("rip", "rsp", *PRESERVED)) if frame is not None else {}
 
     def read(self, address: int, size: int) -> bytes:
         known = self.held(address, size)

@@ -1,7 +1,9 @@
 """The words on threads' stacks: where code that records no owner still leaves its traces."""
 
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 
 from faultkit.model import Task
 from faultkit.target import FaultkitError, Mapping, Process, ReadError
@@ -41,20 +43,6 @@ def live_stack(process: Process, sp: int, limit: int = MAX_STACK) -> bytes:
     return b"".join(chunks)
 
 
-def own_stack(process: Process, task: Task) -> bytes:
-    """The task's live stack without what lies behind it in the same mapping: other threads' stacks
-    where guard pages do not part them, as in a core since they are but marked (glibc 2.42,
-    allocatestack.c: MADV_GUARD_INSTALL), or where the program itself laid them out.
-
-    A thread's struct pthread, to which fs_base points, is on top of its stack (glibc
-    allocate_stack(), musl pthread_create()).
-    """
-    sp = stack_pointer(process, task)
-    stack = live_stack(process, sp)
-    top = process.registers(task).get("fs_base", 0) - sp if stack else 0
-    return stack[:top] if top > 0 else stack
-
-
 def words(data: bytes) -> tuple[int, ...]:
     """`data` as unsigned 64-bit words."""
     return struct.unpack(f"<{len(data) // 8}Q", data[: len(data) & ~7])
@@ -73,13 +61,36 @@ def find_word(data: bytes, value: int) -> Iterator[int]:
 def threads_with_word(blocked: Blocked, value: int) -> Iterator[tuple[Task, bytes, int]]:
     """For each place on the live stacks of the process's threads, the waiter's too, that holds
     `value`: the thread, its stack's bytes and the offset in them."""
-    for task in blocked.process.tasks():
+    process = blocked.process
+    pointers: dict[Task, int] = {}
+    for task in process.tasks():
+        with suppress(FaultkitError):
+            pointers[task] = stack_pointer(process, task)
+    ordered = sorted(pointers.values())
+    for task, sp in pointers.items():
         try:
-            stack = own_stack(blocked.process, task)
+            stack = live_stack(process, sp)
         except FaultkitError:
             continue
+        following = ordered[bisect_right(ordered, sp) :][:1]
+        if following and following[0] < sp + len(stack):
+            stack = _up_to_its_end(stack[: following[0] - sp], sp)
         for at in find_word(stack, value):
             yield task, stack, at
+
+
+def _up_to_its_end(stack: bytes, sp: int) -> bytes:
+    """Without what lies behind in the same mapping: other threads' stacks, where no guard page
+    parts them, or where it is but marked (glibc 2.42, allocatestack.c: MADV_GUARD_INSTALL), which
+    a core does not show.
+
+    On top of a thread's stack is its struct pthread, which begins with tcbhead_t: a pointer to
+    itself, one to the dtv, and itself again (glibc sysdeps/x86_64/nptl/tls.h)."""
+    found = words(stack)
+    for index, (first, third) in enumerate(zip(found, found[2:])):
+        if first == third == sp + 8 * index:
+            return stack[: 8 * index]
+    return stack
 
 
 def is_code(process: Process, address: int) -> bool:

@@ -134,6 +134,23 @@ static void once(int argc, char **argv)
     scene_start(2);
 }
 
+/* The two again, on stacks that lie side by side, with no guard page between them. */
+static void once_abreast(int argc, char **argv)
+{
+    static char stacks[2][1 << 16] __attribute__((aligned(4096)));
+    void *(*bodies[])(void *) = { configurer, localizer };
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    (void) argc, (void) argv;
+    pthread_attr_init(&attributes);
+    for (int index = 0; index < 2; index++) {
+        pthread_attr_setstack(&attributes, stacks[index], sizeof stacks[index]);
+        scene_require(!pthread_create(&thread, &attributes, bodies[index], NULL), "pthread_create");
+    }
+    scene_start(2);
+}
+
 static void make_itself(void)
 {
     scene_hold();
@@ -568,6 +585,7 @@ int main(int argc, char **argv)
         { "barrier", barrier_mutex },
         { "barrier-short", barrier_short },
         { "once", once },
+        { "once-abreast", once_abreast },
         { "once-self", once_self },
         { "semaphores", semaphores },
         { "semaphore-self", semaphore_self },

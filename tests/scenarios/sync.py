@@ -7,6 +7,11 @@ def _scene(name, finding, **more):
     return Scenario(f"sync-{name}", "sync.c", (name,), "found", (finding,), **more)
 
 
+_ONCE = Expect(
+    "cycle", ("a", "b"), ("once", "once"), 0, confidence="inferred", names=("locale", "config")
+)
+
+
 def _or_chain(cycle):
     """A cycle whose inferred edge may be left open: then b queues behind a."""
     chain = Expect("chain", ("b",), root="a")
@@ -50,17 +55,8 @@ SCENARIOS = (
         "inconclusive",
         notes="nobody is left to arrive; main joins one who waits",
     ),
-    _scene(
-        "once",
-        Expect(
-            "cycle",
-            ("a", "b"),
-            ("once", "once"),
-            0,
-            confidence="inferred",
-            names=("locale", "config"),
-        ),
-    ),
+    _scene("once", _ONCE),
+    _scene("once-abreast", _ONCE),
     _scene(
         "once-self",
         Expect("self-deadlock", ("a",), ("once",), 0, confidence="inferred", names=("itself",)),
