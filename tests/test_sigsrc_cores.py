@@ -71,8 +71,9 @@ SCENES = {
     "execute_heap": fault("execute-data", r"\(rw-\)", code="SEGV_ACCERR"),
     "wild_call": fault("wild-jump", "called by", address="0x123456789abc"),
     "main_overflow": fault("stack-overflow", "main thread's stack.*Recursion"),
+    # a guard that is but marked is as if nothing were mapped (glibc 2.42)
     "thread_overflow": fault("stack-overflow", "this thread's stack.*Recursion",
-                             code="SEGV_ACCERR"),
+                             code="SEGV_ACCERR|SEGV_MAPERR"),
     "large_frame": fault("stack-overflow", "12287 KiB|12288 KiB|main thread's stack"),
     "truncated_file": fault(
         "truncated-mapping", "byte 0x2000 of .*mapped-file, which has only 4096 bytes",
@@ -128,9 +129,10 @@ CASES = [
 
 
 def check(found: dict, expected: Expect, variant: str) -> None:
-    told = {key: found[key] for key in ("signal", "code", "origin", "cause")}
+    told = {key: found[key] for key in ("signal", "origin", "cause")}
     wanted = {key: getattr(expected, key) for key in told}
     assert told == wanted, found["explanation"]
+    assert found["code"] in expected.code.split("|")
     assert re.search(expected.says, found["explanation"], re.DOTALL), found["explanation"]
     if variant in ("dbg", "opt", "cxx"):
         assert re.search(expected.lines, found["explanation"]), found["explanation"]

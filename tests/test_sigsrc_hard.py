@@ -115,6 +115,13 @@ def test_who_recursed_is_named_as_in_the_source(tmp_path):
     assert "pthread_kill" not in second["explanation"]
 
 
+@pytest.mark.parametrize("variant", ["dbg", "static-stripped"])
+def test_a_stack_with_a_guard_that_is_but_marked(variant, tmp_path):
+    (one,) = findings("marked_guard", variant, tmp_path)[0]
+    assert one["cause"] == "stack-overflow" and "its guard page" in one["explanation"]
+    assert "this thread's stack of 256 KiB" in one["explanation"]
+
+
 def test_rust_without_memory(tmp_path):
     (one,) = findings("no_memory", "rust-abort", tmp_path, "signals_rust.rs")[0]
     assert one["cause"] == "out-of-memory"

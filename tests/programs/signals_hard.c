@@ -215,6 +215,39 @@ static void full_file_system(void)
         bytes[at] = 1;
 }
 
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+
+static __attribute__((noinline)) int recurse(int depth)
+{
+    volatile char room[500];
+    room[depth % 500] = 1;
+    return depth ? recurse(depth + 1) + room[0] : 0;
+}
+
+static void *overflow(void *unused)
+{
+    nothing = (void *) (long) recurse(1);
+    return unused;
+}
+
+/* A stack whose guard is no mapping of its own, as glibc 2.42 makes them. */
+static void marked_guard(void)
+{
+    size_t size = 1 << 18, guard = 4096;
+    char *stack = mmap(NULL, size + guard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    if (madvise(stack, guard, MADV_GUARD_INSTALL))
+        mprotect(stack, guard, PROT_NONE); /* a kernel before 6.13 */
+    pthread_attr_init(&attributes);
+    pthread_attr_setstack(&attributes, stack + guard, size);
+    pthread_create(&thread, &attributes, overflow, NULL);
+    pthread_join(thread, NULL);
+}
+
 static void wait_for_it(void)
 {
     puts("ready");
@@ -228,7 +261,7 @@ static const struct { const char *name; void (*play)(void); } scenes[] = {
     SCENE(abort_with_all_blocked), SCENE(divide_with_all_blocked), SCENE(own_signal_let_through),
     SCENE(killed_by_a_child), SCENE(killed_by_a_sibling), SCENE(abort_signal_by_pidfd), SCENE(passed_on), SCENE(kernel_gives_up), SCENE(kernel_address),
     SCENE(real_time), SCENE(sent_by_another_thread),
-    SCENE(null_in_the_heap), SCENE(null_in_a_file), SCENE(small_pointer), SCENE(full_file_system),
+    SCENE(null_in_the_heap), SCENE(null_in_a_file), SCENE(small_pointer), SCENE(full_file_system), SCENE(marked_guard),
     { "wait", wait_for_it },
 };
 

@@ -15,6 +15,7 @@ LARGEST_FRAME = 1 << 28  # bytes that one frame may have jumped over the guard
 LARGE = 1 << 16  # a frame that is worth naming
 RED_ZONE = 256  # bytes below rsp that code may use, and a push or call
 AT_RANDOM = 25
+SEGV_MAPERR = 1  # si_code of SIGSEGV
 
 
 def explain(case: Case) -> Origin | None:
@@ -74,15 +75,31 @@ def _stack_above(case: Case, address: int) -> Mapping | None:
         if mapping.start <= address and mapping.perms[1:2] != "w":
             continue  # the guard
         if mapping.start <= address:
-            try:
-                case.process.read(address & -PAGE, 1)
-            except ReadError:  # a guard inside
-                return mapping._replace(start=(address & -PAGE) + PAGE)
-            return None
+            return _between_marks(case, mapping, address & -PAGE)
         if mapping.perms[:3] == "---":
             continue  # the guard, which a large frame has jumped over
         return mapping if mapping.perms[1:2] == "w" else None
     return None
+
+
+def _between_marks(case: Case, mapping: Mapping, page: int) -> Mapping | None:
+    """The stack above a page that is marked as its guard; None if it is not.  What lies behind may
+    be in the same mapping: glibc's struct pthread is at a stack's upper end."""
+    if not _is_marked(case, page):
+        return None
+    owner = case.registers.get("fs_base", 0)
+    end = (owner & -PAGE) + PAGE if page < owner < mapping.end else mapping.end
+    return mapping._replace(start=page + PAGE, end=end)
+
+
+def _is_marked(case: Case, page: int) -> bool:
+    """Whether a page of a writable mapping is a guard by a mark alone (mm/madvise.c, 6.13: to touch
+    it is SEGV_MAPERR).  A core has zeros there."""
+    try:
+        data = case.process.read(page, PAGE)
+    except ReadError:
+        return True
+    return not case.process.live and case.info.code == SEGV_MAPERR and not any(data)
 
 
 def _stack_left(case: Case, sp: int) -> Mapping | None:
