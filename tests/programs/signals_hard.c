@@ -248,6 +248,15 @@ static void marked_guard(void)
     pthread_join(thread, NULL);
 }
 
+/* The divisor lies in memory that no core has. */
+static void divide_by_what_is_left_out(void)
+{
+    int *divisor = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), keep;
+    madvise(divisor, 4096, MADV_DONTDUMP);
+    __asm__ volatile("xorl %%edx, %%edx; idivl %1" : "=a"(keep) : "m"(*divisor), "0"(10) : "edx");
+    nothing = (void *) (long) keep;
+}
+
 static void wait_for_it(void)
 {
     puts("ready");
@@ -261,7 +270,7 @@ static const struct { const char *name; void (*play)(void); } scenes[] = {
     SCENE(abort_with_all_blocked), SCENE(divide_with_all_blocked), SCENE(own_signal_let_through),
     SCENE(killed_by_a_child), SCENE(killed_by_a_sibling), SCENE(abort_signal_by_pidfd), SCENE(passed_on), SCENE(kernel_gives_up), SCENE(kernel_address),
     SCENE(real_time), SCENE(sent_by_another_thread),
-    SCENE(null_in_the_heap), SCENE(null_in_a_file), SCENE(small_pointer), SCENE(full_file_system), SCENE(marked_guard),
+    SCENE(null_in_the_heap), SCENE(null_in_a_file), SCENE(small_pointer), SCENE(full_file_system), SCENE(marked_guard), SCENE(divide_by_what_is_left_out),
     { "wait", wait_for_it },
 };
 

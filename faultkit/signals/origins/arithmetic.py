@@ -8,6 +8,7 @@ from faultkit.signals.model import FAULT
 from faultkit.signals.names import SIGFPE, code_words
 from faultkit.signals.origins import Origin
 from faultkit.signals.siginfo import FAULTED
+from faultkit.target import FaultkitError
 
 SIGNALS = frozenset((SIGFPE,))
 PRIORITY = 20
@@ -56,6 +57,21 @@ def _division(case: Case, where: str) -> Origin:
         )
     divisor, dividend, bits, signed, name = operands
     evidence = (f"the divisor, {name}, is {divisor}", f"the dividend is {dividend}")
+    if divisor is None:
+        most = (1 << bits - signed) - 1
+        if not (-most if signed else 0) <= dividend <= most:
+            return Origin(
+                FAULT,
+                "division",
+                f"Integer division{where}: {dividend} was divided by {name}, which can't be read: "
+                "it was 0, or too small for that.",
+                "integer division" + where,
+            )
+        divisor = 0
+        evidence = (
+            f"the divisor, {name}, can't be read; by any number but 0 the quotient would fit",
+            evidence[1],
+        )
     if divisor == 0:
         return Origin(
             FAULT,
@@ -88,29 +104,33 @@ def divides(case: Case) -> bool:
     )
 
 
-def _operands(case: Case) -> tuple[int, int, int, bool, str] | None:
-    """(divisor, dividend, bits, signed, the divisor's operand) of div and idiv at rip."""
+def _operands(case: Case) -> tuple[int | None, int, int, bool, str] | None:
+    """(divisor, dividend, bits, signed, the divisor's operand) of div and idiv at rip; a divisor in
+    memory that can't be read is None."""
     parts, registers = case.encoding, case.registers
     if parts is None or not divides(case):
         return None
     signed = parts.register & 7 == IDIV
     size = 1 if parts.opcode == 0xF6 else parts.width
     bits = 8 * size
+    divisor: int | None
     if isinstance(parts.operand, Memory):
         access = case.accesses[0] if case.accesses else None
         if access is None or access.address is None:
             return None
-        divisor = int.from_bytes(case.process.read(access.address, size), "little")
+        try:
+            divisor = int.from_bytes(case.process.read(access.address, size), "little")
+        except FaultkitError:  # a variable that was never written to may be left out of a core
+            divisor = None
         name = access.operand
     else:
         name = str(parts.operand)
         high_byte = size == 1 and not parts.rex and 4 <= parts.rm < 8
         if high_byte:
             name = ("rax", "rcx", "rdx", "rbx")[parts.rm & 3]
-        divisor = registers.get(name, -1)
-        if divisor < 0:
+        if name not in registers:
             return None
-        divisor = divisor >> 8 * high_byte & (1 << bits) - 1
+        divisor = registers[name] >> 8 * high_byte & (1 << bits) - 1
         name = f"{name}'s second byte" if high_byte else name
     low, high = registers.get("rax"), registers.get("rdx")
     if low is None or high is None:
@@ -118,7 +138,7 @@ def _operands(case: Case) -> tuple[int, int, int, bool, str] | None:
     mask = (1 << bits) - 1
     dividend = low & 0xFFFF if size == 1 else (high & mask) << bits | low & mask
     if signed:
-        divisor = _signed(divisor, bits)
+        divisor = None if divisor is None else _signed(divisor, bits)
         dividend = _signed(dividend, 2 * bits)
     return divisor, dividend, bits, signed, name
 
