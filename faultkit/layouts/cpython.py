@@ -1,4 +1,4 @@
-"""CPython's objects, thread states and GIL in memory, 3.9 to 3.13, with or without symbols.
+"""CPython's objects, thread states and GIL in memory, 3.9 to 3.14, with or without symbols.
 
 Nothing here asks which version it is: an object's type names itself, a thread state is known by
 its neighbours in the list and by the pthread_t it holds, a GIL by the thread state it names.
@@ -111,6 +111,19 @@ class PythonMemory:
             return self.process.read(address + 32, size) if size <= longest else b""
         except ReadError:
             return b""
+
+
+    def items_of(self, address: int, most: int = 256) -> tuple[int, ...]:
+        """The items of the tuple at `address`, () if it is none.  They begin where its type says
+        that a tuple without any ends (tp_basicsize): 3.14 has a hash before them."""
+        if self.type_name(address) != "tuple":
+            return ()
+        try:
+            start = self.process.u64(self.process.u64(address + TYPE_AT) + TP_BASICSIZE)
+            count = min(self.process.u64(address + 16), most)
+            return self.process.words(address + start, count)
+        except ReadError:
+            return ()
 
 
 class ThreadState(NamedTuple):

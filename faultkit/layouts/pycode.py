@@ -1,4 +1,4 @@
-"""Which methods of an object a Python frame has called so far, by its bytecode, 3.8 to 3.13.
+"""Which methods of an object a Python frame has called so far, by its bytecode, 3.8 to 3.14.
 
 A call of a method begins with a load of the object and then one of the method by its name.  Only
 these pairs are looked for, each checked against what the frame's variables hold, so that the rest
@@ -11,7 +11,13 @@ from collections.abc import Iterator
 
 from faultkit.layouts.cpython import TYPE_AT, PythonMemory
 from faultkit.layouts.pydict import attribute_is, dict_has
-from faultkit.layouts.pyframes import EARLY, OBJECT, PyFrame, instruction_index, local_values
+from faultkit.layouts.pyframes import (
+    GLOBALS_AT,
+    OBJECT,
+    PyFrame,
+    instruction_index,
+    local_values,
+)
 from faultkit.record import NamedTuple
 from faultkit.target import ReadError
 
@@ -26,6 +32,7 @@ class Dialect(NamedTuple):
 
     fast: frozenset[int]
     packed: frozenset[int]  # two variables in one argument, the last in its low half
+    storing: frozenset[int]  # of these, those that store into the first
     deref: frozenset[int]
     glob: frozenset[int]
     attribute: frozenset[int]
@@ -44,7 +51,7 @@ class Dialect(NamedTuple):
     parent: frozenset[int]  # an attribute of super(), its name two bits up
     enter: frozenset[int]  # `with`
     store: frozenset[int]  # of an attribute
-    constant: int
+    constant: frozenset[int]
     copy: int
     extended: int
     caches: dict[int, frozenset[int]]  # opcodes by how many units of cache follow
@@ -78,36 +85,52 @@ _CACHES = {
         4: _set(91, 108, 203, 204, range(209, 212)),
         9: _set(82, range(191, 203)),
     },
+    208: {  # 3.14
+        1: _set(38, 56, 57, 70, 75, 96, range(100, 104), 106, 119, range(166, 177), 194, 195, 197,
+            201, 202, range(209, 212)),
+        3: _set(39, 52, 55, range(143, 166), range(203, 209)),
+        4: _set(92, 110, 192, 193, range(198, 201)),
+        5: _set(3, 44, range(129, 143)),
+        9: _set(80, range(177, 190)),
+    },
 }  # fmt: skip
 _CLASSIC = Dialect(
-    _set(124), _NONE, _set(136), _set(116), _set(106), _set(160), 0, 0, 0, 0, 1, 3,
+    _set(124), _NONE, _NONE, _set(136), _set(116), _set(106), _set(160), 0, 0, 0, 0, 1, 3,
     _set(93, 110), _set(111, 112, 114, 115, 121), _set(113), _set(101), _set(135), _NONE,
-    _set(143), _set(95), 100, 4, 144, {},
+    _set(143), _set(95), _set(100), 4, 144, {},
 )  # fmt: skip
 # by tp_basicsize of the code type, which is where the instructions begin
 _DIALECTS = {
     184: Dialect(  # 3.11
-        _set(124, 45, 46), _NONE, _set(137), _set(116, 47, 48, 55), _set(106, range(39, 44)),
+        _set(124, 45, 46), _NONE, _NONE, _set(137), _set(116, 47, 48, 55), _set(106, range(39, 44)),
         _set(160, range(56, 60), 62, 63), 0, 1, 5, 4, 11, 17,
         _set(93, 110, 111, 112, 114, 115, 128, 129), _NONE, _set(38, 134, 140, range(173, 177)),
-        _set(101), _set(136), _NONE, _set(53), _set(95, 153, 154, 158, 159), 100, 120, 144,
+        _set(101), _set(136), _NONE, _set(53), _set(95, 153, 154, 158, 159), _set(100), 120, 144,
         _CACHES[184],
     ),
     192: Dialect(  # 3.12
-        _set(124, 127, 86, 88), _NONE, _set(137), _set(116, 111, 112),
+        _set(124, 127, 86, 88), _NONE, _NONE, _set(137), _set(116, 111, 112),
         _set(106, 70, 72, 73, range(76, 83)), _set(106, 70, 72, 73, range(76, 83)),
         1, 1, 4, 9, 10, 14, _set(93, range(62, 66), 110, 114, 115, 128, 129), _NONE,
         _set(134, 140), _set(101), _set(136), _set(66, 67, 141), _set(53),
-        _set(95, 113, 148, 153), 100, 120, 144,
+        _set(95, 113, 148, 153), _set(100), 120, 144,
         _CACHES[192],
     ),
     200: Dialect(  # 3.13
-        _set(85, 87), _set(88, 111), _set(84), _set(91, 203, 204),
+        _set(85, 87), _set(88, 111), _set(111), _set(84), _set(91, 203, 204),
         _set(82, range(191, 203)), _set(82, range(191, 203)),
         1, 1, 4, 9, 10, 14, _set(72, range(187, 191), 79, range(97, 101)), _NONE,
         _set(77, 78), _set(92), _NONE, _set(93, 205, 206), _set(2),
-        _set(108, 209, 210, 211), 83, 61, 71,
+        _set(108, 209, 210, 211), _set(83), 61, 71,
         _CACHES[200],
+    ),
+    208: Dialect(  # 3.14
+        _set(84, 86, 88), _set(87, 89, 113), _set(113), _set(83), _set(92, 192, 193),
+        _set(80, range(177, 190)), _set(80, range(177, 190)),
+        1, 1, 4, 9, 10, 14, _set(70, range(171, 175), 77, range(100, 104)), _NONE,
+        _set(75, 76, 175, 176), _set(93), _NONE, _set(96, 194, 195), _set(95),
+        _set(110, 198, 199, 200), _set(82, 190, 191), 59, 69,
+        _CACHES[208],
     ),
 }  # fmt: skip
 
@@ -198,10 +221,7 @@ def code_units(memory: PythonMemory, code: int, classic: bool) -> tuple[Dialect 
 def code_names(memory: PythonMemory, code: int, classic: bool) -> list[str | None]:
     """co_names."""
     names = memory.process.u64(code + (64 if classic else 32))
-    if memory.type_name(names) != "tuple":
-        return []
-    count = min(memory.process.u64(names + 16), 256)
-    return [memory.text(word) for word in memory.process.words(names + 24, count)]
+    return [memory.text(word) for word in memory.items_of(names)]
 
 
 class _Scope:
@@ -212,8 +232,7 @@ class _Scope:
         self.names = names
         values, self.cells_at = local_values(memory, frame)
         self.values = [self._content(value) for value in values]
-        at = {OBJECT: 48, EARLY: 8}.get(frame.shape, 24)
-        self.globals = memory.process.u64(frame.address + at)
+        self.globals = memory.process.u64(frame.address + GLOBALS_AT[frame.shape])
 
     def _content(self, value: int) -> int:
         """The object, or what is in it if it is a cell."""
@@ -270,7 +289,7 @@ def _jumps(dialect: Dialect, code: bytes, end: int, starts: list[int]) -> Iterat
         if at >= end:
             break
         op, argument = code[2 * at], code[2 * at + 1]
-        if at and code[2 * at - 2] in (71, 144):  # EXTENDED_ARG
+        if at and code[2 * at - 2] == dialect.extended:
             argument |= code[2 * at - 1] << 8
         if op in dialect.jumps:
             # in bytes before 3.10; caches behind the jump make it one more at most

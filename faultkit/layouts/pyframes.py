@@ -1,4 +1,4 @@
-"""CPython's frames and code objects, 3.9 to 3.13: which function, which line, and which `with`
+"""CPython's frames and code objects, 3.9 to 3.14: which function, which line, and which `with`
 blocks a frame is inside."""
 
 from __future__ import annotations
@@ -12,9 +12,18 @@ from faultkit.target import ReadError
 
 DEEPEST = 200  # frames
 DEEPEST_STACK = 1000  # values on one frame's stack
+MOST_LOCALS = MOST_NAMES = 4096
+NAME_AT = {"method_descriptor": 24, "function": 32}  # PyDescrObject.d_name, func_name
 
 OBJECT, EARLY, LATE = "PyFrameObject", "_PyInterpreterFrame 3.11", "_PyInterpreterFrame 3.12"
-OWNED_BY_C = 3  # FRAME_OWNED_BY_CSTACK: the interpreter's own entry, no Python function
+TAGGED = "_PyInterpreterFrame 3.14"  # what it refers to are _PyStackRefs (pycore_stackref.h)
+TAGS = 3  # low bits of a _PyStackRef, which is else an object's address
+STACK_REFS = 208  # tp_basicsize of the code objects that go with such frames
+OWNED_BY_C = 3  # FRAME_OWNED_BY_CSTACK, or _INTERPRETER: its own entry, no Python function
+OWNER_AT = {LATE: 70, TAGGED: 74}
+LINK_AT = {OBJECT: 24, EARLY: 48, LATE: 8, TAGGED: 8}
+GLOBALS_AT = {OBJECT: 48, EARLY: 8, LATE: 24, TAGGED: 24}
+VALUES_AT = {EARLY: 72, LATE: 72, TAGGED: 80}  # localsplus
 
 
 class PyFrame(NamedTuple):
@@ -42,20 +51,29 @@ class Place(NamedTuple):
 
 
 def _read_frame(memory: PythonMemory, address: int) -> PyFrame | None:
-    """The frame at `address` by its code object: the first word (3.12), the fifth (3.11, and in
-    the PyFrameObject before it)."""
+    """The frame at `address` by its code object: the first word (3.12; tagged since 3.14), the
+    fifth (3.11, and in the PyFrameObject before it)."""
     if not is_pointer(address):
         return None
     try:
         words = memory.process.words(address, 9)
     except ReadError:
         return None
-    if memory.type_name(words[0]) == "code":
-        return PyFrame(address, LATE, words[0])
+    if memory.type_name(words[0] & ~TAGS) == "code":
+        return frame_of_code(memory, address, words[0])
     if memory.type_name(words[4]) == "code":
         shape = OBJECT if memory.type_name(address) == "frame" else EARLY
         return PyFrame(address, shape, words[4])
     return None
+
+
+def frame_of_code(memory: PythonMemory, address: int, executable: int) -> PyFrame | None:
+    """The frame that begins with its code object, which may be tagged; None if it is no such
+    one.  Raises ReadError."""
+    code = executable & ~TAGS
+    kind = memory.process.u64(code + TYPE_AT)
+    shape = TAGGED if memory.process.u64(kind + TP_BASICSIZE) >= STACK_REFS else LATE
+    return PyFrame(address, shape, code) if shape == TAGGED or code == executable else None
 
 
 def python_frames(memory: PythonMemory, state: int) -> list[PyFrame]:
@@ -70,10 +88,10 @@ def python_frames(memory: PythonMemory, state: int) -> list[PyFrame]:
             if frame is None:  # an entry from C in 3.13: no code, but a caller
                 address = memory.process.u64(address + 8)
                 continue
-            if frame.shape != LATE or memory.process.read(address + 70, 1)[0] != OWNED_BY_C:
+            owner_at = OWNER_AT.get(frame.shape)
+            if not owner_at or memory.process.read(address + owner_at, 1)[0] < OWNED_BY_C:
                 frames.append(frame)
-            link = {OBJECT: 24, EARLY: 48, LATE: 8}[frame.shape]
-            address = memory.process.u64(address + link)
+            address = memory.process.u64(address + LINK_AT[frame.shape])
         except ReadError:
             break
         if not is_pointer(address):
@@ -131,7 +149,7 @@ def _code_layout(memory: PythonMemory, frame: PyFrame) -> _Code | None:
         return None
     if start == 184 and frame.shape == EARLY:
         return _Code(72, 76, 112, 120, 136, start)
-    if frame.shape == LATE and 184 < start < 300:
+    if frame.shape in (LATE, TAGGED) and 184 < start < 300:
         return _Code(68, 72, 112, 120, 136, start)
     return None
 
@@ -273,21 +291,33 @@ def protected_depth(table: bytes, index: int) -> int:
 
 def exits(memory: PythonMemory, frame: PyFrame) -> Iterator[tuple[str, int]]:
     """For each `with` block that the frame is inside of: (type name, address) of the object
-    whose bound __exit__ waits on the frame's stack.  Only values that the interpreter is sure
-    to use again are looked at: what lies above is stale."""
+    whose __exit__ waits on the frame's stack, bound, or since 3.14 followed by the object.  Only
+    values that the interpreter is sure to use again are looked at: what lies above is stale."""
+    read = memory.process.u64
     try:
-        for value in _kept_values(memory, frame):
+        values = _kept_values(memory, frame)
+        for value, following in zip(values, (*values[1:], 0)):
             kind = memory.type_name(value)
+            if kind in NAME_AT:
+                if memory.text(read(value + NAME_AT[kind])) == "__exit__" and following:
+                    yield memory.type_name(following), following
+                continue
             if kind == "builtin_function_or_method":
-                method = memory.process.u64(value + 16)
-                if memory.c_string(memory.process.u64(method)) != "__exit__":
+                if memory.c_string(read(read(value + 16))) != "__exit__":
                     continue
             elif kind != "method":
                 continue
-            owner = memory.process.u64(value + 24)
+            owner = read(value + 24)
             yield memory.type_name(owner), owner
     except ReadError:
         return
+
+
+def _values(memory: PythonMemory, frame: PyFrame, first: int, count: int) -> tuple[int, ...]:
+    """Objects that a frame refers to: variables, then what is on its stack; 0 for none."""
+    address = frame.address + VALUES_AT[frame.shape] + 8 * first
+    words = memory.process.words(address, count)
+    return tuple(word & ~TAGS for word in words) if frame.shape == TAGGED else words
 
 
 def _kept_values(memory: PythonMemory, frame: PyFrame) -> tuple[int, ...]:
@@ -303,7 +333,7 @@ def _kept_values(memory: PythonMemory, frame: PyFrame) -> tuple[int, ...]:
     locals_count = process.u32(frame.code + layout.locals)
     if not depth or locals_count > 1 << 16:
         return ()
-    return process.words(frame.address + 72 + 8 * locals_count, depth)
+    return _values(memory, frame, locals_count, depth)
 
 
 def _block_values(memory: PythonMemory, frame: PyFrame) -> tuple[int, ...]:
@@ -338,23 +368,22 @@ def local_values(memory: PythonMemory, frame: PyFrame) -> tuple[tuple[int, ...],
     layout = _code_layout(memory, frame)
     if layout is None:
         return (), 0
-    if frame.shape == OBJECT:
-        start = frame.address + _locals_at(memory, frame)
-        locals_count = process.u32(frame.code + 28)
-        count = (process.u64(frame.address + 64) - start) // 8
-    else:
-        start, count, locals_count = frame.address + 72, process.u32(frame.code + layout.locals), 0
-    return process.words(start, count) if 0 <= count <= 4096 else (), locals_count
+    if frame.shape != OBJECT:
+        count = process.u32(frame.code + layout.locals)
+        return _values(memory, frame, 0, count) if count <= MOST_LOCALS else (), 0
+    start = frame.address + _locals_at(memory, frame)
+    count = (process.u64(frame.address + 64) - start) // 8
+    values = process.words(start, count) if 0 <= count <= MOST_LOCALS else ()
+    return values, process.u32(frame.code + 28)
 
 
 def uses_name(memory: PythonMemory, frame: PyFrame, name: str) -> bool:
     """Whether the frame's code mentions `name` as an attribute or global (co_names)."""
     try:
         names = memory.process.u64(frame.code + (64 if frame.shape == OBJECT else 32))
-        if memory.type_name(names) != "tuple":
+        items = memory.items_of(names, MOST_NAMES)
+        if not items and memory.process.u64(names + 16):
             return True
-        count = min(memory.process.u64(names + 16), 4096)
-        items = memory.process.words(names + 24, count)
     except ReadError:
         return True
     return any(memory.text(item) == name for item in items)

@@ -1,5 +1,5 @@
 """What CPython's objects lead to by name: attributes, what classes define, functions' parts,
-3.8 to 3.13."""
+3.8 to 3.14."""
 
 from collections.abc import Iterator
 
@@ -61,7 +61,7 @@ class PythonObjects:
         """The class and its bases, but for those of C, in the order in which they are asked."""
         if kind not in self._mro:
             try:
-                bases = self.tuple_items(self.memory.process.u64(kind + TP_MRO)) or (kind,)
+                bases = self.memory.items_of(self.memory.process.u64(kind + TP_MRO)) or (kind,)
             except ReadError:
                 bases = ()
             plain = [base for base in bases[:MOST_CLASSES] if self.flags(base) & HEAP_TYPE]
@@ -117,16 +117,6 @@ class PythonObjects:
             return self.defined(value, name)
         return self.own(value).get(name) or self.defined(self.type_of(value), name)
 
-    def tuple_items(self, value: int, most: int = 256) -> tuple[int, ...]:
-        """The items of a tuple; () if it is none."""
-        if self.memory.type_name(value) != "tuple":
-            return ()
-        try:
-            count = min(self.memory.process.u64(value + 16), most)
-            return self.memory.process.words(value + 24, count)
-        except ReadError:
-            return ()
-
     def cell(self, value: int) -> int:
         """The object, or what is in it if it is a cell."""
         if self.memory.type_name(value) != "cell":
@@ -149,7 +139,7 @@ class PythonObjects:
             code, scope, closure = words[6], words[2], words[9]
         else:
             return 0, 0, ()
-        return code, scope, tuple(self.cell(item) for item in self.tuple_items(closure))
+        return code, scope, tuple(self.cell(item) for item in self.memory.items_of(closure))
 
     def unbound(self, value: int) -> int:
         """The function of a bound method; 0 if it is none."""

@@ -1,4 +1,4 @@
-"""Whether Python code may have given a lock back, by what its calls lead to, 3.8 to 3.13.
+"""Whether Python code may have given a lock back, by what its calls lead to, 3.8 to 3.14.
 
 A frame is read from one instruction to another: is the lock itself handed to anything, or is
 anything called whose code, or the code that this calls, releases what may be the lock?  What is
@@ -14,9 +14,11 @@ from faultkit.layouts.cpython import LOCK_TYPES, PythonMemory
 from faultkit.layouts.pycode import code_names, code_units, instructions
 from faultkit.layouts.pyframes import (
     EARLY,
-    LATE,
+    GLOBALS_AT,
     OBJECT,
+    TAGS,
     PyFrame,
+    frame_of_code,
     instruction_index,
     local_values,
 )
@@ -57,7 +59,7 @@ class Reach:
             return None
         read = memory.process.u64
         file = memory.text(read(address + (104 if classic else 112))) or ""
-        constants = self.objects.tuple_items(read(address + (56 if classic else 24)))
+        constants = memory.items_of(read(address + (56 if classic else 24)))
         names = code_names(memory, address, classic)
         starts = instructions(dialect, units)
         return Code(address, dialect, units, names, constants, starts, _library(file))
@@ -70,8 +72,7 @@ class Reach:
             return None
         try:
             values, cells_at = local_values(self.memory, frame)
-            at = {OBJECT: 48, EARLY: 8}.get(frame.shape, 24)
-            names = self.memory.process.u64(frame.address + at)
+            names = self.memory.process.u64(frame.address + GLOBALS_AT[frame.shape])
         except ReadError:
             return None
         return Scope(self.objects, code, values, cells_at, names), current
@@ -87,12 +88,12 @@ class Reach:
                 if self._classic:
                     if self.memory.type_name(word) == "frame":
                         return PyFrame(word, OBJECT, self.memory.process.u64(word + 32))
-                elif self.memory.type_name(word) == "code":
+                elif self.memory.type_name(word & ~TAGS) == "code":
                     # 3.11 has the code twice: on its own, then fifth in the frame
                     address = generator + offset
                     again = self.memory.process.words(address, 16)[1:]
                     if word not in again:
-                        return PyFrame(address, LATE, word)
+                        return frame_of_code(self.memory, address, word)
                     return PyFrame(address + 8 * (again.index(word) - 3), EARLY, word)
         except ReadError:
             pass
@@ -264,7 +265,7 @@ class Search:
         try:
             if code.dialect.absolute:
                 cells_at = read(code.address + 28)
-                cells = len(self._objects.tuple_items(self._memory.process.u64(code.address + 88)))
+                cells = len(self._memory.items_of(self._memory.process.u64(code.address + 88)))
                 before = cells_at + cells
             else:
                 count = read(code.address + (76 if code.dialect.method_shift == 0 else 72))

@@ -1,5 +1,5 @@
 """What Python code loads: the objects that its names lead to, instruction by instruction, 3.8 to
-3.13.
+3.14.
 
 Names are followed as the interpreter would follow them, in a frame or in a function that may be
 called, without running anything.
@@ -80,12 +80,12 @@ class Scope:
             elif op in dialect.packed:
                 argument = self._argument(at)
                 yield Load(at, self._variable(argument & 15), 0, None, self._ends(at), False)
-                if op not in (111,):  # STORE_FAST_LOAD_FAST
+                if op not in dialect.storing:
                     yield Load(at, self._variable(argument >> 4), 0, None, True, False)
             elif op in dialect.glob:
                 kept = not self._used_up(at + 1 + dialect.global_cache)
                 yield Load(at, self._last(at), 0, None, kept, False)
-            elif op == dialect.constant:
+            elif op in dialect.constant:
                 yield Load(at, self._constant(self._argument(at)), 0, None, False, False)
             elif self._is_plain(op) or op in dialect.closure:
                 yield Load(at, self._last(at), 0, None, self._ends(at), False)
@@ -118,13 +118,18 @@ class Scope:
 
     def before(self, at: int, deep: int = MOST_ATTRIBUTES) -> int:
         """The object that is loaded just before unit `at`; 0 if it is not known."""
-        units, dialect = self.code.units, self.code.dialect
-        index = bisect_left(self.code.starts, at) - 1
-        if index > 0 and units[2 * self.code.starts[index]] == dialect.extended:
+        units, dialect, starts = self.code.units, self.code.dialect, self.code.starts
+        index = bisect_left(starts, at) - 1
+        # 3.14 begins a `with` by a copy of the manager
+        if index > 0 and units[2 * starts[index] : 2 * starts[index] + 2] == bytes(
+            (dialect.copy, 1)
+        ):
+            index -= 1
+        if index > 0 and units[2 * starts[index]] == dialect.extended:
             index -= 1
         if index < 0:
             return 0
-        start = self.code.starts[index]
+        start = starts[index]
         op = units[2 * start]
         if self._is_plain(op) or op in dialect.packed or op in dialect.glob:
             return self._last(start)

@@ -12,6 +12,7 @@ from faultkit.layouts.cpython import (
     read_thread_state,
 )
 from faultkit.layouts.pycode import FrameCalls
+from faultkit.layouts.pydict import attribute_is
 from faultkit.layouts.pyframes import (
     Place,
     PyFrame,
@@ -257,33 +258,12 @@ class Python:
         return lambda condition: self.locks_with(condition, lock)
 
     def locks_with(self, condition: int, lock: int) -> bool:
-        """Whether the threading.Condition at `condition` is made of `lock`: its first attribute
-        is `_lock` (Lib/threading.py, Condition.__init__), which lies, by version, in a values
-        array before the object (3.11, 3.12), behind its head (3.13) or in its dictionary."""
+        """Whether the threading.Condition at `condition` is made of `lock` (Lib/threading.py,
+        Condition.__init__)."""
         try:
-            values, tagged, *_, head, body = self.process.words(condition - 32, 8)
-            if body == lock:
-                return True
-            if self.memory.type_name(head) == "dict":
-                keys, shared = self.process.words(head + 32, 2)
-                return self._first_value(shared) == lock or self._entry(keys, "_lock") == lock
-            return lock in (self._first_value(values), self._first_value(tagged + 1))
+            return attribute_is(self.memory, condition, "_lock", lock)
         except ReadError:
             return False
-
-    def _first_value(self, array: int) -> int:
-        try:
-            return self.process.u64(array) if is_pointer(array) else 0
-        except ReadError:
-            return 0
-
-    def _entry(self, keys: int, name: str) -> int:
-        """The value of key `name` among the first entries of a PyDictKeysObject."""
-        if not is_pointer(keys):
-            return 0
-        table = self.process.words(keys, 32)
-        pairs = zip(table[5:], table[6:])
-        return next((value for key, value in pairs if self.memory.text(key) == name), 0)
 
 
 def python_of(blocked: Blocked) -> Python:
