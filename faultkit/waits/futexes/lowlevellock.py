@@ -21,6 +21,9 @@ ALLOCATOR = (
     "int_malloc", "int_free", "int_realloc", "int_memalign", "malloc_consolidate", "systrim",
     "tcache_init", "arena_get2", "malloc_trim", "mallinfo", "mallinfo2", "malloc_stats", "valloc",
     "pvalloc", "sysmalloc", "unlink_chunk", "int_free_merge_chunk", "int_free_chunk",
+    "int_free_create_chunk", "int_free_maybe_consolidate", "int_free_maybe_trim", "mid_memalign",
+    "sysmalloc_mmap", "arena_get_retry", "new_heap", "alloc_new_heap",
+    "malloc2", "calloc2",  # 2.43
 )  # fmt: skip
 
 
@@ -101,8 +104,9 @@ def _waits_for(process: Process, task: Task, lock: int) -> bool:
 
 
 def _plain(frame: Frame) -> str:
-    name = frame.symbol or ""
-    return name.lstrip("_").removeprefix("GI_").removeprefix("libc_").lstrip("_").split("@")[0]
+    """Without underscores, version, and the suffixes of clones (systrim.constprop.0)."""
+    name = (frame.symbol or "").lstrip("_").removeprefix("GI_").removeprefix("libc_").lstrip("_")
+    return name.split("@")[0].split(".")[0]
 
 
 SIGNAL_FRAME_NAME = _plain(Frame(0, 0, SIGNAL_FRAME))
