@@ -109,7 +109,7 @@ def printed_tracer(arguments: SigsrcArguments) -> str:
     if arguments.start:
         raise FaultkitError("a tracer can't be run in here", "faultkit sigsrc --arm PID --run")
     text = tracer(arguments)
-    if arguments.output is None:
+    if arguments.output in (None, "-"):
         return text
     from faultkit.render import save
 
@@ -136,7 +136,7 @@ def run_tracer(arguments: SigsrcArguments) -> int:
         file.write(text)
         file.flush()
         output = None
-        if arguments.output:
+        if arguments.output not in (None, "-"):
             output = stack.enter_context(open(arguments.output, "w", encoding="utf-8"))
         process = subprocess.Popen([command, file.name], stdout=output)
         try:

@@ -242,7 +242,8 @@ def test_a_full_disk_is_told(crash, tmp_path):
     file = tmp_path / "lines.py"
     file.write_text(LINES)
     assert "No space left on device" in crash.run(f"faultkit python {file} > /dev/full")
-    assert crash.run("deadlock --output /dev/full").endswith("No space left on device\n")
+    said = "deadlock: cannot write /dev/full: No space left on device; name another file\n"
+    assert crash.run("deadlock --output /dev/full").endswith(said)
     assert "VERDICT" in crash.run("deadlock")
 
 

@@ -18,7 +18,8 @@ class Destinations(Protocol):
 
     @property
     def json(self) -> str | None:
-        """The machine-readable report; "-" is standard output, and then nothing else."""
+        """The machine-readable report; "-" is standard output, and then nothing else, as for
+        the other forms."""
 
     @property
     def output(self) -> str | None:
@@ -33,37 +34,47 @@ def deliver(
     color: bool,
 ) -> None:
     """Write the report wherever it was asked for; the text goes to `write` unless `output` or
-    `json` "-" took its place.  Raises OSError for a file that can't be written, FaultkitError
-    for a missing graphviz; the text is shown all the same."""
+    another form at "-", the standard output, took its place.  Raises FaultkitError for a file
+    that can't be written and for a missing graphviz; the text is shown all the same."""
+    forms = [(getattr(to, name, None), render) for name, render in _FORMS]
+    alone = sum(path == "-" for path, _ in forms)
+    if alone > 1:
+        raise FaultkitError("one report fits on the standard output", "name a file for others")
     render_text = _text_renderer(report, getattr(to, "brief", False))
-    if to.json == "-":
-        from faultkit.render.machine import render_json
-
-        write(render_json(report) + "\n")
-    elif to.output:
+    if to.output and to.output != "-":
         save(to.output, render_text(report, width, False))
-    else:
+    elif not alone:
         write(render_text(report, width, color))
-    if to.json and to.json != "-":
-        from faultkit.render.machine import render_json
+    for path, render in forms:
+        if path == "-":
+            write(render(report))
+        elif path:
+            save(path, render(report))
 
-        save(to.json, render_json(report) + "\n")
-    page = getattr(to, "html", None)
-    if page:
-        from faultkit.render.kdecode_html import render_html
 
-        save(page, render_html(report))
-    dot, drawn = getattr(to, "dot", None), getattr(to, "svg", None)
-    if dot or drawn:
-        from faultkit.render.dot import render_dot
+def _json(report: Report) -> str:
+    from faultkit.render.machine import render_json
 
-        graph = render_dot(report)
-        if dot == "-":
-            write(graph)
-        elif dot:
-            save(dot, graph)
-        if drawn:
-            draw(graph, drawn)
+    return render_json(report) + "\n"
+
+
+def _html(report: Report) -> str:
+    from faultkit.render.kdecode_html import render_html
+
+    return render_html(report)
+
+
+def _dot(report: Report) -> str:
+    from faultkit.render.dot import render_dot
+
+    return render_dot(report)
+
+
+def _svg(report: Report) -> str:
+    return draw(_dot(report))
+
+
+_FORMS = (("json", _json), ("html", _html), ("dot", _dot), ("svg", _svg))  # by option
 
 
 def _text_renderer(report: Report, brief: bool) -> Callable[[Report, int, bool], str]:
@@ -93,27 +104,41 @@ def _text_renderer(report: Report, brief: bool) -> Callable[[Report, int, bool],
 
 
 def save(path: str, text: str) -> None:
-    """Write a file as a whole or not at all; devices and pipes are written to directly."""
-    path = os.path.expanduser(path)
-    if os.path.exists(path) and not os.path.isfile(path):
-        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-        return
-    folder = os.path.dirname(os.path.abspath(path))
+    """Write a file as a whole or not at all; devices and pipes are written to directly.  A link
+    stays one, and a file keeps its mode.  Raises FaultkitError where it can't be written."""
+    expanded = os.path.expanduser(path)
+    try:
+        if os.path.exists(expanded) and not os.path.isfile(expanded):
+            with open(expanded, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+        else:
+            # Links are followed first: a file replaces only one on its own file system.
+            _replace(os.path.realpath(expanded), text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        said = f"cannot write {path}: {error.strerror}"
+        raise FaultkitError(said, "name another file") from None
+
+
+def _replace(target: str, text: str) -> None:
     # Not by tempfile, which the Python inside some debuggers lacks.
-    temporary = os.path.join(folder, f".faultkit-{os.getpid()}-{time.time_ns():x}")
+    name = f".faultkit-{os.getpid()}-{time.time_ns():x}"
+    temporary = os.path.join(os.path.dirname(target), name)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
-        os.replace(temporary, os.path.realpath(path))
+        if os.path.exists(target):
+            os.chmod(temporary, os.stat(target).st_mode & 0o777)
+        os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)
         raise
 
 
-def draw(graph: str, path: str) -> None:
-    """Have graphviz draw the graph as SVG.  Raises FaultkitError if it is not installed."""
+def draw(graph: str) -> str:
+    """The graph drawn by graphviz, as SVG.  Raises FaultkitError if it is not installed."""
     import subprocess
 
     try:
@@ -130,4 +155,4 @@ def draw(graph: str, path: str) -> None:
         ) from None
     except subprocess.SubprocessError as error:
         raise FaultkitError(f"graphviz failed: {error}", "use --dot FILE instead") from None
-    save(path, done.stdout.decode("utf-8", "replace"))
+    return done.stdout.decode("utf-8", "replace")
