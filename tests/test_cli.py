@@ -94,10 +94,20 @@ def test_version_is_the_package_s(faultkit):
     assert good(faultkit("--version")) == f"faultkit {package.__version__}\n"
 
 
-def test_unknown_command_is_a_usage_error(faultkit):
-    done = faultkit("no-such-command")
-    assert done.returncode == 2
-    assert "usage:" in done.stderr and "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("no-such-command", "see `faultkit --help`"),
+        ("deadlock --nope 1", "unrecognized arguments: --nope; see `faultkit deadlock --help`"),
+        ("dstate 1 2 --json", "expected one argument; see `faultkit dstate --help`"),
+        ("sigsrc 0", "`0` is no process id; see `faultkit sigsrc --help`"),
+        ("kdecode", "see `faultkit kdecode --help`"),
+    ],
+)
+def test_what_is_not_understood_is_an_error(faultkit, words, said):
+    """Of status 1: 2 is that of an answer which is inconclusive."""
+    done = faultkit(*words.split())
+    assert said in refused(done) and done.returncode == 1
 
 
 def test_path_is_the_file_gdb_can_source(faultkit):

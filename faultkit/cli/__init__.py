@@ -16,13 +16,30 @@ from collections.abc import Sequence
 import faultkit
 from faultkit.target import FaultkitError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 COMMANDS = ("deadlock", "dstate", "sigsrc", "kdecode", "path", "install", "doctor")
+
+
+class _Parser(argparse.ArgumentParser):
+    """What it does not understand is an error as any other: status 2 means "inconclusive"."""
+
+    def error(self, message: str) -> NoReturn:
+        raise FaultkitError(message, f"see `{self.prog} --help`")
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # by the command's own parser: it knows the options that there are
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
 
 def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     """The parser of the whole command line, or of some sub-commands, each of which leaves its
     `run` in it."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="faultkit",
         description="Why a program or a kernel is stuck, what killed it, and where it is in the "
         "source. Inside gdb: source the file that `faultkit path` prints, or let "
@@ -42,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     130 after Ctrl-C, as shells have it; a reader that left early (`| head`) is no error.
     """
     argv = sys.argv[1:] if argv is None else argv
+    if sys.stdout is None:  # closed by who started us: what is for a file is written all the same
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     # To import them all would take longer than some of them do.
     parser = build_parser(argv[:1] if argv[:1] and argv[0] in COMMANDS else COMMANDS)
     try:
@@ -53,15 +72,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = int(arguments.run(arguments))
         sys.stdout.flush()
         return status
-    except FaultkitError as error:
-        from faultkit.render.escape import clean
-
-        print(f"faultkit: {clean(str(error), 1000)}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("faultkit: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Python flushes once more at exit; give it somewhere to write to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return 0
+    except FaultkitError as error:
+        said = str(error)
+    except OSError as error:
+        _give_up_output()
+        said = f"{error.filename or 'standard output'}: {error.strerror or error}"
+    except Exception as error:
+        from faultkit.render.mistake import unforeseen
+
+        said = unforeseen(error)
+    from faultkit.render.escape import clean
+
+    print(f"faultkit: {clean(said, 1000)}", file=sys.stderr)
+    return 1
+
+
+def _give_up_output() -> None:
+    """Python flushes once more at exit; give it somewhere to write to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
