@@ -229,7 +229,7 @@ EXAMPLE
     "sigsrc": Command(
         _sigsrc,
         "signals of programs: who sent them, and what killed or is killing whom",
-        "[PID] [--kernel SIGNAL] [--vmlinux FILE] [--log FILE] [--from FILE]",
+        "[PID] [--kernel SIGNAL] [--vmlinux FILE] [--module FILE] [--log FILE] [--from FILE]",
         """\
   Of all programs in the dump, or of one process or thread: pending signals with
   their senders, processes that are being killed and why their threads have not
@@ -242,6 +242,7 @@ EXAMPLE
                      signal (SIGBUS, bus or 7; all), by the code of the vmlinux
     --vmlinux FILE   another kernel than the dump's, for --kernel; else the modules
                      that `mod -s` has loaded are looked at, too
+    --module FILE    a module for --kernel, too; may be given again
     --log FILE       instead: what this kernel log tells
     --from FILE      instead: what a tracer of sigsrc --arm has written
     --json FILE      the report for machines ("-": standard output, alone)

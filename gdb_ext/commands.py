@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 
 WIDEST = 100
-FILES = frozenset(("--json", "--dot", "--svg", "--output", "--from", "--html", "--source",
-                   "--vmlinux", "--module", "--debug-dir"))  # fmt: skip
 
 
 def deadlock(argument: str) -> None:
@@ -147,29 +145,26 @@ def _told(command: str) -> Iterator[None]:
 
 
 def complete(command: str, text: str, word: str | None) -> list[str]:
-    """Completions: options, the values of --stacks, files after those that take one, pids."""
-    from faultkit.options.deadlock import DEADLOCK_OPTIONS, STACKS
-    from faultkit.options.dstate import DSTATE_OPTIONS
-    from faultkit.options.kdecode import KDECODE_OPTIONS
-    from faultkit.options.sigsrc import SIGSRC_OPTIONS
+    """Completions: options, and what may follow those that take a word; pids."""
+    from importlib import import_module
 
+    from faultkit.options import Known
+
+    module = import_module(f"faultkit.options.{command}")
+    known = Known(module.add_session_arguments)
     words = text.split()
     last = words.pop() if words and not text[-1].isspace() else ""
-    before = words[-1] if words else ""
     # gdb's own word starts after the last "-" or "/"; at first it only asks how words end (None)
     cut = len(last) - len(word or "")
-    choices: list[str] = []
-    if before == "--stacks" and command == "deadlock":
-        choices = list(STACKS)
-    elif before in FILES:
+    value = known.value(words[-1]) if words else None
+    if value is not None and "choices" in value:
+        choices = list(value["choices"])
+    elif value is not None and value.get("metavar") in ("FILE", "DIR"):
         choices = _files_like(last)
-    elif last.isdigit():
+    elif last.isdigit() or (value is not None and value.get("metavar") == "PID"):
         choices = [pid for pid in os.listdir("/proc") if pid.isdigit()]
     else:
-        options = {
-            "dstate": DSTATE_OPTIONS, "sigsrc": SIGSRC_OPTIONS, "kdecode": KDECODE_OPTIONS,
-        }  # fmt: skip
-        choices = list(options.get(command, DEADLOCK_OPTIONS))
+        choices = list(known.options) if value is None else []
     return [choice[cut:] for choice in choices if choice.startswith(last)]
 
 

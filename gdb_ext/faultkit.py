@@ -151,21 +151,25 @@ It reads /proc: nothing is attached, nothing is paused.
 
 
 class _Sigsrc(gdb.Command):
-    """Say where signals came from: the one that the core died of, or the inferior
-stopped with, and those that are pending.
+    """Say which signal ended or stopped the program, who or what sent it, and why.
 
 Usage: sigsrc [PID] [--watch] [--json FILE] [--output FILE]
-       sigsrc --log FILE [PID] | --from FILE | --arm PID | --kernel SIGNAL --vmlinux FILE
+       sigsrc --log FILE [PID] | --from FILE | --arm PID [--tracer TRACER]
+       sigsrc --kernel SIGNAL [--vmlinux FILE] [--module FILE]
 
-Of a fault: which access failed, and why; of a signal that was sent: by whom.
-Without PID the inferior, live or a core, is examined.  With PID that process
-is, through /proc, which tells of pending signals but not of their senders.
+Of a fault: which access failed, and why; of a signal that was sent: by whom;
+of those that are pending, too.  Without PID the inferior, live or a core, is
+examined.  With PID that process is, through /proc, which tells of pending
+signals but not of their senders.
 
-  --watch         let the inferior run, and tell of each signal until interrupted
-  --log FILE      what a kernel log (dmesg, journalctl, /dev/kmsg) says, of PID or of all
-  --arm PID       print a tracer (--tracer tracefs, bpftrace, systemtap) for the next signal
+  --watch         let the inferior run; tell of each signal until interrupted
+  --log FILE      what a kernel log (dmesg, journalctl, /dev/kmsg) says, of PID
+                  or of all
+  --arm PID       print a tracer for the next signal; --tracer says which one:
+                  tracefs (default), bpftrace, systemtap
   --from FILE     explain what that tracer wrote
-  --kernel SIGNAL every place in a kernel that can send the signal
+  --kernel SIGNAL every place in a kernel that can send the signal; the one of
+                  this machine, or of --vmlinux, with each --module
   --json FILE     the report for machines ("-": standard output, alone)
   --output FILE   the report goes to FILE instead of the terminal"""
 
@@ -186,9 +190,10 @@ is, through /proc, which tells of pending signals but not of their senders.
 class _Kdecode(gdb.Command):
     """Map back traces and their disassembly to source, with arguments and locals.
 
-Usage: kdecode [ADDRESS|SYMBOL+OFFSET]... [--all] [--from FILE] [-n FRAMES]
-               [--no-source] [--no-dis] [--context N] [--source DIR]
-               [--brief] [--json FILE] [--html FILE] [--output FILE]
+Usage: kdecode [ADDRESS|SYMBOL+OFFSET]... [-a|--all] [--from FILE]
+               [-n FRAMES] [--no-source] [--no-dis] [--context N]
+               [--source DIR] [--brief] [--json FILE] [--html FILE]
+               [--output FILE]
 
 Of the selected thread, of all with --all, or of places in the code.  Each
 frame has its inline chain, values with where they are from or why there is

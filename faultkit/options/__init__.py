@@ -31,6 +31,23 @@ def parse(
     return vars(parser.parse_args(list(words)))
 
 
+class Known:
+    """What a command's options are, taken as a parser takes them: facts by an option's name."""
+
+    def __init__(self, add_arguments: Callable[[Any], None]) -> None:
+        self.options: dict[str, dict[str, Any]] = {}
+        add_arguments(self)
+
+    def add_argument(self, *names: str, **facts: Any) -> None:
+        """As argparse's."""
+        self.options.update({name: facts for name in names if name.startswith("-")})
+
+    def value(self, option: str) -> dict[str, Any] | None:
+        """The facts of a known option whose value is the next word, else None."""
+        facts = self.options.get(option)
+        return facts if facts and facts.get("action", "append") == "append" else None
+
+
 def add_pids(parser: argparse.ArgumentParser) -> None:
     """Processes to examine, for the commands that take some."""
     parser.add_argument(

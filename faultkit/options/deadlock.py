@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import argparse
 
 STACKS = ("cycle", "all", "none")
-DEADLOCK_OPTIONS = ("--stacks", "--json", "--dot", "--svg", "--output")
 
 
 class DeadlockArguments(NamedTuple):
@@ -52,3 +51,6 @@ def parse_deadlock(words: Sequence[str]) -> DeadlockArguments:
         return DeadlockArguments()
     given = parse("deadlock", add_deadlock_arguments, words)
     return DeadlockArguments(**{**given, "pids": tuple(dict.fromkeys(given["pids"]))})
+
+
+add_session_arguments = add_deadlock_arguments  # in debuggers the same

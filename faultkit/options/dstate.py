@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-DSTATE_OPTIONS = (
-    "--all", "--from", "--min-age", "--stacks", "--watch", "--json", "--output",
-)  # fmt: skip
-
 
 class DstateArguments(NamedTuple):
     """What `dstate` was asked: process ids, or the whole machine, or a file; and where its answer
@@ -86,3 +82,6 @@ def _seconds(text: str) -> float:
     if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError(f"`{text}` is no number of seconds")
     return value
+
+
+add_session_arguments = add_dstate_arguments  # in debuggers the same

@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-KDECODE_OPTIONS = (
-    "-a", "--all", "--from", "--exact", "--vmlinux", "--module", "--debug-dir", "-n", "--source",
-    "--no-source", "--no-dis", "--context", "--brief", "--json", "--html", "--output",
-)  # fmt: skip
-
 
 class KdecodeArguments(NamedTuple):
     """What `kdecode` was asked: a file, tasks or places in code, where debug information is, how
@@ -125,7 +120,7 @@ def kdecode_arguments(given: dict[str, Any]) -> KdecodeArguments:
 def parse_kdecode(words: Sequence[str]) -> KdecodeArguments:
     """The arguments of `kdecode` in a debugger.  Raises FaultkitError on words that it does not
     know, or that contradict each other."""
-    wanted = kdecode_arguments(parse("kdecode", _add_session_arguments, words))
+    wanted = kdecode_arguments(parse("kdecode", add_session_arguments, words))
     if wanted.file is not None and (wanted.words or wanted.all):
         raise FaultkitError("--from reads a file, and nothing of the target", "leave the rest out")
     if wanted.words and wanted.all:
@@ -133,10 +128,11 @@ def parse_kdecode(words: Sequence[str]) -> KdecodeArguments:
     return wanted
 
 
-def _add_session_arguments(parser: argparse.ArgumentParser) -> None:
+def add_session_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `kdecode` in a debugger."""
     parser.add_argument("words", nargs="*")
     parser.add_argument("-a", "--all", action="store_true")
-    parser.add_argument("--from", dest="file")
+    parser.add_argument("--from", dest="file", metavar="FILE")
     parser.add_argument("--exact", action="store_true")
     add_debug_file_arguments(parser)
 

@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-SIGSRC_OPTIONS = (
-    "--watch", "--log", "--arm", "--tracer", "--run", "--from", "--kernel", "--vmlinux", "--module",
-    "--json",
-    "--output",
-)  # fmt: skip
 TRACERS = ("tracefs", "bpftrace", "systemtap")
 
 
@@ -127,3 +122,6 @@ def sigsrc_arguments(given: dict[str, Any]) -> SigsrcArguments:
     if wanted.vmlinux is not None and wanted.kernel is None:
         raise FaultkitError("--vmlinux names the kernel for --kernel SIGNAL", "add --kernel")
     return wanted
+
+
+add_session_arguments = add_sigsrc_arguments  # in debuggers the same
