@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from faultkit.cli import checks
+from faultkit.cli.remedies import as_root
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTENSION = ROOT / "gdb_ext" / "faultkit.py"
@@ -406,13 +407,13 @@ def test_doctor_looks_at_crash(faultkit, home, crash_extension):
     _, rows = doctor(faultkit, "--gdb", GDB)
     for name in ("crash", "faultkit in crash", "libpython"):
         assert rows[name]["status"] == "ok", rows[name]
-    assert rows["crashrc"]["remedy"] == "faultkit install --crash"
+    assert rows["crashrc"]["remedy"] == f"cd {ROOT} && python3 -m faultkit install --crash"
     good(faultkit("install", "--crash"))
     _, rows = doctor(faultkit, "--gdb", GDB, FAULTKIT_LIBPYTHON="/nonexistent")
     assert rows["crashrc"]["status"] == "ok"
     assert rows["libpython"]["status"] == "warning"
     _, rows = doctor(faultkit, "--gdb", GDB, PATH="/nonexistent")
-    assert rows["crash"]["remedy"] == "sudo apt-get install crash"
+    assert rows["crash"]["remedy"] == as_root("apt-get install crash")
 
 
 # doctor
@@ -456,7 +457,7 @@ def test_doctor_sees_the_packages_that_gdb_sees(faultkit):
 def test_doctor_follows_the_gdbinit(faultkit, home):
     _, rows = doctor(faultkit, "--gdb", GDB)
     assert rows["gdbinit"]["status"] == "warning"
-    assert rows["gdbinit"]["remedy"] == "faultkit install"
+    assert rows["gdbinit"]["remedy"] == f"cd {ROOT} && python3 -m faultkit install"
     good(faultkit("install"))
     _, rows = doctor(faultkit, "--gdb", GDB)
     assert rows["gdbinit"]["status"] == "ok"
@@ -469,7 +470,7 @@ def test_doctor_names_the_missing_gdb_and_how_to_get_it(faultkit):
     status, rows = doctor(faultkit, "--gdb", "no-such-gdb")
     assert status == 1
     assert rows["gdb"]["status"] == "missing"
-    assert rows["gdb"]["remedy"] == "sudo apt-get install gdb"
+    assert rows["gdb"]["remedy"] == as_root("apt-get install gdb")
 
 
 def test_doctor_is_not_fooled_by_another_program(faultkit):
@@ -482,7 +483,7 @@ def test_doctor_knows_a_gdb_without_python(faultkit, tmp_path):
     plain = tmp_path / "gdb"
     plain.write_text(
         "#!/bin/sh\n"
-        'case "$*" in *probe.py*) echo "Python scripting is not supported" >&2; exit 1;; esac\n'
+        'case "$*" in *probe.py*|*"python "*) echo "Python scripting is not supported" >&2; exit 1;; esac\n'
         f'exec {GDB} "$@"\n'
     )
     plain.chmod(0o755)
@@ -527,11 +528,53 @@ def test_doctor_attaches_and_leaves_nothing_behind(faultkit):
     assert b"cat" not in mine.stdout.split()
 
 
+def test_the_remedies_can_be_pasted(faultkit, home, tmp_path):
+    """Also where the checkout's path has blanks, and the script is on no PATH."""
+    elsewhere = tmp_path / "my tools" / "it's"
+    for package in ("faultkit", "gdb_ext", "crash_ext", "tools"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.so")
+        shutil.copytree(ROOT / package, elsewhere / package, ignore=ignored)
+    _, rows = doctor(faultkit, checkout=elsewhere)
+    for row in rows.values():
+        if row["remedy"]:
+            assert subprocess.run(["bash", "-n", "-c", row["remedy"]], check=False).returncode == 0
+    paste(rows["gdbinit"]["remedy"], home)
+    assert doctor(faultkit, checkout=elsewhere)[1]["gdbinit"]["status"] == "ok"
+
+
+def paste(remedy, home):
+    """Run it as if pasted into a shell somewhere."""
+    subprocess.run(
+        ["bash", "-c", remedy],
+        cwd="/",
+        env=environment(home),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        timeout=60,
+        check=True,
+    )
+
+
+def test_doctor_tells_a_script_that_does_not_run_from_no_python(faultkit, tmp_path):
+    """As gdb 16 does not run those with such a path in the C locale."""
+    stub = tmp_path / "gdb"
+    stub.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *--version*) echo "GNU gdb 16.3";; *print*) echo True;;\n'
+        "*) echo \"'ascii' codec can't decode byte 0xc3\" >&2;; esac\n"
+    )
+    stub.chmod(0o755)
+    status, rows = doctor(faultkit, "--gdb", stub)
+    assert status == 1 and "gdb's Python" not in rows
+    assert "codec" in rows["faultkit in gdb"]["detail"]
+
+
 def test_doctor_prints_a_table_and_the_mends(faultkit):
     done = faultkit("doctor", "--gdb", GDB)
     lines = done.stdout.splitlines()
+    mend = f"cd {ROOT} && python3 -m faultkit install"
     assert lines[0].split() == ["check", "status", "found"]
-    assert any(line.split() == ["gdbinit", "faultkit", "install"] for line in lines)
+    assert any(line.split() == ["gdbinit", *mend.split()] for line in lines)
     assert (lines[-1] == "All that faultkit needs is here.") == (done.returncode == 0)
 
 

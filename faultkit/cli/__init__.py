@@ -8,6 +8,7 @@ returns the exit status.  What goes wrong for the user's reasons is a FaultkitEr
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -89,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = unforeseen(error)
     from faultkit.render.escape import clean
 
+    with contextlib.suppress(OSError):  # what was said before comes before
+        sys.stdout.flush()
     print(f"faultkit: {clean(said, 1000)}", file=sys.stderr)
     return 1
 

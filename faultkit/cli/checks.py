@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from shlex import quote
 
 import faultkit
 from faultkit.cli import startup
 from faultkit.cli.crash_checks import crash_checks
 from faultkit.cli.path import extension_path
+from faultkit.cli.remedies import apt_install, as_root, own_command
 from faultkit.cli.rows import MISSING, OK, WARNING, Row
 from faultkit.target import FaultkitError
 
@@ -55,46 +57,55 @@ def gdb_checks(gdb: str) -> list[Row]:
     """gdb, its Python, whether faultkit loads in it, and the packages it finds then."""
     path = shutil.which(gdb)
     if path is None:
-        return [Row("gdb", MISSING, f"no {gdb} on PATH", "sudo apt-get install gdb")]
+        return [Row("gdb", MISSING, f"no {gdb} on PATH", apt_install("gdb"))]
     try:
         banner = run_gdb(path, "--version").stdout.split("\n", 1)[0]
     except FaultkitError as error:
-        return [Row("gdb", MISSING, str(error), "sudo apt-get install --reinstall gdb")]
+        return [Row("gdb", MISSING, str(error), apt_install("--reinstall", "gdb"))]
     if not banner.startswith("GNU gdb"):
-        return [Row("gdb", MISSING, f"{path} is not gdb", "name one: faultkit doctor --gdb GDB")]
+        return [Row("gdb", MISSING, f"{path} is not gdb", own_command("doctor --gdb GDB"))]
     rows = [Row("gdb", OK, f"{path}: {banner}")]
     try:
         probe = _probe(path)
     except FaultkitError as error:
         return [*rows, Row("faultkit in gdb", MISSING, error.message, error.remedy)]
     if probe is None:
-        remedy = "sudo apt-get install gdb   (gdb-minimal has no Python)"
+        remedy = f"{apt_install('gdb')}   # gdb-minimal has no Python"
         return [*rows, Row("gdb's Python", MISSING, "this gdb has no Python", remedy)]
     rows.append(Row("gdb's Python", OK, f"{probe['python']} in {probe['prefix']}"))
     if probe["failure"] is None:
         rows.append(Row("faultkit in gdb", OK, f"{faultkit.__version__}: {extension_path()}"))
     else:
-        remedy = f"{path} -nx -ex 'set python print-stack full' -ex 'source {extension_path()}'"
-        rows.append(Row("faultkit in gdb", MISSING, probe["failure"], f"see why: {remedy}"))
+        source = quote(f"source {extension_path()}")
+        remedy = f"{quote(path)} -nx -ex 'set python print-stack full' -ex {source}   # see why"
+        rows.append(Row("faultkit in gdb", MISSING, probe["failure"], remedy))
     return rows + [_package_row(name, found) for name, found in probe["packages"].items()]
 
 
 def _probe(gdb: str) -> dict[str, Any] | None:
-    """What gdb_ext/probe.py tells from inside gdb, None when gdb has no Python."""
-    script = extension_path().with_name("probe.py")
-    output = run_gdb(gdb, "-x", str(script)).stdout
-    for line in output.splitlines():
+    """What gdb_ext/probe.py tells from inside gdb, None when gdb has no Python.  Raises
+    FaultkitError where gdb has one, and does not run the script."""
+    script = str(extension_path().with_name("probe.py"))
+    done = run_gdb(gdb, "-x", script)
+    for line in done.stdout.splitlines():
         if line.startswith("faultkit-probe "):
             answer: dict[str, Any] = json.loads(line.split(" ", 1)[1])
             return answer
-    return None
+    if "True" not in run_gdb(gdb, "-ex", "python print(True)").stdout:
+        return None
+    said = [line for line in done.stderr.splitlines() if line.strip()]
+    # gdb 16 reads a script's own path by the locale's characters.
+    remedy = "export LC_ALL=C.UTF-8" if not script.isascii() else f"{quote(gdb)} -x {quote(script)}"
+    raise FaultkitError(said[0] if said else f"gdb does not run {script}", remedy)
 
 
 def _package_row(name: str, found: dict[str, str | None] | None) -> Row:
     if found is not None:
         return Row(name, OK, f"{found['version'] or '?'} in {found['path']}")
-    tools = Path(faultkit.__file__).resolve().parent.parent / "tools" / "venv"
-    remedy = str(tools) if tools.is_file() else f"sudo apt-get install python3-{name}"
+    checkout = Path(faultkit.__file__).resolve().parent.parent
+    tools = checkout / "tools" / "venv"
+    here = tools.is_file() and os.access(checkout, os.W_OK)
+    remedy = quote(str(tools)) if here else apt_install(f"python3-{name}")
     if name == "pyelftools":
         return Row(name, WARNING, "gdb finds none: debug information is not read", remedy)
     return Row(name, WARNING, "gdb finds none: plainer output", remedy)
@@ -126,7 +137,7 @@ def ptrace_check(gdb: str | None) -> Row:
     if scope == "3":
         remedy = "set kernel.yama.ptrace_scope = 0 in /etc/sysctl.d and reboot"
     elif scope in ("1", "2"):
-        remedy = "sudo sysctl kernel.yama.ptrace_scope=0   (or run gdb by sudo)"
+        remedy = as_root("sysctl kernel.yama.ptrace_scope=0") + "   # or run gdb by sudo"
     else:
         remedy = "in a container: docker run --cap-add=SYS_PTRACE --security-opt seccomp=unconfined"
     return Row("ptrace", MISSING, f"{refusal}; {detail}", remedy)
@@ -160,7 +171,7 @@ def hidepid_check() -> Row:
         return Row("/proc", OK, "shows all processes")
     if os.geteuid() == 0:
         return Row("/proc", OK, f"{hidden[0]}; root sees all processes")
-    remedy = "sudo mount -o remount,hidepid=0 /proc   (or run faultkit by sudo)"
+    remedy = as_root("mount -o remount,hidepid=0 /proc") + "   # or run faultkit by sudo"
     return Row("/proc", WARNING, f"{hidden[0]}: others' processes are hidden", remedy)
 
 
@@ -174,12 +185,16 @@ def core_check() -> Row:
     if pattern.startswith("|"):
         program = pattern[1:].split()[0] if pattern[1:].split() else ""
         if not os.path.exists(program):
-            remedy = "sudo sysctl kernel.core_pattern=core.%p"
+            remedy = as_root("sysctl kernel.core_pattern=core.%p")
             return Row("core files", WARNING, f"piped to {program}, which is not here", remedy)
         by = "; get one by coredumpctl dump" if "systemd-coredump" in program else ""
         return Row("core files", OK, f"piped to {program}{by}")
-    if resource.getrlimit(resource.RLIMIT_CORE)[0] == 0:
-        return Row("core files", WARNING, "none are written: the limit is 0", "ulimit -c unlimited")
+    limit, most = resource.getrlimit(resource.RLIMIT_CORE)
+    if limit == 0:
+        remedy = "ulimit -c unlimited"
+        if most != resource.RLIM_INFINITY and os.geteuid() != 0:
+            remedy = as_root("prlimit --pid $$ --core=unlimited")
+        return Row("core files", WARNING, "none are written: the limit is 0", remedy)
     return Row("core files", OK, f"written to {pattern}")
 
 
@@ -190,10 +205,11 @@ def gdbinit_check(gdb: str) -> Row:
         found = startup.loaded(startup.read(file))
     except FaultkitError as error:
         return Row("gdbinit", WARNING, str(error), None)
+    remedy = own_command("install")
     if not found:
-        return Row("gdbinit", WARNING, f"{file} does not source faultkit", "faultkit install")
+        return Row("gdbinit", WARNING, f"{file} does not source faultkit", remedy)
     if not found[-1].is_file():
-        return Row("gdbinit", MISSING, f"{file} sources {found[-1]}, gone", "faultkit install")
+        return Row("gdbinit", MISSING, f"{file} sources {found[-1]}, gone", remedy)
     return Row("gdbinit", OK, f"{file} sources {found[-1]}")
 
 

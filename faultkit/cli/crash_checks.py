@@ -11,6 +11,7 @@ import subprocess
 
 from faultkit.cli import startup
 from faultkit.cli.path import crash_extension_path, how_to_build
+from faultkit.cli.remedies import apt_install, own_command
 from faultkit.cli.rows import OK, WARNING, Row
 from faultkit.target import FaultkitError
 
@@ -22,7 +23,7 @@ def crash_checks() -> list[Row]:
     """crash itself, and, where it is, what faultkit needs in it."""
     path = shutil.which("crash")
     if path is None:
-        return [Row("crash", WARNING, "no crash on PATH", "sudo apt-get install crash")]
+        return [Row("crash", WARNING, "no crash on PATH", apt_install("crash"))]
     return [_crash(path), _extension(), _libpython(), _crashrc()]
 
 
@@ -85,7 +86,7 @@ def _crashrc() -> Row:
         found = startup.loaded(startup.read(file, startup.CRASH), startup.CRASH)
     except FaultkitError as error:
         return Row("crashrc", WARNING, str(error), None)
-    remedy = "faultkit install --crash"
+    remedy = own_command("install --crash")
     if not found:
         return Row("crashrc", WARNING, f"{file} does not load faultkit", remedy)
     if not found[-1].is_file():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from shlex import quote
 
 import faultkit
+from faultkit.cli.remedies import apt_install
 from faultkit.target import FaultkitError
 
 TYPE_CHECKING = False
@@ -41,8 +43,8 @@ def crash_extension_path() -> Path:
 
 def how_to_build() -> str:
     """The command that builds faultkit.so, in a checkout or in an installation."""
-    packages = "sudo apt-get install make gcc g++ crash libpython3-dev"
-    return f"{packages}; make -C {_beside('crash_ext', 'src')}"
+    packages = apt_install("make", "gcc", "g++", "crash", "libpython3-dev")
+    return f"{packages} && make -C {quote(str(_beside('crash_ext', 'src')))}"
 
 
 def _beside(*names: str) -> Path:
