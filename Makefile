@@ -16,7 +16,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) $(CRASH_PACKAGES) $(LAB_PACKAGES) g++:g++ libc
 MATRIX := trixie bullseye bookworm
 
 # For the Python that gdb embeds: the first `source` need not compile.
-COMPILE = $$(tools/gdb-python) -m compileall -q faultkit gdb_ext || true
+COMPILE = $$(tools/gdb-python) -m compileall -qq faultkit gdb_ext || true
 
 .PHONY: help demo crash-ext test test-full lint pytest test-matrix bench docs clean
 

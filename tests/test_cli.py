@@ -483,7 +483,8 @@ def test_doctor_knows_a_gdb_without_python(faultkit, tmp_path):
     plain = tmp_path / "gdb"
     plain.write_text(
         "#!/bin/sh\n"
-        'case "$*" in *probe.py*|*"python "*) echo "Python scripting is not supported" >&2; exit 1;; esac\n'
+        'case "$*" in *probe.py*|*"python "*)\n'
+        'echo "Python scripting is not supported" >&2; exit 1;; esac\n'
         f'exec {GDB} "$@"\n'
     )
     plain.chmod(0o755)
