@@ -10,19 +10,15 @@ _DUMPS = (b"\x7fELF", b"KDUMP   ", b"DISKDUMP", b"makedumpfile\0")
 
 
 def read_text(path: str, remedy: str) -> str:
-    """As `read_bytes`, decoded.  Raises FaultkitError for a dump, too."""
+    """As `read_bytes`, decoded."""
     data = read_bytes(path, remedy)
-    if data.startswith(_DUMPS):
-        raise FaultkitError(
-            f"{path} is a dump or a program, no text", "open it in crash (a vmcore) or gdb"
-        )
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return data.decode("utf-16" if wide else "utf-8", "replace")
 
 
 def read_bytes(path: str, remedy: str) -> bytes:
-    """A file's bytes; "-" is the standard input, .gz and .xz are unpacked.  Raises
-    FaultkitError, with the remedy, for what can't be read."""
+    """A text file's bytes; "-" is the standard input, .gz and .xz are unpacked.  Raises
+    FaultkitError, with the remedy, for what can't be read, and for a dump."""
     try:
         if path == "-":
             data = bytes(sys.__stdin__.buffer.read(LARGEST)) if sys.__stdin__ is not None else b""
@@ -45,4 +41,8 @@ def read_bytes(path: str, remedy: str) -> bytes:
             data = lzma.LZMADecompressor().decompress(data, LARGEST)
         except lzma.LZMAError as error:
             raise FaultkitError(f"cannot unpack {path}: {error}", "xzcat tells more") from None
+    if data.startswith(_DUMPS):
+        raise FaultkitError(
+            f"{path} is a dump or a program, no text", "open it in crash (a vmcore) or gdb"
+        )
     return data

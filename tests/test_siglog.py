@@ -182,6 +182,15 @@ def test_a_process_that_the_log_does_not_know():
     assert any("leaves no trace" in limit and "--arm" in limit for limit in report.limits)
 
 
+@pytest.mark.parametrize(
+    "text", ["hello\n", "total 12\ndrwxr-xr-x 2 root root\n", "\x02\xfe\n" * 9]
+)
+def test_what_may_be_no_log_denies_nothing(text):
+    report = report_of(text)
+    assert report.verdict == "inconclusive"
+    assert any("may be no kernel log" in limit for limit in report.limits)
+
+
 def test_gaps_are_told():
     text = (
         "[ 4000.000001] usb 1-1: new device\n"
@@ -226,8 +235,10 @@ def entry(message, binary=False, transport=b"kernel"):
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_journal_export(binary):
-    data = entry(b"hello\xff\nworld", True) + entry(FAULT.encode(), binary) + entry(
-        b"x.service: killed", transport=b"journal"
+    data = (
+        entry(b"hello\xff\nworld", True)
+        + entry(FAULT.encode(), binary)
+        + entry(b"x.service: killed", transport=b"journal")
     )
     lines = lines_of(data)
     (killed,) = (line.text for line in lines if "killed" in line.text)
@@ -300,6 +311,7 @@ def test_command(tmp_path):
     [
         (("--log", "/nonexistent"), "cannot read /nonexistent"),
         (("--log", "/"), "cannot read /"),
+        (("--log", "/bin/true"), "is a dump or a program"),
         (("--log", "x", "--watch"), "leave one out"),
         (("--log", "x", "1", "2"), "name one process"),
     ],

@@ -47,6 +47,11 @@ def analyze_log(
     else:
         about = "any signal" if pid is None else f"process {pid}"
         report.summary = f"the log says nothing of {about}"
+        if not any(line.time is not None for line in lines):
+            report.limits.append(
+                "no line has a kernel's time stamp: this may be no kernel log; save the output of "
+                "dmesg or journalctl -k"
+            )
         report.verdict = INCONCLUSIVE if report.limits else NOT_FOUND
         if pid is not None:
             report.limits.append(
