@@ -290,6 +290,19 @@ def test_a_symbolic_link_stays_one(faultkit, home):
     assert [path.name for path in dotfiles.iterdir()] == ["gdbinit"]
 
 
+def test_a_link_to_nothing_stays_one(faultkit, home):
+    (home / ".gdbinit").symlink_to("elsewhere")
+    good(faultkit("install"))
+    assert (home / "elsewhere").is_file()
+    good(faultkit("install", "--remove"))
+    assert (home / ".gdbinit").is_symlink() and not (home / "elsewhere").exists()
+
+
+def test_one_debugger_at_a_time(faultkit, home):
+    assert "once for each" in refused(faultkit("install", "--crash", "--gdbinit", "x"))
+    assert not list(home.iterdir())
+
+
 def test_backups_are_never_overwritten(faultkit, home):
     (home / ".gdbinit").write_text("one\n")
     (home / ".gdbinit.faultkit-backup").write_text("precious\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from faultkit.cli import startup
 from faultkit.cli.path import crash_extension_path, extension_path
+from faultkit.target import FaultkitError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show the change and make it; asks only on a terminal.  Returns 1 when the answer is no."""
+    """Show the change and make it; asks only on a terminal.  Returns 1 when the answer is no.
+    Raises FaultkitError."""
+    if arguments.gdbinit and (arguments.crash or arguments.crashrc):
+        raise FaultkitError("--gdbinit is for gdb, and the rest for crash", "run it once for each")
     if arguments.crash or arguments.crashrc:
         debugger, file = startup.CRASH, arguments.crashrc or startup.crashrc()
     else:

@@ -202,7 +202,7 @@ def apply(change: Change) -> Path | None:
     try:
         backup = _back_up(change)
         if change.after is None:
-            change.file.unlink()
+            target.unlink()  # a link to it was there before
         else:
             _write(target, change.after)
     except OSError as error:
