@@ -6,8 +6,10 @@ them without running this file.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from setuptools import Distribution, find_packages, setup
@@ -65,13 +67,18 @@ class BuildWithCrash(build_py):
         super().run()
         if not crash_headers():
             return
-        out = Path(self.build_lib).absolute() / "crash_ext"
-        build = Path(self.get_finalized_command("build").build_temp).absolute() / "crash_ext"
-        command = ["make", "-C", str(HERE / "crash_ext/src"), f"OUT={out}", f"BUILD={build}"]
-        try:
-            subprocess.run(command, check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            self.warn(f"crash_ext/faultkit.so was not built: {error}")
+        out = Path(self.build_lib) / "crash_ext"
+        # make takes a path with blanks for several: those here have none.
+        with tempfile.TemporaryDirectory(prefix="faultkit-") as build:
+            where = [f"OUT={build}", f"BUILD={build}/objects"]
+            try:
+                subprocess.run(["make", "-C", str(HERE / "crash_ext/src"), *where], check=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                self.warn(f"crash_ext/faultkit.so was not built: {error}")
+                return
+            out.mkdir(parents=True, exist_ok=True)
+            for library in ("faultkit.so", "_faultkit.so"):
+                shutil.copy(Path(build) / library, out / library)
 
 
 class ForThisMachine(Distribution):

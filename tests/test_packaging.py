@@ -35,8 +35,9 @@ def run(*command, **options):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A copy of the files that git knows, or would: building writes into the source tree."""
-    copy = tmp_path_factory.mktemp("source")
+    """A copy of the files that git knows, or would: building writes into the source tree; in a
+    directory as users have them."""
+    copy = tmp_path_factory.mktemp("the source é")
     ignored = {".git", ".venv", "build", "dist", "__pycache__"}
 
     def ignore(directory, names):
