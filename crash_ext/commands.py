@@ -51,7 +51,7 @@ def _deadlock(words: list[str], session: Session) -> None:
 
     arguments = parse_deadlock(words)
     if arguments.pids:
-        raise FaultkitError("takes no process ids here: all tasks of the kernel are examined")
+        raise FaultkitError("all tasks of the kernel are examined", "leave the PID out")
     options = Options(arguments.stacks, names=arguments.names_all)
     report = analyze_kernel(CrashKernel(session.bridge), host(session), options)
     deliver(report, arguments, sys.stdout.write, width(session), colored(session))
@@ -146,11 +146,12 @@ def _python(words: list[str], session: Session) -> None:
     if not words:
         raise FaultkitError("no file given", "faultkit python FILE [ARGUMENT...]")
     path = os.path.expanduser(words[0])
-    with open(path, encoding="utf-8") as file:
-        code = compile(file.read(), path, "exec")
+    with open(path, "rb") as file:
+        text = file.read()
     saved = sys.argv
     sys.argv = [path, *words[1:]]
     try:
+        code = compile(text, path, "exec")
         kernel = CrashKernel(session.bridge)
         exec(code, {"__name__": "__main__", "__file__": path, "kernel": kernel})
     except SystemExit as leaving:

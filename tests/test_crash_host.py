@@ -107,6 +107,10 @@ def test_a_program_s_own_traceback_is_shown(crash, tmp_path):
     file.write_text("1 / 0\n")
     text = crash.run(f"faultkit python {file}", trouble=None)
     assert text.startswith("Traceback") and "ZeroDivisionError" in lines(text)[-1]
+    for wrong in (b"def (:\n", b"x = '\xe9'\n", b"x\0"):
+        file.write_bytes(wrong)
+        text = crash.run(f"faultkit python {file}", trouble=None)
+        assert text.startswith("Traceback") and "report it" not in text
     file.write_text("import sys; sys.exit('enough')\n")
     assert crash.run(f"faultkit python {file}") == "python: enough\n"
 
