@@ -37,14 +37,16 @@ def examine(arguments: KdecodeArguments, host: dict[str, str | None]) -> Report:
 
 
 def places_of(arguments: KdecodeArguments) -> Places:
-    """Where debug information is.  Raises FaultkitError for a file that is not there."""
+    """Where debug information is.  Raises FaultkitError for a file or directory, also one of
+    sources, that is not there."""
     named = [path for path in (arguments.vmlinux, *arguments.modules) if path is not None]
     for path in named:
         if not os.path.isfile(path):
             raise FaultkitError(f"there is no file {path}", "give a vmlinux or .ko file")
-    for path in arguments.debug_dirs:
-        if not os.path.isdir(path):
-            raise FaultkitError(f"there is no directory {path}", "give one with debug files")
+    for paths, what in ((arguments.debug_dirs, "debug files"), (arguments.sources, "the sources")):
+        for path in paths:
+            if not os.path.isdir(path):
+                raise FaultkitError(f"there is no directory {path}", f"give one with {what}")
     directories = tuple(path.rstrip("/") or "/" for path in arguments.debug_dirs)
     return Places(arguments.vmlinux, arguments.modules, directories, server_urls())
 

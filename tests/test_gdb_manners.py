@@ -452,6 +452,15 @@ def test_files(tmp_path, stuck):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dot", "json", "text"]
 
 
+def test_a_tilde_is_a_home(tmp_path):
+    """As gdb's own commands, and its shells, have it."""
+    (tmp_path / "log").write_text("hello\n")
+    command = "dstate --from ~/log --json ~/json"
+    done = start("-nx", *SOURCE, "-ex", command, env={"HOME": str(tmp_path)})
+    assert done.stderr == ""
+    assert json.loads((tmp_path / "json").read_text())["target"]["name"] == f"{tmp_path}/log"
+
+
 @pytest.mark.parametrize("more", ["", "--output {0}/text", "--dot {0}/dot"])
 def test_json_on_standard_output_is_one_object(tmp_path, stuck, more):
     stdout, _ = batch(f"deadlock {stuck.pid} --json - {more.format(tmp_path)}")

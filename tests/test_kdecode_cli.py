@@ -204,6 +204,8 @@ def test_a_debug_directory_goes_before_this_machines_kernel():
         (["-", "--vmlinux", "/etc/passwd"], "schedule+0x1/0x2\n", "/etc/passwd can't be read"),
         (["-", "--vmlinux", sys.executable], "schedule+0x1/0x2\n", "no debug information"),
         (["-", "--debug-dir", "/nowhere"], "schedule+0x1/0x2\n", "there is no directory /nowhere"),
+        (["-", "--source", "/nowhere"], "schedule+0x1/0x2\n", "there is no directory /nowhere"),
+        (["-", "--vmlinux", "/etc/passwd"], "schedule+0x1/0x2\n", "give a vmlinux or .ko file"),
         (["-", "-n", "0"], "", "is no number of frames"),
         ([], None, "required"),
     ],

@@ -33,6 +33,10 @@ def analyze_trace(
     else:
         report.verdict = INCONCLUSIVE
         report.summary = "this is no output of a tracer that sigsrc --arm prints"
+        report.limits.append(
+            "nothing of a tracer is in it: run the one that sigsrc --arm PID prints, and give what "
+            "it writes; what a kernel log tells, sigsrc --log FILE reads"
+        )
     if watched is not None and unseen_end(trace, report.signals, watched):
         report.verdict = INCONCLUSIVE
         report.summary = f"what ended process {watched} was not seen; {report.summary}"

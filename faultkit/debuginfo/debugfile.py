@@ -331,5 +331,7 @@ def open_debug_file(path: str) -> DebugFile:
     """The file at `path`.  Raises FaultkitError if it can't be read or is no ELF file of x86-64."""
     file = open_elf(path)
     if file is None:
-        raise FaultkitError(f"{path} can't be read, or is no ELF file for x86-64")
+        raise FaultkitError(
+            f"{path} can't be read, or is no ELF file for x86-64", "give a vmlinux or .ko file"
+        )
     return DebugFile(file, path)

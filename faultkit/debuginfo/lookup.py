@@ -33,7 +33,9 @@ class Lookup:
         """Raises FaultkitError if the file can't be read, or is no ELF file of x86-64."""
         file = open_file(path)
         if file is None:
-            raise FaultkitError(f"{path} can't be read, or is no ELF file for x86-64")
+            raise FaultkitError(
+                f"{path} can't be read, or is no ELF file for x86-64", "give a vmlinux or .ko file"
+            )
         self.path = path
         self.file = file
         self.build_id = build_id_of(file)

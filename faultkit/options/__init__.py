@@ -19,8 +19,10 @@ if TYPE_CHECKING:  # imported where it is used: most commands are typed without 
 def parse(
     command: str, add_arguments: Callable[[argparse.ArgumentParser], None], words: Sequence[str]
 ) -> dict[str, Any]:
-    """The arguments of a command by name.  Raises FaultkitError on words it does not know."""
+    """The arguments of a debugger's command by name; "~" is a home, as a shell would have it.
+    Raises FaultkitError on words it does not know."""
     import argparse
+    import os
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
@@ -28,7 +30,8 @@ def parse(
 
     parser = Parser(prog=command, add_help=False)
     add_arguments(parser)
-    return vars(parser.parse_args(list(words)))
+    expanded = [os.path.expanduser(word) if word.startswith("~") else word for word in words]
+    return vars(parser.parse_args(expanded))
 
 
 class Known:
