@@ -44,7 +44,9 @@ def crash_extension_path() -> Path:
 def how_to_build() -> str:
     """The command that builds faultkit.so, in a checkout or in an installation."""
     packages = apt_install("make", "gcc", "g++", "crash", "libpython3-dev")
-    return f"{packages} && make -C {quote(str(_beside('crash_ext', 'src')))}"
+    source = _beside("crash_ext", "src")
+    aside = "" if _beside("Makefile").is_file() else " BUILD=$(mktemp -d)"  # no litter beside it
+    return f"{packages} && make -C {quote(str(source))}{aside}"
 
 
 def _beside(*names: str) -> Path:
