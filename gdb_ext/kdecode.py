@@ -29,7 +29,7 @@ def report_on(arguments: KdecodeArguments, host: dict[str, str | None]) -> Repor
     with selection_kept():
         if arguments.words and not gdb.selected_inferior().threads():
             return _static(arguments, host)
-        process = GdbProcess()
+        process = GdbProcess("name a place in a program's code: kdecode SYMBOL")
         pid = process.pid if process.live else None
         subject = _subject(arguments, process.read, process.mappings(), pid)
         stacks = (

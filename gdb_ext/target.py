@@ -66,7 +66,8 @@ class GdbProcess(Process):
     Raises FaultkitError if there is no inferior with threads, or if it is no x86_64 one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, otherwise: str = "name one: deadlock PID") -> None:
+        """`otherwise` is what else to do where there is no inferior."""
         self._inferior = gdb.selected_inferior()
         threads = self._inferior.threads()
         core = None if _is_native(self._inferior) else core_file()
@@ -78,7 +79,7 @@ class GdbProcess(Process):
                 )
             raise FaultkitError(
                 "no process and no core is loaded",
-                "attach with `gdb -p PID`, load a core, or name one: deadlock PID",
+                f"attach with `gdb -p PID`, load a core, or {otherwise}",
             )
         architecture = _architecture(self._inferior)
         if architecture != X86_64:

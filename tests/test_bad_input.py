@@ -68,6 +68,9 @@ def test_no_process():
         "deadlock: no process and no core is loaded; attach with `gdb -p PID`, load a core, or "
         "name one: deadlock PID"
     )
+    assert quiet(batch("kdecode")[1])[-1].endswith(
+        "or name a place in a program's code: kdecode SYMBOL"
+    )
 
 
 def test_a_program_that_has_not_started(whole):
@@ -99,8 +102,7 @@ def test_a_kernel_thread():
     if not os.path.exists("/proc/2") or harness._proc("2/maps"):
         raise Unplayable("no kernel threads are to be seen here")
     assert refusal("deadlock 2") == (
-        "deadlock: 2 is a kernel thread, and no program; name a process, or read "
-        "/proc/2/stack"
+        "deadlock: 2 is a kernel thread, and no program; name a process, or read /proc/2/stack"
     )
 
 
