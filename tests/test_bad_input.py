@@ -7,6 +7,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 import time
 
 import harness
@@ -166,6 +167,30 @@ def test_no_permission():
         )
         assert done.stdout == ""
         harness.assert_unharmed(stage, seconds=0)
+
+
+def test_no_permission_for_root():
+    """As in a container, whose root is told nothing by "run as root"."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        raise Unplayable("only root can become nobody")
+    other = subprocess.Popen(["setpriv", "--reuid=65534", "--clear-groups", "sleep", "60"])
+    try:
+        time.sleep(0.5)
+        done = subprocess.run(
+            ["setpriv", "--bounding-set=-sys_ptrace", sys.executable, "-m", "faultkit", "deadlock",
+             str(other.pid)],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )  # fmt: skip
+    finally:
+        other.kill()
+        other.wait()
+    assert done.stderr == (
+        f"faultkit: no permission to read process {other.pid}; root may not, as it is confined "
+        "here: run it outside of the container\n"
+    )
 
 
 KILLED_HALF_WAY = """

@@ -106,8 +106,9 @@ class LiveView(View):
             )
         elif self._reader.stacks.refused:
             self.limit(
-                f"the kernel stacks of {len(unseen)} tasks may not be read: run it as root, or "
-                "have root save `echo w > /proc/sysrq-trigger; dmesg` for dstate --from FILE"
+                f"the kernel stacks of {len(unseen)} {'tasks' if len(unseen) > 1 else 'task'} may "
+                "not be read: run it as root, or have root save "
+                "`echo w > /proc/sysrq-trigger; dmesg` for dstate --from FILE"
             )
 
     def blocked(self) -> Sequence[Blocked]:

@@ -25,13 +25,20 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-NO_PERMISSION = (
-    "run as root or as the process's user (and see kernel.yama.ptrace_scope), "
-    "or attach gdb with sudo"
-)
 PF_KTHREAD = 0x00200000  # include/linux/sched.h
 AT_ONCE = 1 << 16  # bytes; os.read() makes room for all that it is asked for
 NUMBERS, HEXADECIMAL = 8, (16,) * 8  # in a line of /proc/.../syscall
+
+
+def _what_permits() -> str:
+    """Whose word it takes to read a process (kernel/ptrace.c, __ptrace_may_access): root's, which
+    in a container has fewer capabilities than some processes."""
+    if os.geteuid() == 0:
+        return "root may not, as it is confined here: run it outside of the container"
+    return (
+        "run as root or as the process's user (and see kernel.yama.ptrace_scope), "
+        "or attach gdb with sudo"
+    )
 
 
 def read_proc(path: str, size: int = 1 << 16) -> bytes:
@@ -169,7 +176,7 @@ class ProcProcess(CodedProcess):
                 os.close(fd)
         except PermissionError:
             raise FaultkitError(
-                f"no permission to read process {self.pid}", NO_PERMISSION
+                f"no permission to read process {self.pid}", _what_permits()
             ) from None
         except OSError:
             return None
@@ -183,7 +190,7 @@ class ProcProcess(CodedProcess):
                 self._memory = os.open(f"{self.home}/mem", os.O_RDONLY | os.O_CLOEXEC)
             except PermissionError:
                 raise FaultkitError(
-                    f"no permission to read the memory of process {self.pid}", NO_PERMISSION
+                    f"no permission to read the memory of process {self.pid}", _what_permits()
                 ) from None
             except OSError:
                 raise FaultkitError(f"process {self.pid} ended while it was read") from None
