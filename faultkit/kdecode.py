@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from faultkit.analyzers.kdecode import Options, analyze
 from faultkit.debuginfo.debuginfod import server_urls
 from faultkit.debuginfo.find import Places
 from faultkit.debuginfo.lookup import AROUND
 from faultkit.decode.model import Trace
-from faultkit.model import Report
+from faultkit.model import FOUND, Report
 from faultkit.options.kdecode import KdecodeArguments
 from faultkit.target import FaultkitError
 from faultkit.textfile import read_text
@@ -25,6 +26,8 @@ def examine(arguments: KdecodeArguments, host: dict[str, str | None]) -> Report:
     around = AROUND if arguments.full and not arguments.no_dis else 0
     options = Options(arguments.frames, arguments.kaslr, around=around)
     report = analyze(traces, places_of(arguments), host, name, options)
+    if report.verdict != FOUND:
+        report.notes += _taken_for_functions(arguments.words)
     if arguments.full:
         from faultkit.decode.source import Sources
         from faultkit.decode.text import dress_traces
@@ -34,6 +37,17 @@ def examine(arguments: KdecodeArguments, host: dict[str, str | None]) -> Report:
         limits = dress_traces(report.traces, sources, wanted_by(arguments))
         report.limits += [limit for limit in limits if limit not in report.limits]
     return report
+
+
+def _taken_for_functions(words: Sequence[str]) -> list[str]:
+    """What may have been meant as files: names alone, of which there is no file."""
+    alone = [word for word in words if "+" not in word and not os.path.exists(word)]
+    places = [(word, parse_word(word)) for word in alone]
+    return [
+        f"there is no file {word}: it was taken for a function"
+        for word, place in places
+        if place is not None and place.symbol is not None
+    ]
 
 
 def places_of(arguments: KdecodeArguments) -> Places:
@@ -57,7 +71,7 @@ def _traces(arguments: KdecodeArguments) -> tuple[str, list[Trace]]:
     typed = Trace("addresses")
     files = []
     for word in arguments.words:
-        if word == "-" or os.path.exists(word):
+        if word in ("-", arguments.file) or os.path.exists(word):
             files.append("standard input" if word == "-" else word)
             traces += distinct(read(read_text(word, _REMEDY), arguments.exact))
             continue

@@ -452,6 +452,12 @@ def test_files(tmp_path, stuck):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dot", "json", "text"]
 
 
+def test_what_is_read_is_a_file_and_no_symbol():
+    for word in ("missing", "~/missing"):
+        _, stderr = batch(f"kdecode --from {word}")
+        assert re.match("kdecode: cannot read .*missing: No such file", stderr)
+
+
 def test_a_tilde_is_a_home(tmp_path):
     """As gdb's own commands, and its shells, have it."""
     (tmp_path / "log").write_text("hello\n")

@@ -199,6 +199,7 @@ def test_a_debug_directory_goes_before_this_machines_kernel():
     [
         (["no-such-file"], None, "no-such-file+0x0: "),
         (["-"], "nothing here\n", "no back trace in standard input"),
+        (["oops.txt"], None, "there is no file oops.txt: it was taken for a function"),
         (["12x"], None, "12x is neither a file nor an address"),
         (["-", "--vmlinux", "/nowhere"], "schedule+0x1/0x2\n", "there is no file /nowhere"),
         (["-", "--vmlinux", "/etc/passwd"], "schedule+0x1/0x2\n", "/etc/passwd can't be read"),
