@@ -64,11 +64,10 @@ def _frame(
 
 def symbol_of(address: int) -> tuple[str, int, int | None] | None:
     """(name, offset, None) of the symbol that gdb prints an address with; None if it has none."""
+    # As C's: Rust and Ada have no `void`, and Pascal shows no symbols with its pointers.
     try:
-        pointer = gdb.lookup_type("void").pointer()
-        value = gdb.Value(address).cast(pointer)
-        text = told(lambda: value.format_string(symbols=True)) or ""
-    except (gdb.error, OverflowError, TypeError):
+        text = in_c(f"with print symbol on -- output (void *) {address:#x}")
+    except gdb.error:
         return None
     text = text.partition("<")[2]  # "0x4040c0 <accounts+64>"
     if len(text) < 2 or not text.endswith(">"):
@@ -76,6 +75,12 @@ def symbol_of(address: int) -> tuple[str, int, int | None] | None:
     text = text[:-1]
     name, _, offset = text.rpartition("+")
     return (name, int(offset), None) if name and offset.isdecimal() else (text, 0, None)
+
+
+def in_c(command: str) -> str:
+    """What a command prints; its words are C's whatever the selected frame is written in.
+    Raises gdb.error."""
+    return told(lambda: gdb.execute(f"with language c -- {command}", to_string=True)) or ""
 
 
 def registers_of(frame: gdb.Frame, names: Sequence[str]) -> dict[str, int]:

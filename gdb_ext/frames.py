@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import gdb
@@ -13,7 +14,7 @@ from faultkit.code.encoding import REGISTERS
 from faultkit.decode.program import Unwound
 from faultkit.model import Task
 from faultkit.target import FaultkitError, ReadError
-from gdb_ext.backtrace import PRESERVED, registers_of, told
+from gdb_ext.backtrace import PRESERVED, in_c, registers_of, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _unwound(frame: Any, exact: bool, registers: dict[str, int], cfa: int | None
 
 def _symbol(address: int) -> tuple[str | None, int | None]:
     """(name, start) of what covers an address, by gdb's minimal symbols."""
-    text = told(lambda: gdb.execute(f"info symbol {address:#x}", to_string=True)) or ""
+    text = in_c(f"info symbol {address:#x}")
     if " in section " not in text:
         return None, None
     head = text.split(" in section ")[0]
@@ -99,8 +100,7 @@ def _symbol(address: int) -> tuple[str | None, int | None]:
 def _linkage_name(address: int | None) -> str | None:
     """The name that the file's symbol table has for what begins at an address: gdb shows it
     demangled, and takes the suffixes of the compiler's clones for a part of that."""
-    command = f"with print demangle off -- info symbol {address or 0:#x}"
-    text = told(lambda: gdb.execute(command, to_string=True)) or ""
+    text = in_c(f"with print demangle off -- info symbol {address or 0:#x}")
     return text.split(" in section ")[0] if " in section " in text else None
 
 
@@ -138,10 +138,11 @@ def places(words: tuple[str, ...], exact: bool) -> Stack:
     frames = []
     for word in words:
         try:
-            value = gdb.parse_and_eval(_expression(word))
-            if value.type.strip_typedefs().code == gdb.TYPE_CODE_FUNC:
-                value = value.address
-            address = int(value) & (1 << 64) - 1
+            try:
+                with _c():
+                    address = _evaluated(word)
+            except (gdb.error, ValueError, TypeError):
+                address = _evaluated(word)
         except (gdb.error, ValueError, TypeError):
             raise FaultkitError(
                 f"{word} is no address or symbol here", "kdecode [ADDRESS|SYMBOL+OFFSET]..."
@@ -156,6 +157,25 @@ def places(words: tuple[str, ...], exact: bool) -> Stack:
     if words and not any(frame.symbol for frame in frames):
         raise FaultkitError(f"{words[0]} is not in a function that gdb knows", "`info symbol`")
     return Stack(None, frames)
+
+
+@contextmanager
+def _c() -> Iterator[None]:
+    """Expressions are C's meanwhile, whatever the selected frame is written in."""
+    language = gdb.parameter("language")
+    gdb.execute("set language c", to_string=True)
+    try:
+        yield
+    finally:
+        gdb.execute(f"set language {language}", to_string=True)
+
+
+def _evaluated(word: str) -> int:
+    """The address that a word means.  Raises gdb.error, ValueError, TypeError."""
+    value = gdb.parse_and_eval(_expression(word))
+    if value.type.strip_typedefs().code == gdb.TYPE_CODE_FUNC:
+        value = value.address
+    return int(value) & (1 << 64) - 1
 
 
 def _expression(word: str) -> str:
