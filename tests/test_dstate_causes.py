@@ -21,6 +21,7 @@ STACKS = {
         "__iomap_dio_rw iomap_dio_rw ext4_file_read_iter vfs_read",
         "schedule io_schedule bit_wait_io __wait_on_bit out_of_line_wait_on_bit __wait_on_buffer "
         "__ext4_find_entry ext4_lookup",
+        "ext4_block_write_begin ext4_da_write_begin generic_perform_write ext4_buffered_write_iter",
         "schedule schedule_timeout io_schedule_timeout wait_for_completion_io submit_bio_wait",
     ],
     "queue-frozen": ["schedule blk_queue_enter generic_make_request submit_bio"],

@@ -32,6 +32,7 @@ _QUEUE = {
         blkcg_maybe_throttle_current """,
     ),
 }
+_BUFFER = "waits until a buffer has been read or written"
 _IO = {
     "waits until pages that are being written have reached the device": """
         folio_wait_writeback folio_wait_writeback_killable wait_on_page_writeback
@@ -50,7 +51,7 @@ _IO = {
         invalidate_inode_pages2_range write_cache_pages writeback_iter mpage_prepare_extent_to_map
         folio_lock_or_retry extent_write_cache_pages prepare_one_page prepare_pages
         iomap_get_folio""",
-    "waits until a buffer has been read or written": """
+    _BUFFER: """
         __wait_on_buffer wait_on_buffer __lock_buffer lock_buffer __sync_dirty_buffer
         sync_dirty_buffer __bread_gfp bh_uptodate_or_lock write_dirty_buffer
         jbd2_write_superblock xfs_buf_iowait xfs_buf_lock _xfs_buf_read
@@ -65,17 +66,25 @@ _IO = {
         """,
     "waits until the device has flushed its cache": "blkdev_issue_flush blkdev_fsync",
 }
+# Call __wait_on_buffer(), which ends in a jump into the scheduler's code and leaves no frame
+# (fs/buffer.c, fs/ext4/): in /proc/PID/stack these are innermost.
+_OF_BUFFERS = """
+    __bread_slow __bh_read __block_write_begin_int __block_write_begin block_truncate_page
+    fsync_buffers_list ext4_block_write_begin ext4_block_zero_page_range
+    __ext4_block_zero_page_range ext4_read_bh ext4_read_bh_lock ext4_bread ext4_bread_batch
+    __ext4_find_entry ext4_wait_block_bitmap ext4_read_inode_bitmap __ext4_get_inode_loc""".split()
 _WORDS = {name: words for words, names in _IO.items() for name in names.split()}
 _QUEUES = {name: cause for cause, row in _QUEUE.items() for name in row[2].split()}
 
 CAUSE = "block-io"
 FUNCTIONS = frozenset(_WORDS) | frozenset(_QUEUES)
+CALLERS = frozenset(_OF_BUFFERS)
 PRIORITY = 50
 
 
 def explain(blocked: Blocked, view: View) -> Explanation:
     """Waits for a device: which one, what it has in flight, and what lies below it."""
-    name = next(name for name in blocked.functions if name in FUNCTIONS)
+    name = next(name for name in blocked.functions if name in FUNCTIONS or name in CALLERS)
     if name in _QUEUES:
         cause = _QUEUES[name]
         words, advice, _ = _QUEUE[cause]
@@ -83,6 +92,6 @@ def explain(blocked: Blocked, view: View) -> Explanation:
     return on_block_device(
         blocked,
         view,
-        _WORDS[name],
+        _WORDS.get(name, _BUFFER),
         advice="see which device: iostat -x 1, /sys/block/*/inflight, dmesg",
     )
