@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 import faultkit
+from faultkit.render.escape import clean
+from faultkit.render.mistake import unforeseen
 from faultkit.target import FaultkitError
 
 TYPE_CHECKING = False
@@ -62,9 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if sys.stdout is None:  # closed by who started us: what is for a file is written all the same
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    # To import them all would take longer than some of them do.
-    parser = build_parser(argv[:1] if argv[:1] and argv[0] in COMMANDS else COMMANDS)
     try:
+        # To import them all would take longer than some of them do.
+        parser = build_parser(argv[:1] if argv[:1] and argv[0] in COMMANDS else COMMANDS)
         arguments = parser.parse_args(argv)
         if not hasattr(arguments, "run"):
             parser.print_help()
@@ -83,13 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = str(error)
     except OSError as error:
         _give_up_output()
-        said = f"{error.filename or 'standard output'}: {error.strerror or error}"
+        full = "standard output" if error.errno == errno.ENOSPC else None
+        name = error.filename or full
+        said = f"{name}: {error.strerror}" if name else unforeseen(error)
     except Exception as error:
-        from faultkit.render.mistake import unforeseen
-
         said = unforeseen(error)
-    from faultkit.render.escape import clean
-
     with contextlib.suppress(OSError):  # what was said before comes before
         sys.stdout.flush()
     print(f"faultkit: {clean(said, 1000)}", file=sys.stderr)
