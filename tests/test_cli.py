@@ -416,6 +416,19 @@ def test_what_is_not_built_is_told_with_the_way_to_build_it(faultkit, tmp_path):
         assert "has not been built" in error and "make -C " in error
 
 
+def test_a_path_that_crash_cannot_load_is_told(faultkit, crash_extension, tmp_path):
+    elsewhere = tmp_path / "my tools"
+    for package in ("faultkit", "gdb_ext", "crash_ext"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, elsewhere / package, ignore=ignored)
+    assert "install under another path" in refused(
+        faultkit("install", "--crash", checkout=elsewhere)
+    )
+    if shutil.which("crash"):
+        _, rows = doctor(faultkit, checkout=elsewhere)
+        assert rows["crashrc"]["remedy"] == "install under another path"
+
+
 def test_doctor_looks_at_crash(faultkit, home, crash_extension):
     _, rows = doctor(faultkit, "--gdb", GDB)
     for name in ("crash", "faultkit in crash", "libpython"):

@@ -3,11 +3,14 @@
 None of it is needed in gdb, so what is missing is a warning at most.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 from faultkit.cli import startup
 from faultkit.cli.path import crash_extension_path, how_to_build
@@ -87,8 +90,24 @@ def _crashrc() -> Row:
     except FaultkitError as error:
         return Row("crashrc", WARNING, str(error), None)
     remedy = own_command("install --crash")
+    refusal = _refusal(file)
+    if refusal is not None:
+        return Row("crashrc", WARNING, refusal.message, refusal.remedy)
     if not found:
         return Row("crashrc", WARNING, f"{file} does not load faultkit", remedy)
     if not found[-1].is_file():
         return Row("crashrc", WARNING, f"{file} loads {found[-1]}, gone", remedy)
     return Row("crashrc", OK, f"{file} loads {found[-1]}")
+
+
+def _refusal(file: Path) -> FaultkitError | None:
+    """Why `faultkit install --crash` would not work, once faultkit.so is built."""
+    try:
+        extension = crash_extension_path()
+    except FaultkitError:
+        return None
+    try:
+        startup.plan_install(file, extension, startup.CRASH)
+    except FaultkitError as error:
+        return error
+    return None
