@@ -32,6 +32,11 @@ MAX_SECTIONS = 10_000
 MAX_INFLATED = 256 << 20
 
 
+def _open(path: str, _: int) -> int:
+    """Without waiting for somebody at the other end, where it is a FIFO."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
 class FileBytes:
     """A regular file's bytes by slice, read when asked for.
 
@@ -40,16 +45,14 @@ class FileBytes:
 
     def __init__(self, path: str) -> None:
         """Raises OSError when `path` can't be opened or isn't a regular file."""
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        # Closed by its own end, which no Ctrl-C can interrupt as it could a __del__ in Python.
+        self._file = io.FileIO(path, opener=_open)
+        self._fd = self._file.fileno()
         status = os.fstat(self._fd)
         self.size = status.st_size
         self.identity = (status.st_dev, status.st_ino, status.st_mtime_ns)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(f"{path} is not a regular file")
-
-    def __del__(self) -> None:
-        if hasattr(self, "_fd"):
-            os.close(self._fd)
 
     def __getitem__(self, part: slice) -> bytes:
         start, stop, _ = part.indices(self.size)
