@@ -11,7 +11,7 @@ from crash_ext.bridge import Bridge, BridgeError
 from crash_ext.dumpfile import Dump, look
 from crash_ext.interrupted import mended
 from crash_ext.types import Types
-from faultkit.kernel.target import Kernel, Symbol
+from faultkit.kernel.target import Kernel, Slab, Symbol
 from faultkit.model import Frame, SourceLine, Task
 from faultkit.target import FaultkitError, ReadError
 
@@ -262,8 +262,9 @@ class CrashKernel(Kernel):
         symbol = self.symbol_at(address)
         return SourceLine(symbol.name if symbol else None, file, int(number))
 
-    def slab(self, address: int) -> str | None:
-        """By `kmem -s`: "CACHE  OBJSIZE  ALLOCATED ...  NAME" and a line for the object's cache."""
+    def slab(self, address: int) -> Slab | None:
+        """By `kmem -s`: "CACHE  OBJSIZE  ALLOCATED ...  NAME" and a line for the object's cache,
+        then "FREE / [ALLOCATED]" and a line for the object."""
         if not self._slabs:
             return None
         try:
@@ -275,8 +276,9 @@ class CrashKernel(Kernel):
         lines = text.splitlines()
         if len(lines) < 2 or not lines[0].startswith("CACHE"):
             return None
-        match = re.match(r"[0-9a-f]+(?:\s+\S+){5}\s+(\S+)$", lines[1])
-        return match[1] if match else None
+        cache = re.match(r"[0-9a-f]+(?:\s+\S+){5}\s+(\S+)$", lines[1])
+        start = re.search(r"FREE / \[ALLOCATED\]\s+\[?([0-9a-f]+)\b", text)
+        return Slab(cache[1], int(start[1], 16)) if cache and start else None
 
     @property
     def dump(self) -> Dump:

@@ -19,7 +19,7 @@ from drgn.helpers.linux.percpu import per_cpu_ptr
 from drgn.helpers.linux.pid import for_each_task
 from drgn.helpers.linux.sched import cpu_curr, idle_task, task_cpu
 
-from faultkit.kernel.target import Kernel, Symbol
+from faultkit.kernel.target import Kernel, Slab, Symbol
 from faultkit.model import Frame, SourceLine, Task
 from faultkit.target import ReadError
 
@@ -192,14 +192,16 @@ class DrgnKernel(Kernel):
         symbol = self.symbol_at(address)
         return SourceLine(symbol.name if symbol else None, file, line, column)
 
-    def slab(self, address: int) -> Optional[str]:
+    def slab(self, address: int) -> Optional[Slab]:
         from drgn.helpers.linux.slab import slab_object_info
 
         try:
             info = slab_object_info(self.program, address)
         except (LookupError, ValueError, drgn.FaultError, AttributeError):
             return None
-        return info.slab_cache.name.string_().decode() if info else None
+        if info is None:
+            return None
+        return Slab(info.slab_cache.name.string_().decode(), info.address)
 
 
 if __name__ == "__main__":

@@ -151,6 +151,13 @@ def test_who_may_end_it_later_is_another_that_could_act(kernel, prefix):
 
 
 @every_kernel
+def test_neighbours_in_a_slab_end_nothing_but_their_own(kernel):
+    waits = waits_of("slabs", kernel)
+    assert holders(waits, "sn-waits") == ["sn-ends"] and not waits["sn-waits"].others
+    assert [task.name for task in waits["so-waits"].others] == ["so-rests"]
+
+
+@every_kernel
 def test_timers_that_end_other_waits_change_nothing(kernel):
     assert holders(waits_of("helpers", kernel), "dc-waits") == ["dc-ends"]
 

@@ -295,9 +295,9 @@ class KernelSubject(Subject):
             return name
         if self._slabs < MOST_SLABS:
             self._slabs += 1
-            cache = self.system.kernel.slab(value)
-            if cache is not None:
-                return f"slab {cache}"
+            slab = self.system.kernel.slab(value)
+            if slab is not None:
+                return f"slab {slab.cache}"
         return self._stack(value)
 
     def _is_image(self, value: int) -> bool:

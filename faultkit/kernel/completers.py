@@ -3,7 +3,6 @@ functions do."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
@@ -25,7 +24,6 @@ from faultkit.model import Frame
 from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
-_KMALLOC = re.compile(r"kmalloc\b.*-(\d+)(k?)$")  # kmalloc-512, kmalloc-rnd-03-1k
 UNKNOWN_BYTES = 256  # of an object, where hosts can't tell the cache
 MOST_FOLLOWED = 256  # whose code is followed for one family of locks
 
@@ -53,6 +51,7 @@ class Completers:
         self._space = space
         self._code = code
         self._known: dict[tuple[Deferred, str], Effect] = {}
+        self._places: dict[int, str | None] = {}
 
     def of(self, address: int, tracer: Tracer) -> list[Completer]:
         """What is due to complete (or to post) what is at `address`."""
@@ -109,30 +108,31 @@ class Completers:
         return Effect(frozenset(ends), opaque, frozenset(filter(None, passed)))
 
     def may_share_object(self, one: int, other: int) -> bool:
-        """Whether both may lie in one object: one variable, one stack, or one object of a cache
-        of slabs; kmalloc's are aligned to their size where that is a power of two."""
+        """Whether both may lie in one object: one variable, one stack, or one of a slab cache."""
         distance = abs(one - other)
         if distance >= OBJECT_BYTES:
             return False
         places = {self._place(one), self._place(other)}
         if None in places:
             return distance < UNKNOWN_BYTES
-        if len(places) > 1:
-            return False
-        match = _KMALLOC.search(str(places.pop()))
-        if match is None:
-            return True
-        size = int(match[1]) * (1024 if match[2] else 1)
-        return bool(size & size - 1) or one // size == other // size
+        return len(places) == 1
 
     def _place(self, address: int) -> str | None:
-        """What the address lies in, of which there is one only or, for a cache, many."""
+        """What the address lies in."""
+        if address not in self._places:
+            self._places[address] = self._find_place(address)
+        return self._places[address]
+
+    def _find_place(self, address: int) -> str | None:
         system = self._space.system
         symbol = system.symbol_at(address)
         if symbol is not None:
             return f"variable at {address - symbol.offset:#x}"
         owner = system.stack_owner(address)
-        return f"stack of {owner.tid}" if owner is not None else system.kernel.slab(address)
+        if owner is not None:
+            return f"stack of {owner.tid}"
+        slab = system.kernel.slab(address)
+        return f"object at {slab.start:#x}" if slab is not None else None
 
 
 def _is_near(address: int, call: Deferred) -> bool:

@@ -117,4 +117,4 @@ def name_address(system: System, address: int) -> str | None:
         slab = kernel.slab(address)
     except FaultkitError:
         return None
-    return slab + UNNAMED if slab else None
+    return slab.cache + UNNAMED if slab else None

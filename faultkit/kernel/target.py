@@ -19,6 +19,13 @@ class Symbol(NamedTuple):
     module: str | None = None
 
 
+class Slab(NamedTuple):
+    """An object of a slab allocator: the name of its cache, and where it starts."""
+
+    cache: str
+    start: int
+
+
 class Kernel(ABC):
     """One kernel.  Nothing here changes it.
 
@@ -100,8 +107,8 @@ class Kernel(ABC):
         """The source line of a code address, as debug information has it."""
         return None
 
-    def slab(self, address: int) -> str | None:
-        """The name of the slab cache whose object `address` lies in."""
+    def slab(self, address: int) -> Slab | None:
+        """The slab allocator's object that `address` lies in, in use or free."""
         return None
 
     def limits(self) -> Sequence[str]:

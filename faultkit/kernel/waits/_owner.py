@@ -112,6 +112,7 @@ def _was_task(system: System, owner: int) -> bool:
     """Whether the address is that of a task_struct that was freed: an object of the slab cache
     that task_structs come from."""
     try:
-        return system.kernel.slab(owner) == "task_struct"
+        slab = system.kernel.slab(owner)
     except FaultkitError:
         return False
+    return slab is not None and slab.cache == "task_struct"

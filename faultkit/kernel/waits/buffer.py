@@ -40,7 +40,8 @@ def _is_buffer(sleeper: Sleeper, address: int) -> bool:
         return True
     known: dict[int, bool] = sleeper.system.cache.setdefault("buffers", {})
     if address not in known:
-        known[address] = sleeper.kernel.slab(address) == "buffer_head"
+        slab = sleeper.kernel.slab(address)
+        known[address] = slab is not None and slab.cache == "buffer_head"
     return known[address]
 
 

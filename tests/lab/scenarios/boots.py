@@ -77,6 +77,9 @@ BOOTS = {
             append="isolcpus=1-2",
             program="helpers",
         ),
+        Boot(
+            "slabs", helpers.SLABS, cpus=3, cpu=_REAL, append="isolcpus=1-2", program="slabs"
+        ),
         Boot("filtered", _FILTERED, append="nokaslr", form="filtered", kernels=_FILTERABLE),
         Boot("truncated", _TRUNCATED, append="nokaslr", form="truncated", kernels=_FILTERABLE),
         Boot("users-lzo", users.ALL, append="nokaslr", form="lzo", kernels=_FILTERABLE),

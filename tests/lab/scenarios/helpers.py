@@ -1,5 +1,6 @@
 """Locks given back and completed by helpers of helpers, a rwlock_t read again behind a writer, and
-a program's lock on a stack: guests/helpers."""
+a program's lock on a stack: guests/helpers.  Neighbours in a slab, and a spinlock that is slept
+with: guests/slabs."""
 
 from .model import Expect, Fault, cycle
 
@@ -41,5 +42,18 @@ READ_AGAIN = (
         ("ra-*",),
         (Expect("cycle", ("ra-reader", "ra-writer"), ("rwlock_t", "rwlock_t")),),
         guest=("read_again",),
+    ),
+)
+
+SLABS = (
+    Fault(
+        "slabs",
+        ("sn-*", "sb-*", "so-*", "nap-*"),
+        (
+            cycle(("sn-ends", "sn-waits"), "kmutex", "completion", confidence="inferred"),
+            Expect("chain", root="so-waits", victims=1),
+        ),
+        guest=("slabs",),
+        notes="who rests beside a request (sb) can't end it, who does so in it (so-rests) may",
     ),
 )

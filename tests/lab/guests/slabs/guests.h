@@ -1,0 +1,3 @@
+/* Neighbours in a slab, and a spinlock that is slept with for a time. */
+#define GUEST_FAULTS(F)		\
+	F(slabs)

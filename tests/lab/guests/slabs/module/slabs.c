@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Requests that lie side by side in a slab: what the task of one calls by a pointer concerns that
+ * one only.  And a spinlock that its owner sleeps with for a time.
+ */
+#include <linux/atomic.h>
+#include <linux/completion.h>
+#include <linux/delay.h>
+#include <linux/kthread.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+
+struct request {
+	struct mutex busy;
+	struct completion done;
+	wait_queue_head_t idle;
+	void (*end)(struct request *request);
+	atomic_t place;
+	bool ready;
+	char payload[16];
+} __aligned(64);
+
+static struct kmem_cache *cache;
+
+static void got_on(void)
+{
+	pr_emerg("faultlab: not ready: %s got on\n", current->comm);
+}
+
+static noinline void end_it(struct request *request)
+{
+	request->payload[0]++;
+	complete(&request->done);
+}
+
+static struct request *new_request(void)
+{
+	struct request *request = kmem_cache_alloc(cache, GFP_KERNEL);
+
+	mutex_init(&request->busy);
+	init_completion(&request->done);
+	init_waitqueue_head(&request->idle);
+	request->end = end_it;
+	return request;
+}
+
+static void meet(struct request *request, int parties)
+{
+	atomic_inc(&request->place);
+	while (atomic_read(&request->place) < parties)
+		msleep(1);
+}
+
+static int waits(void *argument)
+{
+	struct request *request = argument;
+
+	mutex_lock(&request->busy);
+	meet(request, 2);
+	wait_for_completion(&request->done);
+	got_on();
+	return 0;
+}
+
+static int ends(void *argument)
+{
+	struct request *request = argument;
+
+	meet(request, 2);
+	mutex_lock(&request->busy);
+	got_on();
+	mutex_unlock(&request->busy);
+	end_it(request);
+	return 0;
+}
+
+/* It may end the request: what it will call is in the object. */
+static int rests(void *argument)
+{
+	struct request *request = argument;
+
+	wait_event(request->idle, READ_ONCE(request->ready));
+	got_on();
+	request->end(request);
+	return 0;
+}
+
+static void start(const char *prefix, const char *name, int (*body)(void *), void *argument)
+{
+	struct task_struct *task = kthread_run(body, argument, "%s-%s", prefix, name);
+
+	if (IS_ERR(task))
+		pr_emerg("faultlab: not ready: no kthread\n");
+}
+
+static DEFINE_SPINLOCK(nap_lock);
+static atomic_t napping;
+
+static int naps(void *unused)
+{
+	spin_lock(&nap_lock);
+	atomic_inc(&napping);
+	ssleep(100000);
+	spin_unlock(&nap_lock);
+	return 0;
+}
+
+static int spins(void *unused)
+{
+	while (!atomic_read(&napping))
+		cpu_relax();
+	spin_lock(&nap_lock);
+	got_on();
+	spin_unlock(&nap_lock);
+	return 0;
+}
+
+static void start_on(int cpu, const char *name, int (*body)(void *))
+{
+	struct task_struct *task = kthread_create(body, NULL, "%s", name);
+
+	if (IS_ERR(task)) {
+		pr_emerg("faultlab: not ready: no kthread\n");
+		return;
+	}
+	kthread_bind(task, cpu);
+	wake_up_process(task);
+}
+
+/* A cache with a constructor is not merged with others: all requests lie in one slab. */
+static void constructed(void *object)
+{
+	memset(object, 0, sizeof(struct request));
+}
+
+static int __init labslabs_init(void)
+{
+	struct request *one, *two, *three;
+
+	cache = kmem_cache_create("lab_request", sizeof(struct request), 0, 0, constructed);
+	if (!cache)
+		return -ENOMEM;
+	one = new_request();
+	two = new_request();
+	three = new_request();
+	start("sn", "waits", waits, one);
+	start("sn", "ends", ends, one);
+	start("sb", "rests", rests, two); /* beside both of the others */
+	start("so", "waits", waits, three);
+	start("so", "ends", ends, three);
+	start("so", "rests", rests, three);
+	start_on(1, "nap-naps", naps);
+	start_on(2, "nap-spins", spins);
+	return 0;
+}
+
+module_init(labslabs_init);
+MODULE_LICENSE("GPL");
