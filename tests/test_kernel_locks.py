@@ -178,12 +178,15 @@ CORRUPT, ORPHANED = "corrupt-lock", "orphaned-lock"
         (_mutex, "mutex", "owner", (GARBAGE,), CORRUPT),
         (_mutex, "mutex", "owner", (0x4141_4141_4141_4141,), CORRUPT),
         (_mutex, "mutex", "owner", (0xFFFF_FFFF_FFFF_FFF9,), CORRUPT),
+        (_mutex, "mutex", "owner", (0,), CORRUPT),
         (_mutex, "mutex", "wait_list", (0, 0), CORRUPT),
         (_mutex, "mutex", "wait_list", (GARBAGE, GARBAGE), CORRUPT),
         (_rwsem, "rw_semaphore", "owner", (GARBAGE,), CORRUPT),
         (_rwsem, "rw_semaphore", "count", (GARBAGE,), CORRUPT),
+        (_rwsem, "rw_semaphore", "count", (0,), CORRUPT),
         (_rwsem, "rw_semaphore", "wait_list", (GARBAGE, GARBAGE), CORRUPT),
         (_semaphore, "semaphore", "wait_list", (GARBAGE, GARBAGE), CORRUPT),
+        (_semaphore, "semaphore", "lock", (3 << 32,), CORRUPT),  # its count is behind that
     ],
 )
 def test_overwritten_locks(
@@ -202,6 +205,24 @@ def test_overwritten_locks(
     assert (wait.fault, wait.holders) == (fault, ()), wait
     assert wait.fault_detail
     assert wait.lock.address == address
+
+
+@pytest.mark.parametrize(
+    ("place", "type_name", "words"),
+    [(_mutex, "mutex", ("owner",)), (_rwsem, "rw_semaphore", ("count", "owner"))],
+)
+def test_a_lock_whose_waiters_are_being_changed_is_not_overwritten(
+    altered: AlteredKernel, place: Place, type_name: str, words: tuple[str, ...]
+) -> None:
+    """While somebody has its wait_lock, the list and the flag may differ."""
+    address, task = place(altered)
+    for word in words:
+        altered.put(address + (altered.offset(type_name, word) or 0), 0)
+    wait_lock = address + (altered.offset(type_name, "wait_lock") or 0)
+    altered.put(wait_lock & ~7, altered.u64(wait_lock & ~7) | 1 << 8 * (wait_lock & 7))
+    wait = _waits(altered)[task]
+    assert (wait.changing, wait.holders) == (True, ())
+    assert wait.fault != CORRUPT
 
 
 @pytest.mark.parametrize("place", [_mutex, _rwsem, _semaphore])
@@ -237,6 +258,16 @@ def test_an_owner_that_the_dump_lacks_is_unknown(altered: AlteredKernel) -> None
     wait = _waits(altered)[task]
     assert (wait.fault, wait.holders) == (None, ())
     assert wait.missing and "lacks" in wait.missing
+
+
+def test_an_owner_that_was_counted_down_is_overwritten(altered: AlteredKernel) -> None:
+    """As a reference count would be that lies there by now."""
+    address, task = _mutex(altered)
+    owner = address + (altered.offset("mutex", "owner") or 0)
+    altered.put(owner, altered.u64(owner) - 2)
+    wait = _waits(altered)[task]
+    assert (wait.fault, wait.holders) == (CORRUPT, ())
+    assert "counted" in (wait.fault_detail or "")
 
 
 def test_a_live_owner_that_is_not_listed_is_unknown(altered: AlteredKernel) -> None:

@@ -109,8 +109,8 @@ class KernelSnapshot:
             else:
                 self.waits[task] = wait.but(
                     fault="lost-wakeup",
-                    fault_detail="nobody holds it, and no task runs that could be about to wake "
-                    "its waiters",
+                    fault_detail="nobody keeps its waiters from it, and no task runs that could be "
+                    "about to wake them",
                 )
 
     def limits(self, findings: Sequence[Finding]) -> list[str]:

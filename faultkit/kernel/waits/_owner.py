@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 TASK_DEAD = 0x80  # include/linux/sched.h, since 4.14
+TASK_ALIGNED = 64  # bytes; fork_init() aligns task_structs to cache lines (kernel/fork.c)
 STACK_END_MAGIC = 0x57AC6E9D  # include/uapi/linux/magic.h: the lowest word of a kernel stack
 
 
@@ -65,8 +66,9 @@ def _exited(system: System, task: Task, first: Task | None) -> tuple[str | None,
 
 def _no_task(system: System, owner: int) -> tuple[str | None, str]:
     """What an owner that is not among the tasks may be: (finding type or None, in words)."""
-    if not is_kernel_pointer(owner) or owner & 7:
-        return "corrupt-lock", f"its owner field {owner:#x} is no address of a task"
+    if not is_kernel_pointer(owner) or owner % TASK_ALIGNED:
+        beside = _beside(system, owner)
+        return "corrupt-lock", f"its owner field {owner:#x} is no address of a task{beside}"
     kernel = system.kernel
     try:
         exit_state = unsigned(kernel, owner, "task_struct", "exit_state")
@@ -96,6 +98,14 @@ def _no_task(system: System, owner: int) -> tuple[str | None, str]:
             "held the lock",
         )
     return "corrupt-lock", f"its owner field {owner:#x} points to no task"
+
+
+def _beside(system: System, owner: int) -> str:
+    """Whose address it would be, but for so few bytes as a counter's steps make."""
+    for address, task in system.by_address.items():
+        if abs(owner - address) < TASK_ALIGNED:
+            return f", but close to that of task {task.tid}, as if it had been counted up or down"
+    return ""
 
 
 def _is_stack(system: System, stack: int) -> bool:

@@ -39,6 +39,17 @@ FUNCTIONS = {
 }
 
 
+def knows_of_waiters(sleeper: Sleeper, lock: int, type_name: str, word: int, flag: int) -> bool:
+    """Whether a lock's word has the flag that says that tasks are on its list of waiters, as it
+    must when one of them sleeps: it is set and cleared together with the list, by a task that has
+    the lock's `wait_lock`.  True also where that may be about to happen."""
+    kernel, system = sleeper.kernel, sleeper.system
+    if word & flag or kernel.live or system.on_cpu(sleeper.task):
+        return True
+    wait_lock = kernel.offset(type_name, "wait_lock")
+    return wait_lock is None or kernel.u32(lock + wait_lock) != 0
+
+
 def sleeps_in(sleeper: Sleeper, family: str, surely: bool = False) -> bool:
     """Whether the task sleeps in this family's functions.
 

@@ -15,7 +15,7 @@ PRIORITY = 10
 QUEUE = QueueType("mutex", "mutex_waiter", blockers=(0,), sleeps_in=FUNCTIONS)
 
 # include/linux/mutex.h: MUTEX_FLAG_WAITERS, _HANDOFF, _PICKUP in the low bits of the owner
-FLAGS, PICKUP = 7, 4
+FLAGS, WAITERS, PICKUP = 7, 1, 4
 
 
 def recognise(sleeper: Sleeper) -> Wait | None:
@@ -42,8 +42,13 @@ def _wait_for(sleeper: Sleeper, queue: Queue) -> Wait:
     wait = held_by(sleeper, lock, word & ~FLAGS, first, evidence=tuple(evidence))
     if queue.damage:
         return wait.but(holders=(), missing=None, fault="corrupt-lock", fault_detail=queue.damage)
-    if not word & ~FLAGS or (word & PICKUP and not wait.fault):
+    if wait.fault and word & ~FLAGS:
+        return wait
+    if not _slowpath.knows_of_waiters(sleeper, address, "mutex", word, WAITERS):
+        damage = f"its owner field {word:#x} lacks the flag of a mutex that has waiters"
+        return wait.but(holders=(), missing=None, fault="corrupt-lock", fault_detail=damage)
+    if not word & ~FLAGS or word & PICKUP:
         # with PICKUP it was given to a waiter, who is being woken and will find it
-        evidence.append("it is being handed on")
+        evidence.append("a waiter was given it" if word & PICKUP else "nobody has it")
         return Wait(sleeper.task, lock, changing=True, evidence=tuple(evidence))
     return wait

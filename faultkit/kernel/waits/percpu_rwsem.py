@@ -63,7 +63,7 @@ def _queued(sleeper: Sleeper, waiter: int, queue: Queue) -> Wait:
     state = _state(system, address)
     evidence: tuple[str, ...] = (f"its `block` is {int(state.blocked)}, the task is in its queue",)
     if not state.blocked:
-        return wait.but(changing=True, evidence=(*evidence, "it is being handed on"))
+        return wait.but(changing=True, evidence=(*evidence, "nobody keeps the task from it"))
     if state.writer is not None:
         # block is set first, then it waits for the readers: all others queue behind it
         return wait.but(

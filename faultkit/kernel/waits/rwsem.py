@@ -21,7 +21,7 @@ QUEUE = QueueType("rw_semaphore", "rwsem_waiter", blockers=(2, 3), sleeps_in=FUN
 READER_OWNED, OWNER_FLAGS = 1, 7
 
 # The count: one writer, waiters, handoff, five bits never used, and readers from bit 8 on.
-WRITER_LOCKED, RESERVED, READER_SHIFT, READ_FAIL = 1, 0xF8, 8, 1 << 63
+WRITER_LOCKED, WAITERS, RESERVED, READER_SHIFT, READ_FAIL = 1, 2, 0xF8, 8, 1 << 63
 MOST_READERS = 1 << 23  # twice as many as there can be tasks
 
 
@@ -50,18 +50,23 @@ def _wait_for(sleeper: Sleeper, waiter: int, queue: Queue) -> Wait:
         evidence.append("the task_struct names it as what blocks the task")
     wait = Wait(sleeper.task, lock, mode=mode, evidence=tuple(evidence))
     damage = queue.damage or _impossible(count, owner)
+    if not damage and not _slowpath.knows_of_waiters(
+        sleeper, address, "rw_semaphore", count, WAITERS
+    ):
+        damage = f"its count {count:#x} lacks the flag of a rw_semaphore that has waiters"
     if damage:
         return wait.but(fault="corrupt-lock", fault_detail=damage)
     if count & WRITER_LOCKED:
         if owner & READER_OWNED or not owner & ~OWNER_FLAGS:
-            return _changing(wait)  # between the two words' writing, preemption is disabled
+            # between the two words' writing, preemption is disabled
+            return _changing(wait, "a writer is about to take it, or has just let go of it")
         first = task_of(system, queue.waiters[0], QUEUE)
         return held_by(
             sleeper, lock, owner & ~OWNER_FLAGS, first, mode=mode, evidence=wait.evidence
         )
     readers = (count & ~READ_FAIL) >> READER_SHIFT
     if not readers:
-        return _changing(wait)
+        return _changing(wait, "nobody has it")
     return _behind_readers(system, wait, waiter, queue, readers, owner)
 
 
@@ -73,7 +78,7 @@ def _behind_readers(
     first = next((other for other in queue.waiters if _mode(system, other) == "write"), None)
     if first == waiter or first is None:
         if wait.mode == "read":
-            return _changing(wait)  # nobody else in line: it is about to be let in
+            return _changing(wait, "no writer is in line to keep the task from reading it")
         last = system.by_address.get(owner & ~OWNER_FLAGS)
         return wait.but(
             holder_count=readers,
@@ -87,7 +92,7 @@ def _behind_readers(
             "tasks that took it with down_read()",
         )
     if queue.waiters.index(waiter) < queue.waiters.index(first):
-        return _changing(wait)  # a reader before the first writer is about to be let in
+        return _changing(wait, "no writer ahead of it keeps the task from reading it")
     writer = task_of(system, first, QUEUE)
     if writer is None:
         raise ReadError(first, 8)  # a task that the dump lacks is ahead
@@ -106,8 +111,9 @@ def _readers(count: int) -> str:
     return f"held by {count} reader{'s' if count > 1 else ''}"
 
 
-def _changing(wait: Wait) -> Wait:
-    return wait.but(changing=True, evidence=(*wait.evidence, "it is being handed on"))
+def _changing(wait: Wait, why: str) -> Wait:
+    """The wait for a lock that the task is about to be given."""
+    return wait.but(changing=True, evidence=(*wait.evidence, why))
 
 
 def _impossible(count: int, owner: int) -> str | None:

@@ -39,9 +39,12 @@ def _wait_for(sleeper: Sleeper, queue: Queue) -> Wait:
     )
     if queue.damage:
         return wait.but(evidence=tuple(evidence), fault="corrupt-lock", fault_detail=queue.damage)
-    if count:  # it counts up only while nobody waits
+    if count and sleeper.kernel.live:
         evidence.append("it is being let go of")
         return wait.but(evidence=tuple(evidence), changing=True)
+    if count:  # __up() counts up only while nobody is on the list
+        damage = f"its count {count} is not 0, as that of a semaphore that has waiters"
+        return wait.but(evidence=tuple(evidence), fault="corrupt-lock", fault_detail=damage)
     last = _last_holder(sleeper, address)
     suspect = sleeper.system.by_address.get(last)
     if suspect is not None:
