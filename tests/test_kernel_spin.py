@@ -136,6 +136,13 @@ def test_a_panic_s_own_frames_are_seen_through():
     assert [task.name for task in waits["ss-b"].holders] == ["ss-a"]
 
 
+def test_an_owner_that_sleeps_for_a_time_is_told_of():
+    """It ends by itself, so no finding has it; but the CPU spins for all that time."""
+    report = report_of(opened("slabs"))
+    (note,) = [note for note in report.notes if "nap_lock" in note]
+    assert note.startswith("1 CPU spins for spinlock nap_lock") and "forbidden" in note
+
+
 def test_an_owner_that_runs_is_named_and_not_blamed():
     report = report_of(opened("spin-others"))
     assert not [f for f in report.findings if "busy" in str([w.task.name for w in f.members])]

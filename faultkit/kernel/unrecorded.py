@@ -1,6 +1,7 @@
 """Locks that record no holder: who has them, told from the tasks' stacks and code.  Every lock is
 looked into once."""
 
+from faultkit.findings import UNNAMED
 from faultkit.kernel.details import name_address
 from faultkit.kernel.functions import FAMILIES
 from faultkit.kernel.snapshot import KernelSnapshot
@@ -55,16 +56,23 @@ def _tell_of_owners(snapshot: KernelSnapshot, wait: Wait, waiters: int) -> None:
     be all right."""
     system = snapshot.system
     address = wait.lock.address or 0
-    name = name_address(system, address) or hex(address)
+    name = name_address(system, address)
+    if name is None or name.endswith(UNNAMED):
+        name = hex(address)
+    spinners = "1 CPU spins" if waiters == 1 else f"{waiters} CPUs spin"
     for holder in wait.holders[:4]:
         of = snapshot.waits.get(holder)
         if of is not None and holder in snapshot.sleepers:
             text = f"by its code it sleeps with {wait.lock.kind} {name} held, which is forbidden"
             snapshot.waits[holder] = of.but(evidence=(*of.evidence, text))
+            if of.timed:  # then no finding has it
+                system.note(
+                    f"{spinners} for {wait.lock.kind} {name}; task {holder.tid} holds it by its "
+                    "code, and sleeps for a time with it, which is forbidden"
+                )
         elif of is None:
-            spin = "CPU spins" if waiters == 1 else "CPUs spin"
             system.note(
-                f"{waiters} {spin} for {wait.lock.kind} {name}, which task {holder.tid} on CPU "
+                f"{spinners} for {wait.lock.kind} {name}, which task {holder.tid} on CPU "
                 f"{holder.cpu} holds, and runs: if it does not get on, its stack tells why"
             )
 
