@@ -152,6 +152,7 @@ def test_who_may_end_it_later_is_another_that_could_act(kernel, prefix):
 
 @every_kernel
 def test_neighbours_in_a_slab_end_nothing_but_their_own(kernel):
+    """Nor do hundreds of tasks that only sleep in system calls keep it open."""
     waits = waits_of("slabs", kernel)
     assert holders(waits, "sn-waits") == ["sn-ends"] and not waits["sn-waits"].others
     assert [task.name for task in waits["so-waits"].others] == ["so-rests"]

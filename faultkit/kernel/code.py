@@ -21,6 +21,13 @@ from faultkit.target import FaultkitError
 
 SMALL = 512  # bytes of a function that may only wrap others
 WRAPPERS = 8  # of each other
+# What others do meanwhile, and the scheduler for itself, is not what their callers do.
+SLEEP_ONLY = frozenset(
+    ("__schedule", "schedule", "schedule_timeout", "schedule_preempt_disabled", "__cond_resched")
+    + ("preempt_schedule", "preempt_schedule_common", "preempt_schedule_irq")
+    + ("schedule_hrtimeout_range", "schedule_hrtimeout_range_clock", "io_schedule")
+    + ("io_schedule_timeout",)
+)
 # `ret` since 5.19 (15e67227c49a, "x86: Undo return-thunk damage"), and the thunks that later
 # mitigations patch in
 _RETURNS = ("__x86_return_thunk", "srso_", "zen_untrain_ret", "its_return_thunk", "retbleed_")
@@ -172,13 +179,19 @@ class KernelCode(Code):
         seen = {start}
         # what large ones call may be all there is; and nearly all take a spinlock down below
         depth = WRAPPERS if self._is_small(start) and family != SPIN else 1
+        sleeps = frozenset() if family == SPIN else self._sleeps
         for _ in range(depth + 1):
-            targets = {target for caller in level for target in self._calls(caller)}
+            targets = {target for caller in level for target in self._calls(caller)} - sleeps
             if not goals.isdisjoint(targets):
                 return True
             level = [target for target in targets - seen if self._is_small(target)]
             seen.update(level)
         return False
+
+    @cached_property
+    def _sleeps(self) -> frozenset[int]:
+        found = map(self.kernel.symbol, SLEEP_ONLY)
+        return frozenset(address for address in found if address)
 
     def _is_small(self, start: int) -> bool:
         size = self._size(start)

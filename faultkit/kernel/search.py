@@ -17,7 +17,7 @@ from faultkit.infer.holders import Case, Findings, conclude, judge_by_code, on_s
 from faultkit.infer.lock import Target
 from faultkit.infer.path import OBJECT_BYTES
 from faultkit.infer.trace import Trace
-from faultkit.kernel.code import KernelCode
+from faultkit.kernel.code import SLEEP_ONLY, KernelCode
 from faultkit.kernel.completers import Completers
 from faultkit.kernel.deferred import INTERRUPT, ahead_of
 from faultkit.kernel.functions import FAMILIES, SPIN
@@ -40,9 +40,11 @@ _IDLE = frozenset(
     + ("acpi_idle_do_entry", "intel_idle", "intel_idle_irq", "intel_idle_ibrs", "intel_idle_xstate")
     + ("mwait_idle_with_hints", "cpu_idle_poll", "tdx_safe_halt", "tdx_halt")
 )
-_SLEEP_ONLY = frozenset(("__schedule", "schedule", "schedule_timeout", "preempt_schedule_common"))
+# What runs a task's functions, and what sleeps for it.
 _NOT_ITS_OWN = frozenset(
     ("kthread", "worker_thread", "process_one_work", "ret_from_fork", "ret_from_fork_asm")
+    + ("entry_SYSCALL_64_after_hwframe", "do_syscall_64", "x64_sys_call")
+    + ("syscall_exit_to_user_mode", "exit_to_user_mode_prepare", "exit_to_user_mode_loop")
     + ("schedule_timeout_uninterruptible", "schedule_timeout_interruptible", "msleep")
     + ("schedule_timeout_idle", "schedule_timeout_killable", "msleep_interruptible")
     + ("usleep_range_state", "schedule_hrtimeout_range", "schedule_hrtimeout_range_clock")
@@ -262,7 +264,7 @@ class Search:
     def _is_its_own(self, start: int) -> bool:
         """Whether the function neither only sleeps nor only runs what others made."""
         name = self.system.function(start)
-        return not (name in _SLEEP_ONLY or name in _NOT_ITS_OWN or is_lock_function(name))
+        return not (name in SLEEP_ONLY or name in _NOT_ITS_OWN or is_lock_function(name))
 
     def _tracer(self, family: str) -> Tracer:
         if family not in self._tracers:
@@ -271,11 +273,14 @@ class Search:
 
     def _works(self, start: int, family: str) -> bool:
         """Whether the function works with locks of the family as their user: neither only to
-        sleep, nor as the lock's own slow path, which tries again and again to get what it waits
-        for (but does take spinlocks)."""
+        sleep, nor to run what others made, nor as the lock's own slow path, which tries again and
+        again to get what it waits for (but does take spinlocks)."""
         name = self.system.function(start)
-        own = name in _SLEEP_ONLY if family == SPIN else is_lock_function(name)
-        return not own and self.code.touches(start, family)
+        if family == SPIN:
+            skipped = name in SLEEP_ONLY
+        else:
+            skipped = name in _NOT_ITS_OWN or is_lock_function(name)
+        return not skipped and self.code.touches(start, family)
 
     def _choose(self, address: int, family: str) -> tuple[list[Task], int, int]:
         """The tasks to look at, those with a trace of the lock first; how many these are; and how

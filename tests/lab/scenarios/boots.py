@@ -78,7 +78,14 @@ BOOTS = {
             program="helpers",
         ),
         Boot(
-            "slabs", helpers.SLABS, cpus=3, cpu=_REAL, append="isolcpus=1-2", program="slabs"
+            "slabs",
+            helpers.SLABS,
+            cpus=3,
+            memory=384,
+            cpu=_REAL,
+            append="isolcpus=1-2",
+            program="slabs",
+            crowd=450,
         ),
         Boot("filtered", _FILTERED, append="nokaslr", form="filtered", kernels=_FILTERABLE),
         Boot("truncated", _TRUNCATED, append="nokaslr", form="truncated", kernels=_FILTERABLE),
