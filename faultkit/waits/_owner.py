@@ -205,3 +205,14 @@ def task_of(blocked: Blocked, tid: int, lock: Lock | None = None) -> Task | None
     if shared is not None and not blocked.world.owner(blocked.process, tid, shared).sure:
         return None
     return blocked.world.threads(blocked.process).get(tid)
+
+
+def sharer_of(blocked: Blocked, tid: int, lock: Lock) -> Task | None:
+    """The thread `tid` of another process that surely maps the lock, too, and had the id before
+    the task began to wait; or None."""
+    shared = _shared(blocked, lock)
+    owner = blocked.world.owner(blocked.process, tid, shared) if shared is not None else None
+    if owner is None or owner.task is None or owner.where != ELSEWHERE or not owner.sure:
+        return None
+    wait = _held_elsewhere(blocked, Wait(blocked.task, lock), owner.task)
+    return owner.task if wait.holders and wait.confidence != INFERRED else None

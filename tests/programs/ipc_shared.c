@@ -1,6 +1,7 @@
 /* Processes that wait for each other's locks in shared memory, and semaphores of either kind. */
 #include "ipc.h"
 
+#include <linux/futex.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <sys/ipc.h>
@@ -11,6 +12,7 @@ struct locks {
     pthread_mutex_t mutex[2];
     pthread_rwlock_t rwlock[2];
     sem_t sem[2];
+    unsigned word[2];
 };
 
 static struct locks *locks;
@@ -230,6 +232,31 @@ static void write_other_rwlock(void)
     pthread_rwlock_wrlock(&locks->rwlock[me % 2]);
 }
 
+/* A lock made by hand: its word holds the owner's tid, as futex(2) proposes. */
+static void hand_lock(unsigned *word)
+{
+    unsigned mine = (unsigned) scene_tid(), seen = 0;
+    while (!__atomic_compare_exchange_n(word, &seen, mine, 0, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST)) {
+        unsigned marked = seen | FUTEX_WAITERS;
+        if (seen == marked || __atomic_compare_exchange_n(word, &seen, marked, 0,
+                                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            syscall(SYS_futex, word, FUTEX_WAIT, marked, NULL, NULL, 0);
+        seen = 0;
+    }
+}
+
+static void hold_own_word(void)
+{
+    map_elsewhere();
+    hand_lock(&locks->word[me - 1]);
+}
+
+static void wait_for_other_word(void)
+{
+    hand_lock(&locks->word[me % 2]);
+}
+
 #define MUTEXES IPC_PLAY({ hold_own_mutex, wait_for_other_mutex },       \
                          { hold_own_mutex, wait_for_other_mutex })
 #define MUTEXES_IN_TURN IPC_PLAY({ hold_own_mutex, wait_for_other_mutex_in_turn }, \
@@ -241,6 +268,8 @@ IPC_SCENE(mutex_anonymous, in_anonymous_memory(); MUTEXES)
 IPC_SCENE(mutex_in_file, in_file(); MUTEXES)
 IPC_SCENE(mutex_robust, in_file(); make_mutexes(1, PTHREAD_PRIO_NONE); MUTEXES)
 IPC_SCENE(mutex_pi, in_file(); make_mutexes(0, PTHREAD_PRIO_INHERIT); MUTEXES_IN_TURN)
+IPC_SCENE(by_hand, in_file();
+          IPC_PLAY({ hold_own_word, wait_for_other_word }, { hold_own_word, wait_for_other_word }))
 IPC_SCENE(rwlock_in_file, in_file();
           IPC_PLAY({ write_own_rwlock, write_other_rwlock },
                    { write_own_rwlock, write_other_rwlock }))
@@ -414,6 +443,7 @@ int main(int argc, char **argv)
         { "mutex-robust", mutex_robust },
         { "mutex-pi", mutex_pi },
         { "rwlock-file", rwlock_in_file },
+        { "by-hand", by_hand },
         { "mutex-dead-owner", dead_owner },
         { "mutex-zombie-owner", zombie_owner },
         { "mutex-sleeper", sleeping_owner },

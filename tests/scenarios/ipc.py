@@ -150,6 +150,13 @@ _SHARED = (
     _both(SHARED, "mutex-robust", "pthread_mutex", confidence="proven"),
     _both(SHARED, "mutex-pi", "pthread_mutex", notes="p2 is parked by glibc after EDEADLK"),
     _both(SHARED, "rwlock-file", "rwlock", confidence="proven"),
+    _both(
+        SHARED,
+        "by-hand",
+        "futex",
+        confidence="inferred",
+        notes="the word holds the owner's tid, and FUTEX_WAITERS",
+    ),
     _scenario(
         SHARED, "mutex-dead-owner", "found", (Expect("orphaned-lock", ("p1",), ("pthread_mutex",)),)
     ),

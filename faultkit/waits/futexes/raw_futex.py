@@ -5,7 +5,7 @@ from __future__ import annotations
 from faultkit.layouts.glibc import FUTEX_TID_MASK, FUTEX_WAITERS
 from faultkit.model import EVENT, HELD, INFERRED, Lock, Wait
 from faultkit.waits import _futex
-from faultkit.waits._owner import task_of
+from faultkit.waits._owner import sharer_of, task_of
 from faultkit.world import Blocked
 
 SYSCALLS = _futex.SYSCALLS
@@ -32,6 +32,8 @@ def recognise(blocked: Blocked) -> Wait | None:
     tid = call.now & FUTEX_TID_MASK
     if call.value == call.now and (tid >= SMALL or call.now & FUTEX_WAITERS):
         owner = task_of(blocked, tid, lock)
+        if owner is None and call.now & FUTEX_WAITERS:
+            owner = sharer_of(blocked, tid, lock)
         if owner is not None and owner != blocked.task:
             return wait.but(
                 needs=HELD,
