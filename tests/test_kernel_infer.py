@@ -159,6 +159,22 @@ def test_neighbours_in_a_slab_end_nothing_but_their_own(kernel):
 
 
 @every_kernel
+@pytest.mark.parametrize("prefix", ["sp", "sh"])
+def test_who_looks_through_a_list_may_end_what_is_on_it(kernel, prefix):
+    """A list in a variable, and one in an object that it has a pointer to."""
+    wait = waits_of("slabs", kernel)[f"{prefix}-waits"]
+    assert [task.name for task in wait.holders] == [f"{prefix}-ends"]
+    assert [task.name for task in wait.others] == [f"{prefix}-polls"]
+
+
+@every_kernel
+def test_what_is_due_may_end_what_is_on_its_list(kernel):
+    wait = waits_of("slabs", kernel)["se-waits"]
+    assert wait.holders == ()
+    assert "delayed work that is due calls expire(), which may end this wait" in wait.evidence
+
+
+@every_kernel
 def test_timers_that_end_other_waits_change_nothing(kernel):
     assert holders(waits_of("helpers", kernel), "dc-waits") == ["dc-ends"]
 

@@ -19,6 +19,7 @@ from faultkit.kernel.deferred import (
     timers,
     work_items,
 )
+from faultkit.kernel.linked import Nodes, nodes_beside
 from faultkit.kernel.space import KernelSpace
 from faultkit.model import Frame
 from faultkit.record import NamedTuple
@@ -52,9 +53,11 @@ class Completers:
         self._code = code
         self._known: dict[tuple[Deferred, str], Effect] = {}
         self._places: dict[int, str | None] = {}
+        self._lists: dict[int, Nodes] = {}
 
     def of(self, address: int, tracer: Tracer) -> list[Completer]:
-        """What is due to complete (or to post) what is at `address`."""
+        """What is due to complete (or to post) what is at `address`, or may do so: it calls nobody
+        knows what, or ends what it will find on a list that the object is on."""
         found = []
         for call in islice(self._concerned(address, tracer.family), MOST_FOLLOWED):
             key = call, tracer.family
@@ -63,9 +66,27 @@ class Completers:
             effect = self._known[key]
             sure = address in effect.ends
             reached = (call.argument, *effect.passed) if effect.opaque else ()
-            if sure or any(self.may_share_object(address, other) for other in reached):
+            listed = effect.opaque and self._gets_at_a_list(call, address)
+            if sure or listed or any(self.may_share_object(address, other) for other in reached):
                 found.append(Completer(call, sure))
         return found
+
+    def _gets_at_a_list(self, call: Deferred, address: int) -> bool:
+        lists = self.lists_of(address)
+        if any(self._code.mentions(call.function, node) for node in lists.variables):
+            return True
+        nodes = (*lists.variables, *lists.objects)
+        return any(self.may_share_object(node, call.argument) for node in nodes)
+
+    def lists_of(self, address: int) -> Nodes:
+        """The list_heads that lead to the object around `address`."""
+        if address not in self._lists:
+
+            def is_inside(other: int) -> bool:
+                return self.may_share_object(address, other)
+
+            self._lists[address] = nodes_beside(self._space.system, address, is_inside)
+        return self._lists[address]
 
     @cached_property
     def _due(self) -> list[Deferred]:

@@ -49,6 +49,7 @@ _NOT_ITS_OWN = frozenset(
     + ("schedule_timeout_idle", "schedule_timeout_killable", "msleep_interruptible")
     + ("usleep_range_state", "schedule_hrtimeout_range", "schedule_hrtimeout_range_clock")
 )
+MOST_RANGES = 4  # that words_of_each() takes
 MOST_NEAR = 64  # tasks with a pointer into one object that are looked at
 MOST_STACK = 1 << 15  # bytes
 
@@ -134,17 +135,28 @@ class Search:
         return tuple(found)
 
     def _near(self, address: int) -> list[Task]:
-        """The tasks on whose stacks there is a pointer into the object around `address`."""
+        """The tasks on whose stacks there is a pointer into the object around `address`, or into
+        one with a list that it is on; and those whose code mentions such a list."""
         if address not in self._near_to:
             tasks = [task for task in self._candidates[:MOST_ASKED] if not self.system.on_cpu(task)]
-            stacks = [self._stacks.of(task).data for task in tasks]
-            reach = max(0, address - OBJECT_BYTES), address + OBJECT_BYTES
-            words = self.system.kernel.words_of_each(stacks, MOST_STACK, reach)
+            stacks = [self._stacks.of(task) for task in tasks]
+            variables, objects = self._completers.lists_of(address)
+            places = address, *(*objects, *variables)[: MOST_RANGES - 1]
+            reach = [(max(0, at - OBJECT_BYTES), at + OBJECT_BYTES) for at in places]
+            kept = [stack.data for stack in stacks]
+            words = self.system.kernel.words_of_each(kept, MOST_STACK, *reach)
             share = self._completers.may_share_object
+            mentioning = Judged(
+                lambda start: (
+                    self._is_its_own(start)
+                    and any(self.code.mentions(start, at) for at in variables)
+                )
+            )
             self._near_to[address] = [
                 task
-                for task, data in zip(tasks, words)
-                if any(share(address, word) for word in self._pointers(task, data))
+                for task, stack, data in zip(tasks, stacks, words)
+                if any(share(at, word) for word in self._pointers(task, data) for at in places)
+                or (variables and mentioning.any_of(stack.starts))
             ][:MOST_NEAR]
         return self._near_to[address]
 

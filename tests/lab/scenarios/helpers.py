@@ -48,12 +48,14 @@ READ_AGAIN = (
 SLABS = (
     Fault(
         "slabs",
-        ("sn-*", "sb-*", "so-*", "nap-*"),
+        ("sn-*", "sb-*", "so-*", "sp-*", "sh-*", "se-*", "nap-*"),
         (
             cycle(("sn-ends", "sn-waits"), "kmutex", "completion", confidence="inferred"),
             Expect("chain", root="so-waits", victims=1),
+            Expect("chain", root="se-waits", victims=1),
         ),
         guest=("slabs",),
-        notes="who rests beside a request (sb) can't end it, who does so in it (so-rests) may",
+        notes="who rests beside a request (sb) can't end it, who does so in it (so-rests) may, "
+        "as may who looks through a list from time to time (sp, sh: not even a chain)",
     ),
 )

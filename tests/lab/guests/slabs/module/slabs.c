@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Requests that lie side by side in a slab: what the task of one calls by a pointer concerns that
- * one only.  And a spinlock that its owner sleeps with for a time.
+ * one only.  Requests on lists, of which others may end one, to which they have no pointer yet.  And
+ * a spinlock that its owner sleeps with for a time.
  */
 #include <linux/atomic.h>
 #include <linux/completion.h>
 #include <linux/delay.h>
 #include <linux/kthread.h>
+#include <linux/list.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 
 struct request {
+	struct list_head list;
 	struct mutex busy;
 	struct completion done;
 	wait_queue_head_t idle;
@@ -41,6 +45,7 @@ static struct request *new_request(void)
 {
 	struct request *request = kmem_cache_alloc(cache, GFP_KERNEL);
 
+	INIT_LIST_HEAD(&request->list);
 	mutex_init(&request->busy);
 	init_completion(&request->done);
 	init_waitqueue_head(&request->idle);
@@ -88,6 +93,50 @@ static int rests(void *argument)
 	request->end(request);
 	return 0;
 }
+
+static LIST_HEAD(polled);
+static LIST_HEAD(expiring);
+
+struct host {
+	char settings[320];
+	struct list_head requests;
+};
+
+static void end_those_on(struct list_head *list)
+{
+	struct request *request;
+
+	list_for_each_entry(request, list, list)
+		if (READ_ONCE(request->ready))
+			complete(&request->done);
+}
+
+static int polls(void *unused)
+{
+	for (;;) {
+		ssleep(100000);
+		end_those_on(&polled);
+	}
+	return 0;
+}
+
+static int polls_host(void *argument)
+{
+	struct host *host = argument;
+
+	for (;;) {
+		ssleep(100000);
+		end_those_on(&host->requests);
+	}
+	return 0;
+}
+
+static void expire(struct work_struct *work)
+{
+	end_those_on(&expiring);
+}
+
+static DECLARE_DELAYED_WORK(expiry, expire);
 
 static void start(const char *prefix, const char *name, int (*body)(void *), void *argument)
 {
@@ -137,13 +186,24 @@ static void constructed(void *object)
 	memset(object, 0, sizeof(struct request));
 }
 
+static void start_on_list(const char *prefix, struct list_head *list)
+{
+	struct request *request = new_request();
+
+	list_add(&request->list, list);
+	start(prefix, "waits", waits, request);
+	start(prefix, "ends", ends, request);
+}
+
 static int __init labslabs_init(void)
 {
 	struct request *one, *two, *three;
+	struct host *host = kzalloc(sizeof(*host), GFP_KERNEL);
 
 	cache = kmem_cache_create("lab_request", sizeof(struct request), 0, 0, constructed);
-	if (!cache)
+	if (!cache || !host)
 		return -ENOMEM;
+	INIT_LIST_HEAD(&host->requests);
 	one = new_request();
 	two = new_request();
 	three = new_request();
@@ -153,6 +213,12 @@ static int __init labslabs_init(void)
 	start("so", "waits", waits, three);
 	start("so", "ends", ends, three);
 	start("so", "rests", rests, three);
+	start_on_list("sp", &polled);
+	start("sp", "polls", polls, NULL);
+	start_on_list("sh", &host->requests);
+	start("sh", "polls", polls_host, host);
+	start_on_list("se", &expiring);
+	schedule_delayed_work(&expiry, 10000 * HZ);
 	start_on(1, "nap-naps", naps);
 	start_on(2, "nap-spins", spins);
 	return 0;
