@@ -51,7 +51,6 @@ SLABS = (
         ("sn-*", "sb-*", "so-*", "sp-*", "sh-*", "se-*", "nap-*"),
         (
             cycle(("sn-ends", "sn-waits"), "kmutex", "completion", confidence="inferred"),
-            Expect("chain", root="so-waits", victims=1),
             Expect("chain", root="se-waits", victims=1),
         ),
         guest=("slabs",),
