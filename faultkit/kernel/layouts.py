@@ -41,10 +41,10 @@ NEEDED: tuple[Group, ...] = (
     *_members("qrwlock", "cnts", "wait_lock"),
     # waits/mutex.py, rwsem.py, semaphore.py
     (("mutex", "wait_list"), ("mutex", "first_waiter")),
-    *_members("mutex", "owner"),
+    *_members("mutex", "owner", "wait_lock"),
     *_members("mutex_waiter", "list", "task"),
     (("rw_semaphore", "wait_list"), ("rw_semaphore", "first_waiter")),
-    *_members("rw_semaphore", "count", "owner"),
+    *_members("rw_semaphore", "count", "owner", "wait_lock"),
     *_members("rwsem_waiter", "list", "task", "type"),
     (("mm_struct", "mmap_lock"),),
     (("semaphore", "wait_list"), ("semaphore", "first_waiter")),
