@@ -22,6 +22,7 @@ RESTARTED = frozenset((WAIT, WAIT_BITSET))  # kernel/futex/waitwake.c: if they h
 PRIVATE, CLOCK_REALTIME = 128, 256
 
 LARGEST = 64  # bytes of an object to either side of its futex, that providers look at
+SMALL = 300  # below it, states and counters are likelier than thread ids
 
 REFUSED = "refused"  # first in the key of a lock that is only known to have been refused
 
@@ -45,6 +46,12 @@ class FutexCall(NamedTuple):
         """Not FUTEX_WAIT_BITSET on the monotonic clock without a timeout: glibc passes
         FUTEX_CLOCK_REALTIME unless a monotonic deadline is given; Rust and CPython do so."""
         return self.operation != WAIT_BITSET or self.realtime or self.timed
+
+    @property
+    def is_glibc_bitset(self) -> bool:
+        """FUTEX_WAIT_BITSET as glibc's rwlocks and semaphores call it, with a timeout or not
+        (futex_abstimed_wait, 2.25 to 2.41); locks that others write use FUTEX_WAIT."""
+        return self.operation == WAIT_BITSET and self.can_be_glibc
 
 
 def parse(blocked: Blocked) -> FutexCall | None:

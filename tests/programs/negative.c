@@ -2,6 +2,7 @@
 #include "scene.h"
 
 #include <arpa/inet.h>
+#include <linux/futex.h>
 #include <semaphore.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -363,6 +364,42 @@ static void other_process_sleeps(int argc, char **argv)
     pthread_mutex_lock(&shared->mutex);
 }
 
+/* A lock by hand, 2 while it is held and wanted; the counter behind it, of a condition variable,
+ * say, comes to be the id of a thread, and lies where a mutex has its owner's. */
+
+static struct {
+    unsigned state, unused, counter, more[8];
+} counted = { .state = 2 };
+
+static void *counted_waiter(void *argument)
+{
+    begin(argument);
+    counted.counter = (unsigned) scene_tid();
+    pthread_mutex_lock(&accounts);
+    return NULL;
+}
+
+static void *counted_holder(void *argument)
+{
+    struct timespec long_time = { 3600, 0 };
+    begin(argument);
+    nanosleep(&long_time, NULL);
+    counted.state = 0;
+    syscall(SYS_futex, &counted.state, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+    return NULL;
+}
+
+static void hand_counter(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    pthread_mutex_lock(&accounts);
+    scene_thread(counted_holder, (void *) 0);
+    scene_thread(counted_waiter, (void *) 1);
+    scene_start(2);
+    while (counted.state != 0)
+        syscall(SYS_futex, &counted.state, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 2, NULL, NULL, 0);
+}
+
 /* event loop */
 
 static void *pinged(void *argument)
@@ -432,6 +469,7 @@ int main(int argc, char **argv)
         { "accepting-turns", accepting_turns },
         { "working-turns", working_turns },
         { "other-process-sleeps", other_process_sleeps },
+        { "hand-counter", hand_counter },
         { "idle-loop", idle_loop },
         { "busy-loop", busy_loop },
         { NULL, NULL },

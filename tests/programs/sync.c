@@ -498,6 +498,49 @@ static void hand_lock(unsigned *word)
 SCENE_CROSS(by_hand, hand_lock(&hand_first), hand_lock(&hand_second), hand_lock(&hand_second),
             hand_lock(&hand_first))
 
+/* Such locks of three states, as GLib's: 0 free, 1 held, 2 held and wanted.  Beside each other
+ * they look like a rwlock that a writer waits for. */
+
+static struct three_states {
+    unsigned state, unused;
+} hand_locks[2];
+
+static void states_lock(struct three_states *lock)
+{
+    unsigned seen = 0;
+    if (__atomic_compare_exchange_n(&lock->state, &seen, 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        return;
+    while (__atomic_exchange_n(&lock->state, 2, __ATOMIC_SEQ_CST) != 0)
+        syscall(SYS_futex, &lock->state, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 2, NULL, NULL, 0);
+}
+
+static void states_unlock(struct three_states *lock)
+{
+    if (__atomic_exchange_n(&lock->state, 0, __ATOMIC_SEQ_CST) == 2)
+        syscall(SYS_futex, &lock->state, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+}
+
+static void *states_cross(void *which)
+{
+    struct three_states *mine = which, *other = hand_locks + (mine == hand_locks);
+    scene_name(mine == hand_locks ? "a" : "b");
+    states_lock(mine);
+    scene_hold();
+    states_lock(other);
+    states_unlock(other);
+    states_unlock(mine);
+    return NULL;
+}
+
+static void three_states(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    pthread_t thread = scene_thread(states_cross, hand_locks);
+    scene_thread(states_cross, hand_locks + 1);
+    scene_start(2);
+    pthread_join(thread, NULL);
+}
+
 /* malloc, and localtime, called from a signal handler that interrupted it */
 
 enum { LARGE = 2000 }; /* too large for the thread's own cache: takes the arena's lock */
@@ -599,6 +642,7 @@ int main(int argc, char **argv)
         { "empty-queue", empty_queue },
         { "stdio", stdio_files },
         { "by-hand", by_hand },
+        { "three-states", three_states },
         { "malloc-in-handler", malloc_in_handler },
         { "time-in-handler", time_in_handler },
         { NULL, NULL },

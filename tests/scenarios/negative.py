@@ -27,6 +27,7 @@ SCENARIOS = (
     _none("accepting-turns", notes="the mutex is held while it waits for a client"),
     _none("working-turns", notes="another mutex is held while it waits for a job"),
     _none("other-process-sleeps", core=False, notes="the holder of a shared mutex is elsewhere"),
+    _none("hand-counter", notes="the word and a counter look like a mutex and its owner"),
     _none("timer-posts", "posts.c", notes="by a thread of the C library's own"),
     _none("queue-posts", "posts.c", core_verdict=NO_DESCRIPTORS),
     _none("late-thread-posts", "posts.c"),

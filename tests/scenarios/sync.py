@@ -133,6 +133,11 @@ SCENARIOS = (
         Expect("cycle", ("a", "b"), ("futex", "futex"), 0, names=("hand_second", "hand_first")),
         notes="the word holds the owner's tid, and FUTEX_WAITERS",
     ),
+    _scene(
+        "three-states",
+        Expect("cycle", ("a", "b"), ("futex", "futex"), 1, confidence="inferred"),
+        notes="neighbours, which look like a rwlock",
+    ),
     Scenario(
         "sync-malloc-in-handler",
         "sync.c",

@@ -83,7 +83,9 @@ def _plain(blocked: Blocked, call: _futex.FutexCall, mutex: Mutex) -> Wait | Non
     owner_alive = task_of(blocked, mutex.owner) is not None
     shaped = mutex.kind_known and _is_count(mutex.nusers) and mutex.depth < MANY
     if word <= 2 and shaped and 0 < mutex.owner <= PID_MAX_LIMIT:
-        if not owner_alive and not _is_mutex(blocked, call.uaddr, mutex):
+        # an owner counts as a user; and a small number, in a container a tid, may be a neighbour
+        sure = owner_alive and mutex.nusers and mutex.owner >= _futex.SMALL
+        if not sure and not _is_mutex(blocked, call.uaddr, mutex):
             return None
         evidence = (f"{mutex.flavour} mutex, its owner field is {mutex.owner}",)
         held = held_by(

@@ -11,7 +11,6 @@ from faultkit.world import Blocked
 SYSCALLS = _futex.SYSCALLS
 PRIORITY = 90
 
-SMALL = 300  # below it, states and counters are likelier than thread ids
 MOST_STATES = 1 << 16  # a word that counts or holds a state does not jump beyond
 CONTENDED = 2  # what most hand-written locks sleep on
 
@@ -30,7 +29,7 @@ def recognise(blocked: Blocked) -> Wait | None:
             "truncated or lacks shared mappings (coredump_filter)"
         )
     tid = call.now & FUTEX_TID_MASK
-    if call.value == call.now and (tid >= SMALL or call.now & FUTEX_WAITERS):
+    if call.value == call.now and (tid >= _futex.SMALL or call.now & FUTEX_WAITERS):
         owner = task_of(blocked, tid, lock)
         if owner is None and call.now & FUTEX_WAITERS:
             owner = sharer_of(blocked, tid, lock)

@@ -25,9 +25,7 @@ FUTEX_USED, RWAITING = 2, 4
 def recognise(blocked: Blocked) -> Wait | None:
     """A wait for a rwlock, as reader or writer, by the word it sleeps on."""
     call = _futex.parse(blocked)
-    if call is None or call.operation not in (_futex.WAIT, _futex.WAIT_BITSET):
-        return None
-    if not call.can_be_glibc:
+    if call is None or not call.is_glibc_bitset:  # else a lock of others, of neighbouring words
         return None
     for word, mode_of, sleeps_on in (
         (WRPHASE_FUTEX, _mode_at_wrphase, FUTEX_USED),

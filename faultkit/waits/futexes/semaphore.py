@@ -17,7 +17,7 @@ def recognise(blocked: Blocked) -> Wait | None:
     call = _futex.parse(blocked)
     if call is None or call.value != 0 or call.now is None or call.uaddr & 7:
         return None
-    if call.operation not in (_futex.WAIT, _futex.WAIT_BITSET):
+    if not call.is_glibc_bitset:
         return None
     semaphore = read_semaphore(blocked.process, call.uaddr)
     if semaphore is None or (semaphore.private == 0) != call.private:
