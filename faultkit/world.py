@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from faultkit.model import Task
 from faultkit.procfs.process import ProcProcess, parse_maps, read_proc
@@ -297,6 +297,12 @@ class World:
 def process_ids() -> list[int]:
     """The ids of all processes that /proc shows."""
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def named(ids: Iterable[int]) -> list[Process]:
+    """The processes that the ids name: a thread's (of top -H, or a kernel's log) names the one
+    that it is of.  Raises FaultkitError for those that can't be looked at."""
+    return [ProcProcess(pid) for pid in dict.fromkeys(thread_group(pid) or pid for pid in ids)]
 
 
 def thread_group(tid: int) -> int | None:

@@ -27,15 +27,13 @@ def deadlock(argument: str) -> None:
     with _told("deadlock"):
         from faultkit.analyzers.deadlock import Options, analyze
         from faultkit.options.deadlock import parse_deadlock
-        from faultkit.procfs.process import ProcProcess
         from faultkit.render import deliver
+        from faultkit.world import named
         from gdb_ext.target import GdbProcess, selection_kept
 
         arguments = parse_deadlock(gdb.string_to_argv(argument or ""))
         with selection_kept():
-            processes: list[Any] = (
-                [ProcProcess(pid) for pid in arguments.pids] if arguments.pids else [GdbProcess()]
-            )
+            processes: list[Any] = named(arguments.pids) if arguments.pids else [GdbProcess()]
             options = Options(arguments.stacks, names=arguments.names_all)
             report = analyze(processes, host(), options)
             if not arguments.pids:

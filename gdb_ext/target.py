@@ -21,6 +21,7 @@ from faultkit.target import (
     ReadError,
     Syscall,
 )
+from faultkit.world import thread_group
 from gdb_ext.backtrace import PRESERVED, registers_of, symbol_of, told, unsigned, unwind
 
 TYPE_CHECKING = False
@@ -35,6 +36,7 @@ INTERRUPTED = frozenset((-512, -513, -514, -516))
 EINTR = -4
 # write, sendto, pwrite64: a signal ends them once a part is written (fs/pipe.c, pipe_write)
 PARTIAL = frozenset((1, 44, 18))
+DEAD = ("Z", "X", None)  # states of /proc; None: gone
 ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
 X86_64 = "i386:x86-64"
 EM_X86_64 = b"\x3e\x00"
@@ -91,9 +93,14 @@ class GdbProcess(Process):
         self.core = core
         self.kind = "core" if core else "process"
         self.live = not core and _traced_by_us(self.pid)
-        self.stopped = not any(_runs(thread) for thread in threads)
         self._proc = _readable(self.pid) if self.live else None
-        self._threads = {thread.ptid[1] or thread.ptid[0]: thread for thread in threads}
+        self._threads: dict[int, gdb.InferiorThread | None] = {
+            thread.ptid[1] or thread.ptid[0]: thread for thread in threads
+        }
+        if self._proc is not None:
+            self.pid = self._proc.pid
+            self._threads.update(dict.fromkeys(self._not_attached(self._proc)))
+        self.stopped = not any(_runs(thread) for thread in self._threads.values())
         self._frames: dict[tuple[int, int, bool], tuple[Frame, ...]] = {}
         self._locals: dict[tuple[int, int], Sequence[Local]] = {}
         self._mappings: Sequence[Mapping] | None = None
@@ -108,16 +115,23 @@ class GdbProcess(Process):
     def name(self) -> str:
         return os.path.basename(self.core) if self.core else str(self.pid)
 
+    def _not_attached(self, process: ProcProcess) -> list[int]:
+        """Threads of the process that gdb does not have: all but one if it was given the id of
+        one that is not the process's first."""
+        others = [task for task in process.tasks() if task.tid not in self._threads]
+        return [task.tid for task in others if process.describe(task).state not in DEAD]
+
     def tasks(self) -> Sequence[Task]:
-        return [
-            Task(self.pid, tid, number=str(thread.num))
-            for tid, thread in sorted(self._threads.items())
-        ]
+        return [Task(self.pid, tid, number=self._number(tid)) for tid in sorted(self._threads)]
+
+    def _number(self, tid: int) -> str | None:
+        thread = self._threads.get(tid)
+        return str(thread.num) if thread is not None else None
 
     def describe(self, task: Task) -> Task:
         """The task with gdb's number for it, and its name and state where it is alive."""
         thread = self._threads.get(task.tid)
-        number = str(thread.num) if thread is not None else None
+        number = self._number(task.tid)
         if self._proc is not None:
             known = self._proc.describe(task)
             return Task(task.pid, task.tid, known.name, known.state, number)
@@ -341,7 +355,7 @@ class GdbProcess(Process):
 def _readable(pid: int) -> ProcProcess | None:
     """The process through /proc, None if that does not let us see its system calls."""
     try:
-        process = ProcProcess(pid)
+        process = ProcProcess(thread_group(pid) or pid)
         process.syscall(Task(pid, pid))
     except FaultkitError:
         return None
@@ -349,8 +363,9 @@ def _readable(pid: int) -> ProcProcess | None:
 
 
 def _runs(thread: gdb.InferiorThread | None) -> bool:
-    """Whether gdb has let this thread run: in non-stop mode, or after `continue &`."""
-    return bool(thread is not None and thread.is_valid() and thread.is_running())
+    """Whether gdb has let this thread run, in non-stop mode or after `continue &`, or does not
+    have it at all (None)."""
+    return thread is None or bool(thread.is_valid() and thread.is_running())
 
 
 def _is_native(inferior: gdb.Inferior) -> bool:

@@ -596,6 +596,19 @@ def test_threads_that_run_are_looked_at_while_they_run(stuck, verb):
     harness.assert_unharmed(stuck)
 
 
+def test_attached_by_the_id_of_one_thread(stuck):
+    """As top -H tells it: gdb has that thread alone, and the others are there all the same."""
+    tid = sorted(tid for pid, tid in stuck.tids.values() if tid != pid)[0]
+    stdout, _ = batch("deadlock", "info threads", source=("-p", str(tid), *SOURCE))
+    assert "VERDICT: DEADLOCK: 1 cycle, 2 threads" in stdout
+    assert re.search(r"NOTE: \d+ of \d+ threads are not stopped", stdout)
+    assert f"process {stuck.pid} " in stdout
+    stdout, _ = batch(f"deadlock {tid}")
+    assert "VERDICT: DEADLOCK: 1 cycle, 2 threads" in stdout
+    assert f"process {stuck.pid} " in stdout
+    harness.assert_unharmed(stuck)
+
+
 def test_a_process_that_was_started_here():
     program = harness.build("mutex.c", "dbg")
     stdout, stderr = batch(

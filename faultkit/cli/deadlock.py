@@ -30,12 +30,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises FaultkitError without process ids, and for processes that can't be read."""
     from faultkit.analyzers.deadlock import Options, analyze
-    from faultkit.procfs.process import ProcProcess
+    from faultkit.world import named
 
     fields = {name: getattr(arguments, name) for name in DeadlockArguments._fields}
     wanted = DeadlockArguments(**{**fields, "pids": tuple(dict.fromkeys(fields["pids"]))})
     if not wanted.pids:
         raise FaultkitError("deadlock: no process id given", "faultkit deadlock PID")
     options = Options(wanted.stacks, names=wanted.names_all)
-    report = analyze([ProcProcess(pid) for pid in wanted.pids], host(), options)
+    report = analyze(named(wanted.pids), host(), options)
     return give(report, wanted)
