@@ -19,6 +19,7 @@ SAMPLE = 50_000  # instructions of each file
 KINDS = {
     "call": "call", "jmp": "jmp", "ret": "ret", "lea": "lea", "push": "push", "pop": "pop",
     "leave": "leave", "syscall": "syscall", "cmpxchg": "cmpxchg", "xadd": "xadd",
+    "movslq": "movsxd", "cltq": "movsxd",
 }  # fmt: skip
 
 
@@ -89,12 +90,19 @@ def test_direct_targets_are_objdumps():
         ("ff1510000000", "call", None, Memory(None, None, 1, 0x1016)),
         ("41ffd4", "call", None, "r12"),
         ("648b042510000000", "mov", "rax", Memory(None, None, 1, 16, "fs")),
+        ("4863d0", "movsxd", "rdx", "rax"),
+        ("4898", "movsxd", "rax", "rax"),
+        ("48c1e003", "shl", "rax", 3),
+        ("48d1e0", "shl", "rax", 1),
+        ("48d3e0", "other", "rax", None),
+        ("486bc038", "imul", "rax", "rax"),
     ],
 )
 def test_meanings(code, kind, destination, source):
     found = decode(bytes.fromhex(code), 0x1000)
     assert (found.kind, found.destination, found.source) == (kind, destination, source)
     assert found.size == len(code) // 2
+    assert found.factor == (0x38 if kind == "imul" else 1)
 
 
 @given(st.binary(max_size=40), st.integers(0, 40))

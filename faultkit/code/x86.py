@@ -32,11 +32,11 @@ _STRING_WRITES = (RAX, 0, RSI | RDI | RCX, RSI | RDI | RCX, 0, RDI | RCX, RAX | 
 class Instruction(NamedTuple):
     """One decoded instruction.
 
-    `kind` is call, jmp, jcc, ret, lea, mov, push, pop, leave, add, sub, and, xor, cmp, test,
-    cmpxchg, xchg, xadd, syscall, nop, trap or other.  `width` is the operand size in bytes.
-    `writes` has bit n
-    set when REGISTERS[n] may be written (a call's callee is not counted).  `target` is the
-    address of a direct call or jump; an indirect one has its operand in `source`.
+    `kind` is call, jmp, jcc, ret, lea, mov, movsxd, push, pop, leave, add, sub, and, xor, shl,
+    imul, cmp, test, cmpxchg, xchg, xadd, syscall, nop, trap or other.  `width` is the operand size
+    in bytes.  `writes` has bit n set when REGISTERS[n] may be written (a call's callee is not
+    counted).  `target` is the address of a direct call or jump; an indirect one has its operand in
+    `source`.  shl and imul are those by a constant, of which imul has its own in `factor`.
     """
 
     address: int
@@ -48,6 +48,7 @@ class Instruction(NamedTuple):
     writes: int = 0
     target: int | None = None
     lock: bool = False
+    factor: int = 1
 
     @property
     def end(self) -> int:
@@ -145,8 +146,10 @@ def _meaning(
         return make("push", None, REGISTERS[low], RSP)
     if 0x58 <= opcode <= 0x5F:
         return make("pop", REGISTERS[low], None, RSP | 1 << low)
-    if opcode in (0x63, 0x69, 0x6B):
-        return make("other", reg, operand, 1 << register)
+    if opcode == 0x63:
+        return make("movsxd", reg, operand, 1 << register)
+    if opcode in (0x69, 0x6B):
+        return make("imul", reg, operand, 1 << register)._replace(factor=immediate)
     if opcode in (0x68, 0x6A):
         return make("push", None, immediate, RSP)
     if 0x70 <= opcode <= 0x7F:
@@ -172,6 +175,8 @@ def _meaning(
         return make("nop")
     if 0x90 <= opcode <= 0x97:
         return make("xchg", REGISTERS[low], "rax", RAX | 1 << low)
+    if opcode == 0x98 and rex & 8:  # cdqe
+        return make("movsxd", "rax", "rax", RAX)
     if opcode in (0x98, 0x99):
         return make("other", writes=RAX if opcode == 0x98 else RDX)
     if opcode in (0x9C, 0x9D):
@@ -185,6 +190,8 @@ def _meaning(
         if width < 8:
             immediate &= (1 << 8 * width) - 1
         return make("mov", REGISTERS[low], immediate, 1 << low)
+    if opcode in (0xC1, 0xD1) and register & 7 == 4:
+        return make("shl", operand, 1 if opcode == 0xD1 else immediate & 63, direct)
     if opcode in (0xC0, 0xC1) or 0xD0 <= opcode <= 0xD3:
         return make("other", operand, None, direct)
     if opcode in (0xC2, 0xC3, 0xCA, 0xCB, 0xCF):

@@ -62,7 +62,7 @@ class LiveFrame:
         if frame.sp is not None:
             registers["rsp"] = frame.sp
         for name, (base, offset, _) in at.registers.items():
-            if name in registers and isinstance(base, (Unknown, Load)):
+            if name in registers and isinstance(base, (Unknown, Load, Sum)):
                 self.known[base] = (registers[name] - offset) & MASK  # type: ignore[index]
 
     def _frame_address(self, caller: Frame | None) -> int | None:
@@ -87,10 +87,6 @@ class LiveFrame:
             return 0
         if base == CFA:
             return self.cfa
-        if isinstance(base, Sum):
-            left = self.resolve(base.left, depth + 1)
-            right = self.resolve(base.right, depth + 1)
-            return None if left is None or right is None else left + right * base.scale
         kept = self.known.get(base)  # type: ignore[call-overload]
         if kept is not None:
             return int(kept)
@@ -99,6 +95,10 @@ class LiveFrame:
         slot = self._slot(base, depth)
         if slot is not None:
             return slot
+        if isinstance(base, Sum):
+            left = self.resolve(base.left, depth + 1)
+            right = self.resolve(base.right, depth + 1)
+            return None if left is None or right is None else left + right * base.scale
         if isinstance(base, Load):
             address = self.resolve(base.address, depth + 1)
             return None if address is None else self._read(address, base.width)

@@ -18,6 +18,7 @@ MASK = (1 << 64) - 1
 PRESERVED = ("rbx", "rbp", "rsp", "r12", "r13", "r14", "r15")  # by a callee, System V ABI
 ARGUMENTS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
 CLOBBERED = tuple(name for name in REGISTERS if name not in PRESERVED)
+ASSIGNING = frozenset(("mov", "lea", "add", "sub", "xor", "and", "movsxd", "shl", "imul"))
 MAX_PLACES = 256  # in memory whose contents are kept in mind
 MAX_NESTING = 8  # of loads and sums inside one value
 
@@ -126,6 +127,10 @@ class State:
             return None
         return Value(Sum(left, right, scale), 0, nesting)
 
+    @classmethod
+    def _product(cls, value: Value | None, factor: int) -> Value | None:
+        return None if value is None else cls._sum(number(0), value, factor)
+
     def load(self, address: Value | None, width: int = 8) -> Value | None:
         """What lies at `address`: what was stored there, or an unknown to be read later."""
         if address is None or width not in (4, 8):
@@ -218,11 +223,17 @@ class State:
                 result = registers[destination].plus(
                     change.offset if kind == "add" else -change.offset
                 )
-            elif change is not None and kind == "add":
-                result = self._sum(registers[destination], change, 1)
+            elif change is not None and destination != "rsp":
+                result = self._sum(registers[destination], change, 1 if kind == "add" else -1)
         elif kind == "xor" and destination == source:
             result = number(0)
-        if kind in ("mov", "lea", "add", "sub", "xor", "and"):
+        elif kind == "movsxd":  # of an index, which is not negative
+            result = self.value(source, 4)
+        elif kind == "shl" and isinstance(source, int) and width == 8:
+            result = self._product(self.value(destination, 8), 1 << source)
+        elif kind == "imul" and width == 8:
+            result = self._product(self.value(source, 8), instruction.factor)
+        if kind in ASSIGNING:
             self._assign(destination, result, width, where)
             return
         for operand in (destination, source) if kind == "xchg" else (destination,):

@@ -158,7 +158,8 @@ class _Search:
             return self._applied(block, index, kind, place, source, depth)
         done = computed(self.body.text.read(instruction.address, instruction.size))
         if done is None or done.register != place:
-            if kind == "other" and isinstance(source, Memory) and instruction.destination == place:
+            from_memory = isinstance(source, Memory) and instruction.destination == place
+            if from_memory and kind in ("other", "movsxd", "imul"):
                 return _untold("computed from memory")
             return self._with_carry(block, index, instruction, place, depth)
         if done.operation == "either":

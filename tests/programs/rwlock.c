@@ -145,6 +145,43 @@ static void shared(int argc, char **argv)
     writers(argc, argv);
 }
 
+/* Which lock of a table it is, is computed, and computed anew to release it. */
+
+static struct entry {
+    long quantity;
+    pthread_rwlock_t lock;
+} table[8];
+static volatile long moved;
+
+static void __attribute__((noinline)) move_goods(long from, long to)
+{
+    pthread_rwlock_rdlock(&table[from].lock);
+    scene_hold();
+    moved = table[from].quantity;
+    pthread_rwlock_wrlock(&table[to].lock);
+    table[to].quantity += moved;
+    pthread_rwlock_unlock(&table[to].lock);
+    pthread_rwlock_unlock(&table[from].lock);
+}
+
+static void *mover(void *number)
+{
+    long from = (long) number;
+    scene_name(from == 3 ? "a" : "b");
+    move_goods(from, 8 - from);
+    return NULL;
+}
+
+static void table_of_locks(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    for (int i = 0; i < 8; i++)
+        pthread_rwlock_init(&table[i].lock, NULL);
+    scene_thread(mover, (void *) 3);
+    scene_thread(mover, (void *) 5);
+    scene_start(2);
+}
+
 int main(int argc, char **argv)
 {
     static const scene_entry scenes[] = {
@@ -159,6 +196,7 @@ int main(int argc, char **argv)
         { "upgrade", upgrade },
         { "victims", victims },
         { "pshared", shared },
+        { "table", table_of_locks },
         { NULL, NULL },
     };
     return scene_main(scenes, argc, argv);

@@ -18,6 +18,7 @@ SCENARIOS = (
     _cross("with-mutex", "proven", (MUTEX, RW), ("journal", "accounts")),
     _cross("readers", "inferred", notes="readers are counted, not recorded"),
     _cross("readers-innocent", "inferred", notes="a third thread has read and released"),
+    _cross("table", "inferred", names=(None, None), notes="which lock it is, is computed"),
     _cross("reader-with-mutex", "inferred", (MUTEX, RW), ("journal", "accounts")),
     Scenario(
         "rwlock-relock",
