@@ -322,6 +322,23 @@ static void *own_condvar_root(void *unused)
     return unused;
 }
 
+/* Its name is like that of what waits for an initialisation, as FnOnce::call_once is. */
+static __attribute__((noinline)) void call_once_and_wait(int *state)
+{
+    while (*state == 1)
+        syscall(SYS_futex, state, 128, 1, NULL, NULL, 0);
+}
+
+static void *own_once_root(void *unused)
+{
+    static int state[16] = { 1 };
+    scene_name("root");
+    pthread_mutex_lock(&accounts);
+    scene_hold();
+    call_once_and_wait(state);
+    return unused;
+}
+
 static void *condvar_root(void *unused)
 {
     scene_name("root");
@@ -373,6 +390,7 @@ static void chain(int argc, char **argv)
     scene_thread(strcmp(what, "accept") == 0        ? accept_root
                  : strcmp(what, "condvar") == 0     ? condvar_root
                  : strcmp(what, "own-condvar") == 0 ? own_condvar_root
+                 : strcmp(what, "own-once") == 0 ? own_once_root
                  : strcmp(what, "child") == 0       ? child_root
                                                     : pipe_root,
                  NULL);

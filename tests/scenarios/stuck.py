@@ -60,6 +60,7 @@ SCENARIOS = (
     _scene("chain-accept", "chain", "accept", finding=Expect("chain", V20, root="root")),
     _scene("chain-condvar", "chain", "condvar", finding=Expect("chain", V20, root="root")),
     _scene("chain-own-condvar", "chain", "own-condvar", finding=Expect("chain", V20, root="root")),
+    _scene("chain-own-once", "chain", "own-once", finding=Expect("chain", V20, root="root")),
     _scene(
         "chain-either",
         finding=Expect("chain", V20, root="root"),

@@ -29,7 +29,7 @@ def recognise(blocked: Blocked) -> Wait | None:
     if call.value & 3 != IN_PROGRESS or call.value >> 2 > 1 << 20 or call.now != call.value:
         return None
     runners = _runners(blocked, call.uaddr)
-    if not runners and not any("once" in name for name in innermost_functions(blocked)):
+    if not runners and not any("pthread_once" in name for name in innermost_functions(blocked, 3)):
         return None
     wait = Wait(
         blocked.task,
