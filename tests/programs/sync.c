@@ -2,6 +2,7 @@
  * stdio's locks, malloc's, and a lock made by hand. */
 #include "scene.h"
 
+#include <limits.h>
 #include <linux/futex.h>
 #include <semaphore.h>
 
@@ -541,6 +542,29 @@ static void three_states(int argc, char **argv)
     pthread_join(thread, NULL);
 }
 
+/* A gate of one's own: the words of a barrier at which some have still to arrive. */
+
+static struct {
+    int waiting, open, capacity, more[8];
+} gate = { .capacity = 8 };
+
+static __attribute__((noinline)) void gate_pass(void)
+{
+    __atomic_add_fetch(&gate.waiting, 1, __ATOMIC_SEQ_CST);
+    while (!__atomic_load_n(&gate.open, __ATOMIC_SEQ_CST))
+        syscall(SYS_futex, &gate.open, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, NULL, NULL, 0);
+    __atomic_sub_fetch(&gate.waiting, 1, __ATOMIC_SEQ_CST);
+}
+
+static __attribute__((noinline)) void gate_open(void)
+{
+    __atomic_store_n(&gate.open, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &gate.open, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, NULL, NULL, 0);
+}
+
+SCENE_CROSS(own_gate, pthread_mutex_lock(&accounts), gate_pass(), (void) 0,
+            (pthread_mutex_lock(&accounts), gate_open()))
+
 /* malloc, and localtime, called from a signal handler that interrupted it */
 
 enum { LARGE = 2000 }; /* too large for the thread's own cache: takes the arena's lock */
@@ -643,6 +667,7 @@ int main(int argc, char **argv)
         { "stdio", stdio_files },
         { "by-hand", by_hand },
         { "three-states", three_states },
+        { "own-gate", own_gate },
         { "malloc-in-handler", malloc_in_handler },
         { "time-in-handler", time_in_handler },
         { NULL, NULL },

@@ -138,6 +138,12 @@ SCENARIOS = (
         Expect("cycle", ("a", "b"), ("futex", "futex"), 1, confidence="inferred"),
         notes="neighbours, which look like a rwlock",
     ),
+    _scene(
+        "own-gate",
+        Expect("cycle", ("a", "b"), ("futex", "pthread_mutex"), 0, confidence="inferred"),
+        variants=("dbg", "opt", "stripped", "static"),
+        notes="its words look like a barrier's, which names tell apart",
+    ),
     Scenario(
         "sync-malloc-in-handler",
         "sync.c",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from faultkit.layouts.glibc import read_barrier
 from faultkit.model import EVENT, Lock, Wait
 from faultkit.waits import _futex
+from faultkit.waits._callers import innermost_functions
 from faultkit.world import Blocked
 
 SYSCALLS = _futex.SYSCALLS
@@ -19,6 +20,11 @@ def recognise(blocked: Blocked) -> Wait | None:
     address = call.uaddr - 4
     barrier = read_barrier(blocked.process, address)
     if barrier is None or barrier.current_round != call.value:
+        return None
+    if (barrier.shared == 0) != call.private:
+        return None
+    names = innermost_functions(blocked, 3)  # counters of others' own objects look alike
+    if names and not any("barrier_wait" in name for name in names):
         return None
     missing = barrier.missing
     return Wait(
