@@ -102,6 +102,7 @@ class Tracer:
                 path = Path(1) if self.family == RUST else Path(OBJECT_BYTES, self.code.fixed_reach)
                 for name, known in (entry or {}).items():
                     path.registers[name] = number(known)
+                path.given = frozenset((entry or {}).values())
                 if block.position:
                     path.registers = {name: unknown(block.start, name) for name in REGISTERS}
             if block.loop is not None:

@@ -63,6 +63,7 @@ class Path(State):
         what has a fixed address."""
         super().__init__()
         self.reach, self.fixed_reach = reach, fixed_reach
+        self.given: frozenset[int] = frozenset()  # known arguments: they may point to objects
         self.held: dict[Value, Held] = {}
         self.released: tuple[Value, ...] = ()
         self.given_back: frozenset[Value] = frozenset()  # taken here, and released here
@@ -78,6 +79,7 @@ class Path(State):
         other = Path.__new__(Path)
         other.copy_values(self)
         other.reach, other.fixed_reach = self.reach, self.fixed_reach
+        other.given = self.given
         other.held = dict(self.held)
         other.released = self.released
         other.passed = self.passed
@@ -132,13 +134,19 @@ class Path(State):
         gets to by them."""
         reached = self._reached(values)
         for lock, held in self.held.items():
-            reach = self.fixed_reach if lock.base is None else self.reach
+            reach = self.fixed_reach if self._is_fixed(lock) else self.reach
             if any(_may_share_object(lock, value, reach) for value in reached):
                 self.held[lock] = held._replace(sure=False)
             else:
                 passed = _distinct(*held.passed, *reached)[:MOST_PASSED]
                 self.held[lock] = held._replace(passed=passed)
         self.passed = _distinct(*self.passed, *reached)[:MOST_PASSED]
+
+    def _is_fixed(self, lock: Value) -> bool:
+        """Whether the lock has an address of its own, and is no member of what an argument that is
+        known points to."""
+        near = any(abs(lock.offset - start) < self.reach for start in self.given)
+        return lock.base is None and not near
 
     def _reached(self, values: Sequence[Value]) -> tuple[Value, ...]:
         """`values`, and what the objects in the frame hold that they point to."""

@@ -182,6 +182,75 @@ static void table_of_locks(int argc, char **argv)
     scene_start(2);
 }
 
+/* A lock in an object with functions by which to take and release it: "a" took it by itself and
+ * gave it back by one of them, "sleeper" took it by one of them. */
+
+struct object {
+    void (*take)(struct object *), (*give)(struct object *);
+    pthread_rwlock_t lock;
+};
+
+static void take(struct object *object)
+{
+    pthread_rwlock_rdlock(&object->lock);
+}
+
+static void give(struct object *object)
+{
+    pthread_rwlock_unlock(&object->lock);
+}
+
+static struct object *volatile object;
+
+static __attribute__((noinline)) void visit(struct object *visited)
+{
+    pthread_rwlock_rdlock(&visited->lock);
+    moved++;
+    visited->give(visited);
+    scene_hold();
+    pthread_mutex_lock(&journal);
+    moved = (long) visited;
+}
+
+static void *visitor(void *unused)
+{
+    scene_name("a");
+    visit(object);
+    return unused;
+}
+
+static void *object_writer(void *unused)
+{
+    scene_name("b");
+    pthread_mutex_lock(&journal);
+    scene_hold();
+    pthread_rwlock_wrlock(&object->lock);
+    return unused;
+}
+
+static void *sleeper(void *unused)
+{
+    scene_name("sleeper");
+    object->take(object);
+    scene_hold();
+    sleep(SCENE_SECONDS);
+    return unused;
+}
+
+static void by_pointers(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    struct object *made = calloc(1, sizeof *made);
+    made->take = take;
+    made->give = give;
+    pthread_rwlock_init(&made->lock, NULL);
+    object = made;
+    scene_thread(sleeper, NULL);
+    scene_thread(visitor, NULL);
+    scene_thread(object_writer, NULL);
+    scene_start(3);
+}
+
 int main(int argc, char **argv)
 {
     static const scene_entry scenes[] = {
@@ -197,6 +266,7 @@ int main(int argc, char **argv)
         { "victims", victims },
         { "pshared", shared },
         { "table", table_of_locks },
+        { "by-pointers", by_pointers },
         { NULL, NULL },
     };
     return scene_main(scenes, argc, argv);

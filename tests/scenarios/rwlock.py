@@ -45,6 +45,13 @@ SCENARIOS = (
         (Expect("self-deadlock", ("a",), (RW,), 0, confidence="inferred", names=("accounts",)),),
     ),
     Scenario(
+        "rwlock-by-pointers",
+        "rwlock.c",
+        ("by-pointers",),
+        "inconclusive",
+        notes="who gets the object may give back the lock in it",
+    ),
+    Scenario(
         "rwlock-victims",
         "rwlock.c",
         ("victims", "20"),
