@@ -111,6 +111,7 @@ def test_rwlock_held_by_a_writer(scene):
     wait = scene.wait_of("reader", "rwlock")
     assert (wait.needs, wait.holders) == (HELD, ())
     assert wait.evidence == ("musl rwlock, held by a writer",)
+    assert wait.holder_count == 1
     assert wait.mode in ("read", None)
 
 
@@ -118,6 +119,7 @@ def test_rwlock_held_by_a_reader(scene):
     wait = scene.wait_of("writer", "rwlock")
     assert wait.mode == "write"
     assert wait.evidence == ("musl rwlock, held by 1 reader",)
+    assert wait.holder_count == 1
 
 
 def test_a_robust_mutex_of_thread_128_is_no_rwlock():

@@ -39,8 +39,10 @@ def recognise(blocked: Blocked) -> Wait | None:
     )
     if readers != musl.WRITE_LOCKED:
         what = f"musl rwlock, held by {readers} reader{'s' if readers > 1 else ''}"
-        return wait.but(mode="write", evidence=(what,))
-    return wait.but(mode=_mode(blocked), evidence=("musl rwlock, held by a writer",))
+        return wait.but(mode="write", holder_count=readers, evidence=(what,))
+    return wait.but(
+        mode=_mode(blocked), holder_count=1, evidence=("musl rwlock, held by a writer",)
+    )
 
 
 def _mode(blocked: Blocked) -> str | None:
