@@ -9,6 +9,7 @@ from faultkit.model import INFERRED, Wait
 from faultkit.snapshot import Snapshot
 from faultkit.target import Process
 from faultkit.waits._futex import parse
+from faultkit.waits._owner import lies_in_file
 from faultkit.world import Blocked
 
 # Of these no other than their holder lets go, unlike of semaphores, or of words of one's own.
@@ -56,13 +57,16 @@ def _why(snapshot: Snapshot, group: list[Wait]) -> str | None:
 
 
 def _sleeps_for_good(snapshot: Snapshot, wait: Wait) -> bool:
-    """Whether the lock is taken, and the wait for it without an end."""
+    """Whether the lock is taken, and is this process's own, and the wait for it without an end."""
     process = snapshot.tasks[wait.task]
     system_call = process.syscall(wait.task)
     if wait.timed or system_call is None:
         return False
-    call = parse(Blocked(snapshot.world, process, wait.task, system_call))
-    return call is not None and not call.timed and call.now == call.value
+    blocked = Blocked(snapshot.world, process, wait.task, system_call)
+    call = parse(blocked)
+    if call is None or call.timed or call.now != call.value:
+        return False
+    return not lies_in_file(blocked, wait.lock, call.private)  # others may have it mapped, too
 
 
 def _may_share_memory(snapshot: Snapshot, process: Process) -> bool:

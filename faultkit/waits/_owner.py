@@ -33,7 +33,7 @@ def held_by(blocked: Blocked, lock: Lock, tid: int, private: bool, **fields: Any
         )
     if owner.task is not None and not owner.sure:
         return _unless_exited(blocked, wait, owner.task, tid)
-    if owner.where == HERE and owner.task is not None and _lies_in_file(blocked, lock, private):
+    if owner.where == HERE and owner.task is not None and lies_in_file(blocked, lock, private):
         return _perhaps(
             wait, owner.task, "a core does not tell whether other pid namespaces share the lock"
         )
@@ -119,7 +119,7 @@ def _shared(blocked: Blocked, lock: Lock) -> Mapping | None:
     return blocked.process.mapping(lock.address)
 
 
-def _lies_in_file(blocked: Blocked, lock: Lock, private: bool) -> bool:
+def lies_in_file(blocked: Blocked, lock: Lock, private: bool) -> bool:
     """Whether a core's lock, which others may use, lies in memory that they may share: in a
     mapping of a file (also "/dev/zero", "/SYSV..."), and not in a variable of the program or of
     a library, of which each process has its own."""

@@ -3,6 +3,7 @@
 #include "scene.h"
 
 #include <semaphore.h>
+#include <sys/mman.h>
 
 static pthread_mutex_t first, second;
 static pthread_rwlock_t prices = PTHREAD_RWLOCK_INITIALIZER;
@@ -219,6 +220,35 @@ static void forked(int argc, char **argv)
     scene_idle();
 }
 
+/* The holder is another process, which maps the same file and sleeps. */
+static void in_file(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    char path[] = "/tmp/faultkit-mutex-XXXXXX";
+    int fd = mkstemp(path);
+    scene_require(fd >= 0 && unlink(path) == 0 && ftruncate(fd, 4096) == 0, "a file");
+    struct {
+        scene_point taken;
+        pthread_mutex_t mutex;
+    } *file = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    scene_require(file != MAP_FAILED, "mmap");
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_mutex_init(&file->mutex, &attributes);
+    if (scene_fork() == 0) {
+        scene_name("child");
+        pthread_mutex_lock(&file->mutex);
+        scene_arrive(&file->taken);
+        for (;;)
+            sleep(3600);
+    }
+    scene_name("main");
+    scene_wait(&file->taken, 1);
+    scene_ready();
+    pthread_mutex_lock(&file->mutex);
+}
+
 /* Not a deadlock: the holder sleeps. */
 BODY(sleeper, "a", pthread_mutex_lock(&first), for (;;) sleep(3600))
 BODY(waiter, "b", (void) 0, pthread_mutex_lock(&first))
@@ -253,6 +283,7 @@ int main(int argc, char **argv)
         { "forked", forked },
         { "pool", pool },
         { "sleeper", sleeping },
+        { "in-file", in_file },
         { NULL, NULL },
     };
     return scene_main(scenes, argc, argv);

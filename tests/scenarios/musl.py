@@ -58,4 +58,5 @@ SCENARIOS = (
     ),
     _scenario("pool", "not-found|inconclusive"),
     _scenario("sleeper", "not-found"),
+    _scenario("in-file", "inconclusive|not-found", notes="a core does not tell who shares a file"),
 )
