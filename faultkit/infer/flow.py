@@ -304,6 +304,12 @@ class Tracer:
             path.pass_arguments()
         given = [substitute(value, path) for value in summary.passed]
         path.pass_on([value for value in given if value is not None])
+        for place, pointer in summary.kept:
+            kept = substitute(pointer, path)
+            if kept is not None:
+                path.keep(None if place is None else substitute(place, path), kept)
+        if summary.opaque or summary.unknown:
+            path.pass_kept()
         walk.took = walk.took or summary.took
         walk.cut = walk.cut or summary.cut
         held = list(self._held_by_caller(summary, site, path))

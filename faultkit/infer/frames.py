@@ -134,7 +134,8 @@ class LiveFrame:
             released = [(value, self.resolve(value)) for value in held.released]
             if address is not None and any(there == address for _, there in released):
                 continue
-            doubtful = any(there is None or _from_slot(value) for value, there in released)
+            # a pointer that is null by now was another when the lock behind it was given back
+            doubtful = any(not there or _from_slot(value) for value, there in released)
             doubtful = doubtful or self.leads(held.passed, address)
             yield address, held._replace(sure=held.sure and not doubtful)
 

@@ -47,6 +47,7 @@ class Summary(NamedTuple):
     opaque: bool = False
     unknown: bool = False  # it, or what it calls, calls nobody knows what
     passed: tuple[Value, ...] = ()  # to functions that nobody can look into
+    kept: tuple[tuple[Value | None, Value], ...] = ()  # (address, what was stored there)
     took: bool = False  # it took locks, so that what it gave back may well be its own
     cut: bool = False  # calls further down were not looked into: called from less far down, more is
 
@@ -68,6 +69,7 @@ class Path(State):
         self.released: tuple[Value, ...] = ()
         self.given_back: frozenset[Value] = frozenset()  # taken here, and released here
         self.passed: tuple[Value, ...] = ()  # to functions that nobody can look into
+        self.kept: dict[tuple[Value | None, Value], None] = {}  # stored where others may find it
         self.tried: Value | None = None  # by the last call, whose result is to be tested
         self.tried_nonzero = False  # that result is not zero if it succeeded
         self.failed: frozenset[Value] = frozenset()  # locks that an attempt here did not get
@@ -83,6 +85,7 @@ class Path(State):
         other.held = dict(self.held)
         other.released = self.released
         other.passed = self.passed
+        other.kept = dict(self.kept)
         other.tried = self.tried
         other.tried_nonzero = self.tried_nonzero
         other.failed = self.failed
@@ -116,6 +119,7 @@ class Path(State):
         self.held = merged
         self.released = _distinct(*self.released, *other.released)
         self.passed = _distinct(*self.passed, *other.passed)[:MOST_PASSED]
+        self.kept.update(other.kept)
         self.tried = None
         self.failed |= other.failed
         self.given_back |= other.given_back
@@ -124,6 +128,28 @@ class Path(State):
     def doubt(self) -> None:
         """Nothing that was taken is sure any more."""
         self.held = {lock: held._replace(sure=False) for lock, held in self.held.items()}
+
+    def store(self, address: Value | None, value: Value, width: int) -> None:
+        super().store(address, value, width)
+        if width == 8:
+            self.keep(address, value)
+
+    def keep(self, address: Value | None, value: Value) -> None:
+        """Pointers outside of the frame are there for functions that nobody can look into: a list
+        of what is to be cleaned up, or a guard on the heap.  `address` is None if unknown."""
+        if in_frame(value) or (address is not None and in_frame(address)):
+            return
+        if value.base is not None or value.offset > OBJECT_BYTES:
+            self.kept[address, value] = None
+        if len(self.kept) > MOST_PASSED:
+            del self.kept[next(iter(self.kept))]
+
+    def pass_kept(self) -> None:
+        """A function that nobody can look into may give back the locks whose addresses are kept."""
+        for _, value in self.kept:
+            held = self.held.get(value)
+            if held is not None:
+                self.held[value] = held._replace(sure=False)
 
     def pass_arguments(self) -> None:
         """A function that nobody can look into gets what is in the argument registers."""

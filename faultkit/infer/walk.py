@@ -49,6 +49,7 @@ def summarise(walk: Walk) -> Summary:
         path.registers["rax"],
         unknown=bool(walk.opaque),
         passed=path.passed,
+        kept=tuple(path.kept),
         took=walk.took,
         cut=walk.cut,
     )

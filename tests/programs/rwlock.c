@@ -212,10 +212,47 @@ static __attribute__((noinline)) void visit(struct object *visited)
     moved = (long) visited;
 }
 
+/* The same by a list of what is to be cleaned up, and by a guard that forgets the lock. */
+
+static struct cleanup {
+    void (*run)(struct object *);
+    struct object *object;
+    pthread_rwlock_t *lock;
+} *volatile pending;
+
+static void run_cleanup(struct cleanup *cleanup)
+{
+    if (cleanup->run)
+        cleanup->run(cleanup->object);
+    else
+        pthread_rwlock_unlock(cleanup->lock);
+    *cleanup = (struct cleanup) { .run = NULL };
+}
+
+static __attribute__((noinline)) void visit_with_cleanup(struct object *visited, int by_function)
+{
+    struct cleanup *cleanup = calloc(1, sizeof *cleanup);
+    pthread_rwlock_rdlock(&visited->lock);
+    cleanup->run = by_function ? visited->give : NULL;
+    cleanup->object = visited;
+    cleanup->lock = &visited->lock;
+    pending = cleanup;
+    moved++;
+    run_cleanup(pending);
+    scene_hold();
+    pthread_mutex_lock(&journal);
+    moved = (long) visited;
+}
+
+static const char *way;
+
 static void *visitor(void *unused)
 {
     scene_name("a");
-    visit(object);
+    if (way)
+        visit_with_cleanup(object, strcmp(way, "function") == 0);
+    else
+        visit(object);
     return unused;
 }
 
@@ -239,7 +276,7 @@ static void *sleeper(void *unused)
 
 static void by_pointers(int argc, char **argv)
 {
-    (void) argc, (void) argv;
+    way = argc > 2 ? argv[2] : NULL;
     struct object *made = calloc(1, sizeof *made);
     made->take = take;
     made->give = give;

@@ -44,12 +44,15 @@ SCENARIOS = (
         "found",
         (Expect("self-deadlock", ("a",), (RW,), 0, confidence="inferred", names=("accounts",)),),
     ),
-    Scenario(
-        "rwlock-by-pointers",
-        "rwlock.c",
-        ("by-pointers",),
-        "inconclusive",
-        notes="who gets the object may give back the lock in it",
+    *(
+        Scenario(
+            "-".join(("rwlock-by-pointers", *way)),
+            "rwlock.c",
+            ("by-pointers", *way),
+            "inconclusive",
+            notes="who gets the object, or a list where it is kept, may give back the lock in it",
+        )
+        for way in ((), ("function",), ("guard",))
     ),
     Scenario(
         "rwlock-victims",
