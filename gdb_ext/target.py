@@ -97,7 +97,7 @@ class GdbProcess(Process):
         self._threads: dict[int, gdb.InferiorThread | None] = {
             thread.ptid[1] or thread.ptid[0]: thread for thread in threads
         }
-        if self._proc is not None:
+        if self._proc is not None and self._proc.pid != self.pid:
             self.pid = self._proc.pid
             self._threads.update(dict.fromkeys(self._not_attached(self._proc)))
         self.stopped = not any(_runs(thread) for thread in self._threads.values())
@@ -116,7 +116,7 @@ class GdbProcess(Process):
         return os.path.basename(self.core) if self.core else str(self.pid)
 
     def _not_attached(self, process: ProcProcess) -> list[int]:
-        """Threads of the process that gdb does not have: all but one if it was given the id of
+        """Threads of the process that gdb does not have: all but one, as it was given the id of
         one that is not the process's first."""
         others = [task for task in process.tasks() if task.tid not in self._threads]
         return [task.tid for task in others if process.describe(task).state not in DEAD]
