@@ -64,17 +64,28 @@ def _frame(
 
 def symbol_of(address: int) -> tuple[str, int, int | None] | None:
     """(name, offset, None) of the symbol that gdb prints an address with; None if it has none."""
-    # As C's: Rust and Ada have no `void`, and Pascal shows no symbols with its pointers.
-    try:
-        text = in_c(f"with print symbol on -- output (void *) {address:#x}")
-    except gdb.error:
-        return None
+    text = _printed(address)
+    if "<" not in text:
+        # Rust and Ada have no `void`, and Pascal shows no symbols with its pointers
+        try:
+            text = in_c(f"with print symbol on -- output (void *) {address:#x}")
+        except gdb.error:
+            return None
     text = text.partition("<")[2]  # "0x4040c0 <accounts+64>"
     if len(text) < 2 or not text.endswith(">"):
         return None
     text = text[:-1]
     name, _, offset = text.rpartition("+")
     return (name, int(offset), None) if name and offset.isdecimal() else (text, 0, None)
+
+
+def _printed(address: int) -> str:
+    """The address as a pointer in the selected frame's language: faster than any command."""
+    try:
+        value = gdb.Value(address).cast(gdb.lookup_type("void").pointer())
+        return told(lambda: value.format_string(symbols=True)) or ""
+    except (gdb.error, OverflowError, TypeError):
+        return ""
 
 
 def in_c(command: str) -> str:
