@@ -46,7 +46,7 @@ def test_what_the_library_lacks_is_told_with_the_remedy(crash, tmp_path):
     ("words", "said"),
     [
         (("nonsense",), "faultkit: no command `nonsense`; see `faultkit`\n"),
-        (("deadlock", "--output", "/nonexistent/x"), "No such file or directory\n"),
+        (("deadlock", "--output", "/nonexistent/x"), "directory; name another file\n"),
     ],
 )
 def test_errors_are_one_line(crash, words, said):

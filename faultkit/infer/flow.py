@@ -43,6 +43,7 @@ from faultkit.infer.values import (
     unknown,
 )
 from faultkit.infer.walk import Walk, arrive, forget, jump, leave, summarise
+from faultkit.target import FaultkitError
 
 LOCKED, CHANGED = "lock cmpxchg", "locked change"  # in place of a function's name
 # __g1_orig_size, whose low bits are the lock (nptl/pthread_cond_common.c), before and since 2.41
@@ -200,7 +201,10 @@ class Tracer:
 
     def _condition(self, instruction: Instruction) -> int | None:
         """The condition of a jump, None for those that depend on rcx."""
-        code = self.code.process.read(instruction.address, min(instruction.size, 2))
+        try:
+            code = self.code.process.read(instruction.address, min(instruction.size, 2))
+        except FaultkitError:  # what was read before may not be there again
+            return None
         if code[0] == 0x0F:
             return code[1] & 15
         return code[0] & 15 if code[0] & 0xF0 == 0x70 else None

@@ -134,8 +134,10 @@ class LiveFrame:
             released = [(value, self.resolve(value)) for value in held.released]
             if address is not None and any(there == address for _, there in released):
                 continue
-            # a pointer that is null by now was another when the lock behind it was given back
-            doubtful = any(not there or _from_slot(value) for value, there in released)
+            doubtful = any(
+                there is None or _from_slot(value) or (not there and _is_forgotten(value))
+                for value, there in released
+            )
             doubtful = doubtful or self.leads(held.passed, address)
             yield address, held._replace(sure=held.sure and not doubtful)
 
@@ -213,6 +215,13 @@ class LiveFrame:
 def _from_slot(value: Value) -> bool:
     """Whether the value is read from a stack slot that somebody else filled."""
     return isinstance(value.base, Load) and in_frame(value.base.address)
+
+
+def _is_forgotten(value: Value) -> bool:
+    """Whether a pointer that is null by now may have been another when the lock behind it was given
+    back: in an object, say a guard.  Variables of the C library's, as malloc's list of free arenas,
+    were null then, too."""
+    return isinstance(value.base, Load) and value.base.address.base is not None
 
 
 def _is_varying(value: Value) -> bool:
