@@ -1,7 +1,7 @@
 /* Processes that wait for each other's locks in shared memory, and semaphores of either kind. */
 #include "ipc.h"
+#include "hand_lock.h"
 
-#include <linux/futex.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <sys/ipc.h>
@@ -232,29 +232,15 @@ static void write_other_rwlock(void)
     pthread_rwlock_wrlock(&locks->rwlock[me % 2]);
 }
 
-/* A lock made by hand: its word holds the owner's tid, as futex(2) proposes. */
-static void hand_lock(unsigned *word)
-{
-    unsigned mine = (unsigned) scene_tid(), seen = 0;
-    while (!__atomic_compare_exchange_n(word, &seen, mine, 0, __ATOMIC_SEQ_CST,
-                                        __ATOMIC_SEQ_CST)) {
-        unsigned marked = seen | FUTEX_WAITERS;
-        if (seen == marked || __atomic_compare_exchange_n(word, &seen, marked, 0,
-                                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-            syscall(SYS_futex, word, FUTEX_WAIT, marked, NULL, NULL, 0);
-        seen = 0;
-    }
-}
-
 static void hold_own_word(void)
 {
     map_elsewhere();
-    hand_lock(&locks->word[me - 1]);
+    hand_lock(&locks->word[me - 1], 0);
 }
 
 static void wait_for_other_word(void)
 {
-    hand_lock(&locks->word[me % 2]);
+    hand_lock(&locks->word[me % 2], 0);
 }
 
 #define MUTEXES IPC_PLAY({ hold_own_mutex, wait_for_other_mutex },       \

@@ -1,6 +1,7 @@
 /* Deadlocks of everything else in glibc: join, barrier, once, semaphore, condition variable,
  * stdio's locks, malloc's, and a lock made by hand. */
 #include "scene.h"
+#include "hand_lock.h"
 
 #include <limits.h>
 #include <linux/futex.h>
@@ -479,25 +480,13 @@ static void stdio_files(int argc, char **argv)
     stdio_cross(argc, argv);
 }
 
-/* A lock made by hand: its word holds the owner's tid, as futex(2) proposes. */
+/* Locks made by hand. */
 
 static unsigned hand_first, hand_second;
 
-static void hand_lock(unsigned *word)
-{
-    unsigned mine = (unsigned) scene_tid(), seen = 0;
-    while (!__atomic_compare_exchange_n(word, &seen, mine, 0, __ATOMIC_SEQ_CST,
-                                        __ATOMIC_SEQ_CST)) {
-        unsigned marked = seen | FUTEX_WAITERS;
-        if (seen == marked || __atomic_compare_exchange_n(word, &seen, marked, 0,
-                                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-            syscall(SYS_futex, word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, marked, NULL, NULL, 0);
-        seen = 0;
-    }
-}
-
-SCENE_CROSS(by_hand, hand_lock(&hand_first), hand_lock(&hand_second), hand_lock(&hand_second),
-            hand_lock(&hand_first))
+SCENE_CROSS(by_hand,
+            hand_lock(&hand_first, FUTEX_PRIVATE_FLAG), hand_lock(&hand_second, FUTEX_PRIVATE_FLAG),
+            hand_lock(&hand_second, FUTEX_PRIVATE_FLAG), hand_lock(&hand_first, FUTEX_PRIVATE_FLAG))
 
 /* Such locks of three states, as GLib's: 0 free, 1 held, 2 held and wanted.  Beside each other
  * they look like a rwlock that a writer waits for. */
