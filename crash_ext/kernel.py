@@ -38,6 +38,7 @@ class CrashKernel(Kernel):
         self._per_cpu: dict[int, int] = {}
         self._dump: Dump | None = None
         self._slabs = True
+        self._slab_objects: dict[int, Slab | None] = {}
         self._tasks: list[Task] | None = None
         self._registers: dict[int, dict[str, int]] | None = None
         self.release = self._release()
@@ -265,8 +266,11 @@ class CrashKernel(Kernel):
     def slab(self, address: int) -> Slab | None:
         """By `kmem -s`: "CACHE  OBJSIZE  ALLOCATED ...  NAME" and a line for the object's cache,
         then "FREE / [ALLOCATED]" and a line for the object."""
-        if not self._slabs:
-            return None
+        if address not in self._slab_objects and self._slabs:
+            self._slab_objects[address] = self._find_slab(address)
+        return self._slab_objects.get(address)
+
+    def _find_slab(self, address: int) -> Slab | None:
         try:
             text = self.bridge.run(f"kmem -s {address:x}")
         except BridgeError as error:

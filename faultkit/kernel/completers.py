@@ -52,7 +52,6 @@ class Completers:
         self._space = space
         self._code = code
         self._known: dict[tuple[Deferred, str], Effect] = {}
-        self._places: dict[int, str | None] = {}
         self._lists: dict[int, Nodes] = {}
 
     def of(self, address: int, tracer: Tracer) -> list[Completer]:
@@ -140,11 +139,6 @@ class Completers:
 
     def _place(self, address: int) -> str | None:
         """What the address lies in."""
-        if address not in self._places:
-            self._places[address] = self._find_place(address)
-        return self._places[address]
-
-    def _find_place(self, address: int) -> str | None:
         system = self._space.system
         symbol = system.symbol_at(address)
         if symbol is not None:

@@ -38,11 +38,8 @@ def _is_buffer(sleeper: Sleeper, address: int) -> bool:
     """Whether the word is a buffer_head's, by who waits or by the slab cache it is in."""
     if not OWN.isdisjoint(sleeper.functions):
         return True
-    known: dict[int, bool] = sleeper.system.cache.setdefault("buffers", {})
-    if address not in known:
-        slab = sleeper.kernel.slab(address)
-        known[address] = slab is not None and slab.cache == "buffer_head"
-    return known[address]
+    slab = sleeper.kernel.slab(address)
+    return slab is not None and slab.cache == "buffer_head"
 
 
 def _wait_for(sleeper: Sleeper, head: int, state: int) -> Wait:
