@@ -3,8 +3,10 @@ that threads at rest prove nothing about goroutines and the like."""
 
 from __future__ import annotations
 
+import os
 import re
 import struct
+from functools import lru_cache
 
 from faultkit.places import is_library_image
 from faultkit.target import FaultkitError, Mapping, Process, ReadError
@@ -130,6 +132,16 @@ def _file_of(process: Process, mapping: Mapping) -> str:
 
 def _section_names(path: str) -> frozenset[str]:
     """The names of an ELF file's sections; empty if it can't be read."""
+    try:
+        file = os.stat(path)
+    except OSError:
+        return frozenset()
+    return _names_in(path, (file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns))
+
+
+@lru_cache(maxsize=MOST_IMAGES)
+def _names_in(path: str, version: tuple[int, ...]) -> frozenset[str]:
+    """`version` tells files apart that one path names one after the other."""
     try:
         with open(path, "rb") as file:
             header = file.read(64)

@@ -6,7 +6,8 @@ import os
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from faultkit.model import Task
-from faultkit.procfs.process import ProcProcess, parse_maps, read_proc
+from faultkit.procfs.maps import parse_maps
+from faultkit.procfs.process import ProcProcess, read_proc
 from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError, Mapping, Process, Syscall
 

@@ -23,6 +23,7 @@ from faultkit.target import (
 )
 from faultkit.world import thread_group
 from gdb_ext.backtrace import PRESERVED, registers_of, symbol_of, told, unsigned, unwind
+from gdb_ext.registers import TRACER, Stopped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,53 +150,60 @@ class GdbProcess(Process):
             return None
 
     def syscall(self, task: Task) -> Syscall | None:
-        """A live inferior's threads by /proc, which is five times faster than registers but
-        does not tell a thread that a wake-up has reached: see `surely_blocked`."""
+        """A live inferior's threads by ptrace, or where they are not stopped by /proc, neither of
+        which looks whether a wake-up has reached the thread: see `surely_blocked`."""
+        stopped = TRACER.stopped(task.tid) if self.live else None
+        if stopped is not None:
+            return stopped.call
         if self._proc is not None:
             call = self._proc.syscall(task)
             if call is not None:
                 return call
-        return self._syscall_by_registers(task)
+        stopped = self._stopped_by_gdb(task)
+        if stopped is None:
+            return None
+        if self.core and self._gaps.touch(stopped.call.sp, 8):
+            self._without_stack.add(task.tid)
+        return stopped.call if self._sleeps(stopped) else RUNNING
 
     def surely_blocked(self, task: Task) -> bool:
-        thread = self._threads.get(task.tid)
-        if self._proc is None or _runs(thread):
+        if self._proc is None or _runs(self._threads.get(task.tid)):
             return True  # a thread that gdb did not stop and that /proc shows as blocked is so
-        call = self._syscall_by_registers(task)
-        return call is not None and call is not RUNNING
+        stopped = self._stopped(task)
+        return stopped is not None and self._sleeps(stopped)
 
     def cut_short(self, task: Task) -> bool:
-        frame = self._newest_frame(task)
-        if frame is None or not self.stopped:
+        stopped = self._stopped(task) if self.stopped else None
+        if stopped is None or stopped.call.nr not in PARTIAL:
             return False
-        try:
-            read = frame.read_register
-            if _signed(read("orig_rax")) not in PARTIAL:
-                return False
-            return 0 < _signed(read("rax")) < unsigned(read("rdx"))
-        except (gdb.error, ValueError):
-            return False
+        return 0 < stopped.result < stopped.call.args[2]
 
-    def _syscall_by_registers(self, task: Task) -> Syscall | None:
+    def _stopped(self, task: Task) -> Stopped | None:
+        known = TRACER.stopped(task.tid) if self.live else None
+        return self._stopped_by_gdb(task) if known is None else known
+
+    def _stopped_by_gdb(self, task: Task) -> Stopped | None:
         frame = self._newest_frame(task)
         if frame is None:
             return None
         try:
             read = frame.read_register
-            number = _signed(read("orig_rax"))
+            number, result = _signed(read("orig_rax")), _signed(read("rax"))
             if number < 0:
-                return RUNNING
-            result = _signed(read("rax"))
-            pc = unsigned(read("rip"))
-            if result not in INTERRUPTED and not (result == EINTR and self._after_syscall(pc)):
-                return RUNNING
+                return Stopped(RUNNING, result)
             arguments = tuple(unsigned(read(name)) for name in ARGUMENTS)
-            sp = unsigned(read("rsp"))
-            if self.core and self._gaps.touch(sp, 8):
-                self._without_stack.add(task.tid)
-            return Syscall(number, arguments, sp, pc)
+            call = Syscall(number, arguments, unsigned(read("rsp")), unsigned(read("rip")))
+            return Stopped(call, result)
         except (gdb.error, ValueError):
             return None
+
+    def _sleeps(self, stopped: Stopped) -> bool:
+        """Whether the thread was asleep in its system call when it was stopped."""
+        if stopped.call is RUNNING:
+            return False
+        if stopped.result == EINTR:
+            return self._after_syscall(stopped.call.pc)
+        return stopped.result in INTERRUPTED
 
     def _after_syscall(self, pc: int) -> bool:
         try:

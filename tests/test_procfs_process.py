@@ -61,11 +61,8 @@ def test_nothing_is_held_of_what_cannot_be_read(own):
         own.read(8, 4)
 
 
-@pytest.mark.parametrize("parsed", [True, False], ids=["all parsed", "that one alone"])
-def test_the_mapping_of_an_address(own, parsed, monkeypatch):
+def test_the_mapping_of_an_address(own):
     mappings = own.mappings()
-    if not parsed:
-        monkeypatch.setattr(own, "_mappings", None)
     assert len(mappings) > 10
     for mapping in mappings:
         assert own.mapping(mapping.start) == own.mapping(mapping.end - 1) == mapping

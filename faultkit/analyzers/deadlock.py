@@ -104,7 +104,7 @@ def _limits(snapshot: Snapshot, findings: list[Finding]) -> list[str]:
 
     world = snapshot.world
     for process in world.primary:
-        if process.live and not any_alive(process.pid):
+        if process.live and not any_alive(process.pid, (t.tid for t in world.tasks(process))):
             world.limit(f"process {process.pid} ended while it was looked at")
         for limit in process.limits():
             world.limit(limit)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from faultkit.coded import CodedProcess
 from faultkit.model import Task
+from faultkit.procfs.maps import Maps, maps_of
 from faultkit.target import (
     RUNNING,
     FaultkitError,
@@ -86,28 +86,6 @@ def parse_syscall(text: bytes) -> Syscall | None:
         return None
 
 
-def parse_maps(lines: Iterable[str]) -> list[Mapping]:
-    """The lines of /proc/PID/maps as Mappings."""
-    mappings = []
-    for line in lines:
-        fields = line.split(None, 5)
-        if len(fields) < 5:
-            continue
-        start, _, end = fields[0].partition("-")
-        mappings.append(
-            Mapping(
-                int(start, 16),
-                int(end, 16),
-                int(fields[2], 16),
-                fields[5] if len(fields) > 5 else "",
-                fields[1],
-                fields[3],
-                int(fields[4]),
-            )
-        )
-    return mappings
-
-
 def parse_stat(text: bytes) -> tuple[str, str, int]:
     """(name, state letter, start time in clock ticks since boot) of a /proc/.../stat line.
 
@@ -128,10 +106,7 @@ class ProcProcess(CodedProcess):
         super().__init__()
         self.pid = pid
         self._memory: int | None = None
-        self._maps: list[str] | None = None  # the lines
-        self._mappings: list[Mapping] | None = None
-        self._code_mappings: list[Mapping] | None = None
-        self._starts: list[int] | None = None  # of the lines of its maps
+        self._known_maps: Maps | None = None
         if not os.path.isdir(f"/proc/{pid}/task"):
             raise FaultkitError(f"no process {pid}", "it has ended, or its pid is in a container")
         _check_program(pid)
@@ -205,35 +180,22 @@ class ProcProcess(CodedProcess):
         return data
 
     def mappings(self) -> Sequence[Mapping]:
-        if self._mappings is None:
-            self._mappings = parse_maps(self._lines_of_maps())
-        return self._mappings
+        return self._maps().all
 
     def mapping(self, address: int) -> Mapping | None:
-        if self._mappings is not None:
-            return super().mapping(address)
-        lines = self._lines_of_maps()  # thousands of threads have a stack each: most are not asked
-        if self._starts is None:
-            self._starts = [int(line.partition("-")[0], 16) for line in lines]
-        index = bisect_right(self._starts, address) - 1
-        found = parse_maps(lines[index : index + 1]) if index >= 0 else []
-        return found[0] if found and address < found[0].end else None
+        return self._maps().at(address)
 
     def code_mappings(self) -> Sequence[Mapping]:
-        if self._code_mappings is None:
-            lines = [line for line in self._lines_of_maps() if "/" in line or "x" in line[:50]]
-            self._code_mappings = parse_maps(lines)
-        return self._code_mappings
+        return self._maps().code
 
-    def _lines_of_maps(self) -> list[str]:
-        if self._maps is None:
+    def _maps(self) -> Maps:
+        if self._known_maps is None:
             try:
                 text = read_proc(f"{self.home}/maps", 1 << 26).decode("utf-8", "replace")
             except (OSError, FaultkitError):
                 text = ""
-            # only newlines end them: paths may hold what splitlines() takes for one (mangle_path)
-            self._maps = [line for line in text.split("\n") if line]
-        return self._maps
+            self._known_maps = maps_of(text)
+        return self._known_maps
 
     def _load_code(self) -> Code:
         from faultkit.code.process import Code

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from faultkit.procfs.process import read_proc
 from faultkit.world import process_ids
@@ -54,24 +56,28 @@ SIGKILL = 9
 ENOUGH = 2  # living threads that are not being killed: who calls exit_group(2) is not marked itself
 
 
-def any_alive(pid: int) -> bool:
+def any_alive(pid: int, known: Iterable[int] = ()) -> bool:
     """Whether any thread of the process lives, and is not just being killed; those of a killed
-    process that is traced stay as zombies until the tracer has waited for them."""
+    process that is traced stay as zombies until the tracer has waited for them.  `known` threads
+    are asked first: to list thousands takes a while."""
     living = 0
-    try:
-        with os.scandir(f"/proc/{pid}/task") as entries:
-            for entry in entries:
-                fields = status(pid, int(entry.name))
-                if not _lives(fields):
-                    continue
-                if _is_being_killed(fields):
-                    return False
-                living += 1
-                if living == ENOUGH:
-                    break
-    except OSError:
-        return False
+    for tid in chain(known, _tids(pid)):
+        fields = status(pid, tid)
+        if not _lives(fields):
+            continue
+        if _is_being_killed(fields):
+            return False
+        living += 1
+        if living == ENOUGH:
+            break
     return living > 0
+
+
+def _tids(pid: int) -> Iterator[int]:
+    try:
+        yield from map(int, os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return
 
 
 def _lives(fields: dict[str, str]) -> bool:
