@@ -1,4 +1,4 @@
-"""CPython's locks: tests/programs/pylocks.py, under every interpreter there is.
+"""CPython's locks: tests/programs/py*.py, under every interpreter there is.
 
 A Lock is a POSIX semaphore that any thread may release, and records no owner.  An RLock and
 the GIL record theirs.
@@ -10,9 +10,13 @@ VARIANTS = ("python", "python3.8", "python3.9", "python3.10", "python3.12", "pyt
 LOCK, RLOCK, PROCESS_LOCK = "python_lock", "python_rlock", "python_mp_lock"
 
 
-def _scenario(scene, verdict, *findings, **more):
+def _scenario(scene, verdict, *findings, program="pylocks.py", **more):
     more.setdefault("variants", VARIANTS)
-    return Scenario(f"python-{scene}", "pylocks.py", (scene,), verdict, findings, **more)
+    return Scenario(f"python-{scene}", program, (scene,), verdict, findings, **more)
+
+
+def _processes(scene, verdict, *findings, **more):
+    return _scenario(scene, verdict, *findings, program="pyprocesses.py", **more)
 
 
 def _inferred(scene, *kinds, members=("a", "b"), type="cycle", **more):
@@ -61,7 +65,7 @@ SCENARIOS = (
         moving=True,
         notes="who wants the GIL looks again every 5 ms",
     ),
-    _scenario(
+    _processes(
         "processes",
         "found|inconclusive",
         Expect("cycle", ("p1", "p2"), confidence="inferred"),
@@ -78,10 +82,10 @@ SCENARIOS = (
     ),
     _scenario("queue", "not-found|inconclusive", notes="as python-pool; get() and Event.wait()"),
     _scenario("turns", "not-found|inconclusive", notes="a lock is held while it waits for work"),
-    _scenario("workers", "not-found", core_verdict="not-found|inconclusive"),
-    _scenario("workers_forever", "not-found", core_verdict="not-found|inconclusive"),
+    _processes("workers", "not-found", core_verdict="not-found|inconclusive"),
+    _processes("workers_forever", "not-found", core_verdict="not-found|inconclusive"),
     *(
-        _scenario(
+        _processes(
             scene,
             "found",
             Expect("cycle", ("a", "b"), (PROCESS_LOCK, PROCESS_LOCK), 1, confidence=confidence),
@@ -89,7 +93,7 @@ SCENARIOS = (
         )
         for scene, confidence in (("mp_lock", "inferred"), ("mp_rlock", "proven"))
     ),
-    _scenario("mp_gate", "not-found|inconclusive", core=False),
+    _processes("mp_gate", "not-found|inconclusive", core=False),
     _scenario("queue_in_lock", "found", Expect("chain", ("b",), root="a", confidence="inferred")),
     _scenario("waits_in_lock", "found", Expect("chain", ("b",), root="a", confidence="inferred")),
     *(
