@@ -6,6 +6,7 @@ import math
 import os.path
 import re
 import time
+from collections.abc import Iterator
 
 from faultkit.code.cfi import Fde, find_fde
 from faultkit.code.images import Images
@@ -29,6 +30,7 @@ MAX_INSTRUCTIONS = 150_000  # in one inference, so that it takes a second or two
 MAX_SECONDS = 3.0
 ASKED_PER_LOOK = 64
 MAX_DEPTH = 5  # of calls within calls
+WAITS_WITHIN = 2  # of calls within calls: from what waits for a lock to where it sleeps
 
 # Libraries whose functions are known by name; no look into their bodies
 SYSTEM_LIBRARIES = ("libc.", "libc-", "libpthread", "ld-", "libm.", "libm-", "libstdc++", "libc++",
@@ -286,9 +288,14 @@ class Code:
         align the start of one to 16 bytes and often mark it with endbr64."""
         return target % 16 != 0
 
-    def sleeps_itself(self, start: int) -> bool:
-        """Whether the function makes the system call FUTEX_WAIT_BITSET itself, as glibc's rwlocks
-        did until 2.33: its sixth argument is FUTEX_BITSET_MATCH_ANY, which no wake-up has."""
+    def sleeps(self, start: int) -> bool:
+        """Whether the function waits for a futex by glibc's own code, not far down; before 2.34
+        each of its files had a copy of that (sysdeps/nptl/futex-internal.h)."""
+        return any(map(self._sleeps_itself, self._reached(start, WAITS_WITHIN)))
+
+    def _sleeps_itself(self, start: int) -> bool:
+        """Whether the function makes the system call FUTEX_WAIT_BITSET itself: its sixth argument
+        is FUTEX_BITSET_MATCH_ANY, which no wake-up has."""
         function = self.function(start)
         return function.calls_system and any(
             instruction.kind == "mov"
@@ -300,13 +307,16 @@ class Code:
 
     def reaches(self, start: int, goals: frozenset[int], depth: int = MAX_DEPTH) -> bool:
         """Whether the function at `start` calls one of `goals`, itself or through others."""
+        return any(address in goals for address in self._reached(start, depth))
+
+    def _reached(self, start: int, depth: int) -> Iterator[int]:
+        """The function at `start`, and those that it calls, itself or through others."""
         seen = {start}
         level = [start]
         for _ in range(depth + 1):
             following = []
             for address in level:
-                if address in goals:
-                    return True
+                yield address
                 function = self.function(address)
                 for instruction in function.body:
                     if instruction.kind not in ("call", "jmp"):
@@ -318,7 +328,6 @@ class Code:
                         seen.add(target)
                         following.append(target)
             level = following
-        return False
 
 
 def code_of(world: World, process: Process) -> Code:

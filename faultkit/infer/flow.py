@@ -391,7 +391,7 @@ class Tracer:
             walk = probe.walk(self.code.function(target), depth=MAX_DEPTH)
             first = Unknown("entry", "rdi")
             if any(lock.base == first and 0 <= lock.offset < 64 for lock in walk.atomics):
-                takes = self.code.reaches(target, self.waiting) or self.code.sleeps_itself(target)
+                takes = self.code.reaches(target, self.waiting) or self.code.sleeps(target)
                 self._primitives[target] = Role(ACQUIRE if takes else RELEASE)
         return self._primitives[target]
 

@@ -67,10 +67,12 @@ def _locks_mutex(process: Process, start: int) -> bool:
     from faultkit.code.encoding import Memory
     from faultkit.code.x86 import instructions
 
-    taken, owner, kind, reads_tid = set(), set(), set(), False
+    taken, owner, kind, reads_tid, stack = set(), set(), set(), False, {"rsp"}
     try:
         for instruction in instructions(process.read, start, start + MOST_CODE):
             place, source = instruction.destination, instruction.source
+            if instruction.kind == "mov" and (place, source) == ("rbp", "rsp"):
+                stack.add("rbp")
             if isinstance(source, Memory):
                 reads_tid |= source.segment is not None
                 if source.displacement == KIND_AT:
@@ -82,4 +84,4 @@ def _locks_mutex(process: Process, start: int) -> bool:
                     owner.add(place.base)
     except ReadError:
         return False
-    return reads_tid and bool(taken & owner & kind - {"rsp", "rbp"})
+    return reads_tid and bool((taken & owner & kind) - stack)
