@@ -23,7 +23,7 @@ from faultkit.kernel.details import name_address
 from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.snapshot import KernelSnapshot
 from faultkit.kernel.system import System
-from faultkit.kernel.waits import mutex, rwsem, semaphore
+from faultkit.kernel.waits import _completion, mutex, rwsem, semaphore
 from faultkit.model import EVENT, HELD, INFERRED, PROVEN, Wait
 
 GARBAGE = 0x6B6B_6B6B_6B6B_6B6B  # what slub_debug fills freed memory with
@@ -249,6 +249,21 @@ def test_words_of_an_earlier_call_are_no_damaged_lock(altered: AlteredKernel) ->
     wait = _waits(altered)[name]
     assert (wait.fault, wait.holders, wait.needs) == (None, (), HELD), wait
     assert wait.missing
+
+
+def test_words_of_an_earlier_call_do_not_hide_the_waiter(altered: AlteredKernel) -> None:
+    """They link to the waiter struct, and to the lock, neither of which links back."""
+    name = "co-a"
+    system = System(altered)
+    task = next(task for task in system.tasks if task.name == name)
+    sleeper = Sleeper(system, task, 0)
+    kind = _completion.QUEUE
+    links = altered.offset(kind.waiter, kind.links) or 0
+    places = [waiter + links for waiter in sleeper.waiter_structs(kind.waiter, kind.task)]
+    (node,) = [at for at in places if altered.u64(altered.u64(at) + 8) == at]
+    altered.put(sleeper.sp + 8, task.address, node, altered.u64(node + 8))
+    wait = _waits(altered)[name]
+    assert (wait.lock.kind, wait.fault) == ("completion", None)
 
 
 def test_an_owner_that_the_dump_lacks_is_unknown(altered: AlteredKernel) -> None:

@@ -169,11 +169,15 @@ def _follow(
     system: System, node: int, direction: int, kind: QueueType
 ) -> tuple[list[int], int | None]:
     """The waiters' nodes after `node` (direction 0) or before it (8), and where they lead: the
-    first address that is no waiter's; None if that is no address of the kernel."""
+    first address that is no waiter's; None if that is no address of the kernel, or if a waiter
+    does not link back: then the node is none of its neighbours, but left over from earlier calls.
+    What a lock that was overwritten says of its waiters does not change what they say of each
+    other."""
     nodes: list[int] = []
     seen = {node}
     current = node
     for _ in range(MOST_WAITERS):
+        came_from = current
         try:
             current = system.kernel.u64(current + direction)
         except ReadError:
@@ -182,6 +186,11 @@ def _follow(
             return nodes, None
         if not _is_waiter(system, current, kind):
             return nodes, current
+        try:
+            if system.kernel.u64(current + 8 - direction) != came_from:
+                return nodes, None
+        except ReadError:
+            return nodes, None
         seen.add(current)
         nodes.append(current)
     return nodes, None
