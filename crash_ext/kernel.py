@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from bisect import bisect_right, insort
 from collections.abc import Sequence
 
 from crash_ext import backtrace
@@ -39,6 +40,8 @@ class CrashKernel(Kernel):
         self._dump: Dump | None = None
         self._slabs = True
         self._slab_objects: dict[int, Slab | None] = {}
+        self._slab_starts: list[int] = []
+        self._slab_sizes: dict[int, tuple[Slab, int]] = {}
         self._tasks: list[Task] | None = None
         self._registers: dict[int, dict[str, int]] | None = None
         self.release = self._release()
@@ -267,8 +270,17 @@ class CrashKernel(Kernel):
         """By `kmem -s`: "CACHE  OBJSIZE  ALLOCATED ...  NAME" and a line for the object's cache,
         then "FREE / [ALLOCATED]" and a line for the object."""
         if address not in self._slab_objects and self._slabs:
-            self._slab_objects[address] = self._find_slab(address)
+            self._slab_objects[address] = self._known_slab(address) or self._find_slab(address)
         return self._slab_objects.get(address)
+
+    def _known_slab(self, address: int) -> Slab | None:
+        """The object that something else was said to lie in, if that reaches so far: an answer of
+        crash's takes milliseconds."""
+        at = bisect_right(self._slab_starts, address) - 1
+        if at < 0:
+            return None
+        slab, size = self._slab_sizes[self._slab_starts[at]]
+        return slab if address < slab.start + size else None
 
     def _find_slab(self, address: int) -> Slab | None:
         try:
@@ -280,9 +292,15 @@ class CrashKernel(Kernel):
         lines = text.splitlines()
         if len(lines) < 2 or not lines[0].startswith("CACHE"):
             return None
-        cache = re.match(r"[0-9a-f]+(?:\s+\S+){5}\s+(\S+)$", lines[1])
+        cache = re.match(r"[0-9a-f]+\s+(\d+)(?:\s+\S+){4}\s+(\S+)$", lines[1])
         start = re.search(r"FREE / \[ALLOCATED\]\s+\[?([0-9a-f]+)\b", text)
-        return Slab(cache[1], int(start[1], 16)) if cache and start else None
+        if not cache or not start:
+            return None
+        slab = Slab(cache[2], int(start[1], 16))
+        if slab.start not in self._slab_sizes:
+            insort(self._slab_starts, slab.start)
+            self._slab_sizes[slab.start] = slab, int(cache[1])
+        return slab
 
     @property
     def dump(self) -> Dump:

@@ -159,9 +159,10 @@ def test_neighbours_in_a_slab_end_nothing_but_their_own(kernel):
 
 
 @every_kernel
-@pytest.mark.parametrize("prefix", ["sp", "sh"])
+@pytest.mark.parametrize("prefix", ["sp", "sh", "sa", "sk", "sx", "st", "sc", "si"])
 def test_who_looks_through_a_list_may_end_what_is_on_it(kernel, prefix):
-    """A list in a variable, and one in an object that it has a pointer to."""
+    """A list in a variable, and one in an object that it has a pointer to; an array, a hash table,
+    an xarray, a tree, a per-CPU variable; and one that rests until it is woken."""
     wait = waits_of("slabs", kernel)[f"{prefix}-waits"]
     assert [task.name for task in wait.holders] == [f"{prefix}-ends"]
     assert [task.name for task in wait.others] == [f"{prefix}-polls"]

@@ -10,9 +10,9 @@ from faultkit.code.encoding import Memory
 from faultkit.code.thunks import is_thunk
 from faultkit.code.x86 import Instruction
 from faultkit.infer.code import MAX_FUNCTION, Code, Inlined
-from faultkit.infer.functions import ACQUIRE, RELEASE, RWLOCK, Role
+from faultkit.infer.functions import ACQUIRE, CONDITION, RELEASE, RWLOCK, Role
 from faultkit.infer.path import OBJECT_BYTES
-from faultkit.infer.values import Load, State
+from faultkit.infer.values import MASK, Load, State
 from faultkit.kernel.functions import FAMILIES, PERCPU, SPIN, kernel_role_of, names_of
 from faultkit.kernel.space import KernelSpace
 from faultkit.kernel.system import base_name
@@ -21,6 +21,8 @@ from faultkit.target import FaultkitError
 
 SMALL = 512  # bytes of a function that may only wrap others
 WRAPPERS = 8  # of each other
+HELPERS, MOST_HELPERS = 3, 64  # one calls the other; of one task
+SAME_FILE = 1 << 13  # bytes between two functions of one source file, mostly
 # What others do meanwhile, and the scheduler for itself, is not what their callers do.
 SLEEP_ONLY = frozenset(
     ("__schedule", "schedule", "schedule_timeout", "schedule_preempt_disabled", "__cond_resched")
@@ -28,6 +30,8 @@ SLEEP_ONLY = frozenset(
     + ("schedule_hrtimeout_range", "schedule_hrtimeout_range_clock", "io_schedule")
     + ("io_schedule_timeout",)
 )
+# What these complete is waited for in flush_workqueue() and stop_machine() only: providers know.
+_PRIVATE = frozenset(("pwq_dec_nr_in_flight", "cpu_stop_queue_work", "cpu_stop_signal_done"))
 # `ret` since 5.19 (15e67227c49a, "x86: Undo return-thunk damage"), and the thunks that later
 # mitigations patch in
 _RETURNS = ("__x86_return_thunk", "srso_", "zen_untrain_ret", "its_return_thunk", "retbleed_")
@@ -54,6 +58,7 @@ class KernelCode(Code):
         self._targets: dict[int, tuple[int, ...]] = {}
         self._dispatching: dict[int, bool] = {}
         self._mentions: dict[tuple[int, int], bool] = {}
+        self._data: dict[int, frozenset[int]] = {}
         self._read_count = self.kernel.offset("percpu_rw_semaphore", "read_count")
 
     @cached_property
@@ -89,6 +94,8 @@ class KernelCode(Code):
         """Whether the function calls nothing that does anything to locks of the family, itself or
         through others that only wrap it; nor is one that hands its arguments on to whatever a
         pointer says, as kref_put() does."""
+        if family == CONDITION and self.name(address) in _PRIVATE:
+            return True
         return not self.touches(address, family) and not self._dispatches(address)
 
     def _callee(self, instruction: Instruction) -> tuple[int | None, str | None]:
@@ -180,6 +187,8 @@ class KernelCode(Code):
         # what large ones call may be all there is; and nearly all take a spinlock down below
         depth = WRAPPERS if self._is_small(start) and family != SPIN else 1
         sleeps = frozenset() if family == SPIN else self._sleeps
+        if family == CONDITION:
+            sleeps |= self._privates
         for _ in range(depth + 1):
             targets = {target for caller in level for target in self._calls(caller)} - sleeps
             if not goals.isdisjoint(targets):
@@ -191,6 +200,11 @@ class KernelCode(Code):
     @cached_property
     def _sleeps(self) -> frozenset[int]:
         found = map(self.kernel.symbol, SLEEP_ONLY)
+        return frozenset(address for address in found if address)
+
+    @cached_property
+    def _privates(self) -> frozenset[int]:
+        found = map(self.kernel.symbol, _PRIVATE)
         return frozenset(address for address in found if address)
 
     def _is_small(self, start: int) -> bool:
@@ -246,6 +260,52 @@ class KernelCode(Code):
                 if code[position + 2 : position + 3] in _RIP_RELATIVE
             )
         return self._mentions[key]
+
+    def names_data(self, start: int) -> frozenset[int]:
+        """The addresses of variables that the function has: as immediates, or in operands; those
+        of per-CPU variables as what segment gs is added to."""
+        if start not in self._data:
+            self._data[start] = frozenset(self._find_data(start))
+        return self._data[start]
+
+    def _find_data(self, start: int) -> Iterator[int]:
+        for instruction in self.function(start).body:
+            # with an array's end, where the next variable is; or a place in code
+            if instruction.kind == "cmp" or instruction.target is not None:
+                continue
+            for operand in (instruction.destination, instruction.source):
+                if isinstance(operand, Memory) and operand.segment is not None:
+                    if operand.base is None:
+                        yield operand.displacement & MASK
+                    continue
+                place = operand.displacement if isinstance(operand, Memory) else operand
+                if isinstance(place, int) and self._is_data(place & MASK):
+                    yield place & MASK
+
+    def _is_data(self, address: int) -> bool:
+        if address < self.space.system.code_ranges[0][0]:
+            return False
+        return self.space.system.symbol_at(address) is not None
+
+    def with_helpers(self, starts: frozenset[int], family: str) -> frozenset[int]:
+        """The functions with those that they call in the same file, or what is as near, and those
+        that they call to work with locks of the family."""
+        found = set(starts)
+        level = set(starts)
+        for _ in range(HELPERS):
+            level = {
+                target
+                for caller in level
+                for target in self._calls(caller)
+                if target not in found
+                and (abs(target - caller) < SAME_FILE or self.touches(target, family))
+                and target not in self._goals(family)
+                and target not in self._sleeps
+            }
+            found |= level
+            if len(found) > MOST_HELPERS:
+                break
+        return frozenset(found)
 
     def _bytes(self, start: int) -> bytes:
         size = min(self._size(start) or 0, MAX_FUNCTION)

@@ -20,6 +20,7 @@ from faultkit.kernel.deferred import (
     work_items,
 )
 from faultkit.kernel.linked import Nodes, nodes_beside
+from faultkit.kernel.reach import Reach, Reached
 from faultkit.kernel.space import KernelSpace
 from faultkit.model import Frame
 from faultkit.record import NamedTuple
@@ -31,11 +32,12 @@ MOST_FOLLOWED = 256  # whose code is followed for one family of locks
 
 class Effect(NamedTuple):
     """The addresses of what a call completes, and of what it hands on to nobody knows what, if
-    it does."""
+    it does; `unseen` if it completes what only a look-up will tell it."""
 
     ends: frozenset[int]
     opaque: bool
     passed: frozenset[int] = frozenset()
+    unseen: bool = False
 
 
 class Completer(NamedTuple):
@@ -53,6 +55,7 @@ class Completers:
         self._code = code
         self._known: dict[tuple[Deferred, str], Effect] = {}
         self._lists: dict[int, Nodes] = {}
+        self.reach = Reach(space.system, code)
 
     def of(self, address: int, tracer: Tracer) -> list[Completer]:
         """What is due to complete (or to post) what is at `address`, or may do so: it calls nobody
@@ -66,13 +69,14 @@ class Completers:
             sure = address in effect.ends
             reached = (call.argument, *effect.passed) if effect.opaque else ()
             listed = effect.opaque and self._gets_at_a_list(call, address)
+            listed = listed or (effect.unseen and self._finds(call, tracer.family, address))
             if sure or listed or any(self.may_share_object(address, other) for other in reached):
                 found.append(Completer(call, sure))
         return found
 
     def _gets_at_a_list(self, call: Deferred, address: int) -> bool:
         lists = self.lists_of(address)
-        if any(self._code.mentions(call.function, node) for node in lists.variables):
+        if any(self._code.mentions(call.function, node) for node in self.variables_of(address)):
             return True
         nodes = (*lists.variables, *lists.objects)
         return any(self.may_share_object(node, call.argument) for node in nodes)
@@ -86,6 +90,34 @@ class Completers:
 
             self._lists[address] = nodes_beside(self._space.system, address, is_inside)
         return self._lists[address]
+
+    def variables_of(self, address: int) -> tuple[int, ...]:
+        """Those of them that are in variables, and where these begin: a hash table's first list."""
+        found = []
+        for node in self.lists_of(address).variables:
+            symbol = self._space.system.symbol_at(node)
+            found += [node, node - symbol.offset] if symbol is not None else [node]
+        return tuple(dict.fromkeys(found))
+
+    def _finds(self, call: Deferred, family: str, address: int) -> bool:
+        found = (
+            self.reach.by_code(frozenset((call.function,)), family),
+            self.reach.by_objects((call.argument,)),
+        )
+        return any(self.is_among(reached, address) for reached in found)
+
+    def is_among(self, reached: Reached, address: int) -> bool:
+        """Whether any of the pointers leads into the object around `address`, or to what leads to
+        it in a list, a hash table or a tree."""
+        lists = self.lists_of(address)
+        nodes = {*lists.variables, *lists.objects}
+
+        def is_goal(word: int) -> bool:
+            if word in nodes:
+                return True
+            return abs(word - address) < OBJECT_BYTES and self.may_share_object(address, word)
+
+        return reached.leads_to(is_goal, self.may_share_object)
 
     @cached_property
     def _due(self) -> list[Deferred]:
@@ -117,15 +149,16 @@ class Completers:
         live = LiveFrame(self._space, frame, walk, at, None, entry)
         taken = {live.resolve(lock): site for site, lock in walk.takes}
         ends = set()
-        opaque = bool(walk.opaque)
+        unseen = False
         for event in walk.events:
             address = live.resolve(event.lock)
-            opaque = opaque or address is None
+            unseen = unseen or address is None
             first = taken.get(address)  # as a lock, then
             if address is not None and (first is None or not walk.graph.ahead(event.site, first)):
                 ends.add(address)
         passed = {live.resolve(value) for value in at.passed}
-        return Effect(frozenset(ends), opaque, frozenset(filter(None, passed)))
+        opaque = unseen or bool(walk.opaque)
+        return Effect(frozenset(ends), opaque, frozenset(filter(None, passed)), unseen)
 
     def may_share_object(self, one: int, other: int) -> bool:
         """Whether both may lie in one object: one variable, one stack, or one of a slab cache."""

@@ -22,13 +22,16 @@ from faultkit.kernel.completers import Completers
 from faultkit.kernel.deferred import INTERRUPT, ahead_of
 from faultkit.kernel.functions import FAMILIES, SPIN
 from faultkit.kernel.kthreads import kthread_workers
+from faultkit.kernel.reach import Reached
 from faultkit.kernel.sleep import timers_beside
+from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.snapshot import KernelSnapshot
 from faultkit.kernel.space import KernelSpace
 from faultkit.kernel.stacks import Stacks
-from faultkit.kernel.states import PF_WQ_WORKER
+from faultkit.kernel.states import PF_WQ_WORKER, is_idle
 from faultkit.model import EVENT, INFERRED, OUTSIDE, Frame, Task, Wait
 from faultkit.places import is_lock_function
+from faultkit.target import FaultkitError
 
 MOST_CANDIDATES = 256  # that are unwound for one lock
 MOST_ASKED = 20_000  # whose stacks are searched for functions
@@ -43,6 +46,7 @@ _IDLE = frozenset(
 # What runs a task's functions, and what sleeps for it.
 _NOT_ITS_OWN = frozenset(
     ("kthread", "worker_thread", "process_one_work", "ret_from_fork", "ret_from_fork_asm")
+    + ("rescuer_thread", "smpboot_thread_fn", "kthreadd")
     + ("entry_SYSCALL_64_after_hwframe", "do_syscall_64", "x64_sys_call")
     + ("syscall_exit_to_user_mode", "exit_to_user_mode_prepare", "exit_to_user_mode_loop")
     + ("schedule_timeout_uninterruptible", "schedule_timeout_interruptible", "msleep")
@@ -52,6 +56,12 @@ _NOT_ITS_OWN = frozenset(
 MOST_RANGES = 4  # that words_of_each() takes
 MOST_NEAR = 64  # tasks with a pointer into one object that are looked at
 MOST_STACK = 1 << 15  # bytes
+
+
+def _kept_for_callers(frames: Sequence[Frame], own: Sequence[Frame]) -> set[int]:
+    """What registers the functions keep that only run the task's own ones."""
+    outer = frames[own[-1].index + 1 :] if own else ()
+    return {value for frame in outer for value in (frame.registers or {}).values()}
 
 
 class Judged:
@@ -87,6 +97,8 @@ class Search:
         self._stacks = Stacks(snapshot)
         self._working: dict[str, Judged] = {}
         self._near_to: dict[int, list[Task]] = {}
+        self._reach_of: dict[tuple[Task, str], tuple[Reached, Reached]] = {}
+        self._own_traces: dict[tuple[Task, str], Trace | None] = {}
 
     def resolve(self, wait: Wait, waiters: set[Task]) -> Wait:
         """`wait` with the holders that the signs suffice for; else `missing` says whom they point
@@ -129,18 +141,83 @@ class Search:
         found = []
         for task in self._near(wait.lock.address or 0):
             if task not in but:
-                trace = self._read(task, family, self._is_its_own)
-                if trace is None or trace.opaque or trace.acts_unseen:
+                trace = self._own(task, family)
+                if trace is None:  # of what rests, only what others made is on the stack then
+                    acts = task not in self._idle
+                else:
+                    acts = trace.opaque or trace.acts_unseen
+                if acts:
                     found.append(task)
-        return tuple(found)
+        return (*found, *self._who_may_find(wait, family, {*but, *found}))
+
+    def _who_may_find(self, wait: Wait, family: str, but: set[Task]) -> list[Task]:
+        """The tasks whose code to come brings about events of what it will look up, and which get
+        at the object of what is waited for by pointers, from what they have or know."""
+        address = wait.lock.address or 0
+        found = []
+        target = Target(frozenset((address,)), address, address + 8)
+        for task in (*self._choose(address, family)[0], *self._idle_workers(family)):
+            trace = self._own(task, family) if task.tid and task not in but else None
+            if trace is None:
+                continue
+            will = task in self._idle and any(trace.coming(target))
+            if will or (trace.acts_unseen and self._may_find(task, family, address)):
+                found.append(task)
+        return found
+
+    def _may_find(self, task: Task, family: str, address: int) -> bool:
+        ways = self._reached(task, family)
+        return any(self._completers.is_among(reached, address) for reached in ways)
+
+    def _own(self, task: Task, family: str) -> Trace | None:
+        """The task's frames of its own functions, and their code."""
+        key = task, family
+        if key not in self._own_traces:
+            if self.code.exhausted:
+                return None
+            self._own_traces[key] = self._read(task, family, self._is_its_own)
+        return self._own_traces[key]
+
+    def _reached(self, task: Task, family: str) -> tuple[Reached, Reached]:
+        """What the task gets at by its code, and by what is on its stack."""
+        key = task, family
+        if key not in self._reach_of:
+            reach = self._completers.reach
+            frames = self.space.frames(task)
+            own = [frame for frame in frames if self._is_own(frame)]
+            starts = frozenset(frame.function_start or 0 for frame in own)
+            data = self._stack_of(task, frames, own)
+            pointers = self._pointers(task, data) - _kept_for_callers(frames, own)
+            self._reach_of[key] = reach.by_code(starts, family), reach.by_objects(pointers)
+        return self._reach_of[key]
+
+    def _is_own(self, frame: Frame) -> bool:
+        return frame.function_start is not None and self._is_its_own(frame.function_start)
+
+    def _stack_of(self, task: Task, frames: Sequence[Frame], own: Sequence[Frame]) -> bytes:
+        """The task's stack, up to the end of its own functions' frames."""
+        data = self._stacks.of(task).data
+        outer = frames[own[-1].index + 1 :][:1] if own else ()
+        sp = self._stack_pointer(task)
+        if sp is None or not outer or outer[0].sp is None:
+            return data
+        return data[: max(0, outer[0].sp - sp)]
+
+    def _stack_pointer(self, task: Task) -> int | None:
+        try:
+            return Sleeper(self.system, task, 0).sp
+        except FaultkitError:
+            return None
 
     def _near(self, address: int) -> list[Task]:
         """The tasks on whose stacks there is a pointer into the object around `address`, or into
         one with a list that it is on; and those whose code mentions such a list."""
         if address not in self._near_to:
             tasks = [task for task in self._candidates[:MOST_ASKED] if not self.system.on_cpu(task)]
+            tasks += self._idle
             stacks = [self._stacks.of(task) for task in tasks]
-            variables, objects = self._completers.lists_of(address)
+            variables = self._completers.variables_of(address)
+            objects = self._completers.lists_of(address).objects
             places = address, *(*objects, *variables)[: MOST_RANGES - 1]
             reach = [(max(0, at - OBJECT_BYTES), at + OBJECT_BYTES) for at in places]
             kept = [stack.data for stack in stacks]
@@ -311,6 +388,25 @@ class Search:
         chosen = marked + others
         left_out = max(0, len(chosen) - MOST_CANDIDATES)
         return chosen[:MOST_CANDIDATES], len(marked), left_out
+
+    @cached_property
+    def _idle(self) -> dict[Task, None]:
+        """The kernel threads that rest until there is something to do: they wait for nobody, but
+        may well do something for others then."""
+        found = [task for task in self.snapshot.tasks if self._rests(task)]
+        return dict.fromkeys(found[:MOST_ASKED])
+
+    def _rests(self, task: Task) -> bool:
+        try:
+            return not self.system.on_cpu(task) and is_idle(self.system.state(task))
+        except FaultkitError:
+            return False
+
+    def _idle_workers(self, family: str) -> list[Task]:
+        """Those of them in whose functions something is done to such locks."""
+        working = self._working.setdefault(family, Judged(lambda start: self._works(start, family)))
+        found = [task for task in self._idle if working.any_of(self._stacks.of(task).starts)]
+        return found[:MOST_CANDIDATES]
 
     @cached_property
     def _candidates(self) -> Sequence[Task]:

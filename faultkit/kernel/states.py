@@ -17,7 +17,7 @@ def letter(state: int, exit_state: int = 0) -> str:
     for bit, shown in ((ZOMBIE, "Z"), (DEAD, "X")):
         if exit_state & bit:
             return shown
-    if state & UNINTERRUPTIBLE and state & NOLOAD:
+    if is_idle(state):
         return "I"
     for bits, shown in (
         (UNINTERRUPTIBLE | RTLOCK_WAIT | FROZEN, "D"),
@@ -34,8 +34,11 @@ def letter(state: int, exit_state: int = 0) -> str:
     return "R" if state == 0 else "?"
 
 
+def is_idle(state: int) -> bool:
+    """Whether a task in this state sleeps as one that has nothing to do (TASK_IDLE)."""
+    return bool(state & NOLOAD and state & UNINTERRUPTIBLE)
+
+
 def may_wait(state: int) -> bool:
     """Whether a task in this state may wait for a lock or an event: it sleeps, and not idly."""
-    if state & NOLOAD and state & UNINTERRUPTIBLE:
-        return False
-    return bool(state & (INTERRUPTIBLE | UNINTERRUPTIBLE | RTLOCK_WAIT))
+    return not is_idle(state) and bool(state & (INTERRUPTIBLE | UNINTERRUPTIBLE | RTLOCK_WAIT))

@@ -48,13 +48,16 @@ READ_AGAIN = (
 SLABS = (
     Fault(
         "slabs",
-        ("sn-*", "sb-*", "so-*", "sp-*", "sh-*", "se-*", "nap-*"),
+        ("sn-*", "sb-*", "so-*", "sp-*", "sh-*", "se-*", "nap-*")
+        + ("sa-*", "sk-*", "sx-*", "st-*", "sc-*", "si-*"),
         (
             cycle(("sn-ends", "sn-waits"), "kmutex", "completion", confidence="inferred"),
             Expect("chain", root="se-waits", victims=1),
         ),
         guest=("slabs",),
+        allowed=(Expect("chain", root="si-waits", victims=1),),
         notes="who rests beside a request (sb) can't end it, who does so in it (so-rests) may, "
-        "as may who looks through a list from time to time (sp, sh: not even a chain)",
+        "as may who looks through a list, a table or a tree from time to time (sp, sh, sa, sk, sx, "
+        "st, sc: not even a chain), or who does so when it is woken (si)",
     ),
 )
