@@ -87,7 +87,18 @@ class DrgnKernel(Kernel):
         symbols.sort(key=lambda s: (s.address, s.size, s.binding != drgn.SymbolBinding.LOCAL))
         return [symbol.address for symbol in symbols], symbols
 
+    def _is_unknown(self, address: int) -> bool:
+        """Whether it is in a module without a file: what drgn has there is another module's, whose
+        init code lay there until it was freed."""
+        try:
+            module = self.program.module(address)
+        except (LookupError, OverflowError):
+            return False
+        return module.loaded_file_path is None and module.debug_file_path is None
+
     def _covering(self, address: int) -> Optional[drgn.Symbol]:
+        if self._is_unknown(address):
+            return None
         addresses, symbols = self._by_address
         place = bisect.bisect_right(addresses, address) - 1
         for index in range(place, max(place - 4, -1), -1):
