@@ -180,6 +180,15 @@ def test_timers_that_end_other_waits_change_nothing(kernel):
     assert holders(waits_of("helpers", kernel), "dc-waits") == ["dc-ends"]
 
 
+def test_where_timers_are_lacking_nobody_is_named():
+    """One of them may end the wait: whoever would do so, too, may not be needed."""
+    altered = AlteredKernel(opened("helpers"))
+    altered.put(altered.per_cpu(altered.symbol("timer_bases") or 0, 1), None)
+    waits, snapshot = seen(altered)
+    assert waits["dc-waits"].holders == () and "timers" in (waits["dc-waits"].missing or "")
+    assert not any("dt-timer-waits" in members for members in cycles(snapshot))
+
+
 @every_kernel
 def test_who_keeps_a_work_item_waiting_holds_what_that_completes(kernel):
     wait = waits_of("helpers", kernel)["dw-waits"]

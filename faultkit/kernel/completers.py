@@ -16,6 +16,7 @@ from faultkit.kernel.deferred import (
     Deferred,
     interrupts,
     kthread_items,
+    lacks_timers,
     timers,
     work_items,
 )
@@ -118,6 +119,13 @@ class Completers:
             return abs(word - address) < OBJECT_BYTES and self.may_share_object(address, word)
 
         return reached.leads_to(is_goal, self.may_share_object)
+
+    @cached_property
+    def unseen(self) -> str | None:
+        """What keeps us from seeing what is due; None if nothing does."""
+        if self._due is None or not lacks_timers(self._space.system):  # looks through them first
+            return None
+        return "timers may end waits for completions, and the dump lacks which ones are due"
 
     @cached_property
     def _due(self) -> list[Deferred]:

@@ -22,8 +22,10 @@ from faultkit.record import NamedTuple
 from faultkit.target import FaultkitError
 
 MOST = 50_000  # of each kind
+_LACKING = "timers that the dump lacks"
 MOST_IN_A_LIST = 10_000
 MOST_INTERRUPTS, MOST_SHARING = 4096, 64  # handlers that share one
+SURE_BASES = 2  # that kernels of distributions have at least
 BASES = 3  # timer_bases of a CPU: NR_BASES of kernel/time/timer.c is 1, 2, or 3 since 6.9
 
 TIMER, DELAYED_WORK, INTERRUPT = "a timer", "delayed work", "an interrupt"
@@ -52,6 +54,25 @@ def timers(system: System) -> Iterator[Deferred]:
         yield from _high_resolution(system, cpu)
 
 
+def lacks_timers(system: System) -> bool:
+    """Whether the dump lacks where a CPU's timers are kept, or one of these, behind which others
+    may be, so that nobody knows which are due: asked when timers() has been gone through."""
+    if system.cache.get(_LACKING):
+        return True
+    kernel = system.kernel
+    kept = (("timer_bases", "timer_base"), ("hrtimer_bases", "hrtimer_cpu_base"))
+    for name, type_name in kept:
+        bases, size = kernel.symbol(name), kernel.size(type_name)
+        if not bases or not size:
+            continue
+        for cpu in system.running:
+            try:
+                kernel.read(kernel.per_cpu(bases, cpu), size)
+            except FaultkitError:
+                return True
+    return False
+
+
 def _wheel(system: System, cpu: int) -> Iterator[Deferred]:
     """struct timer_base (kernel/time/timer.c): its `vectors` are hlists of timer_lists.  What is
     no such list's first node, which points back to the list, is behind the last base."""
@@ -70,7 +91,7 @@ def _wheel(system: System, cpu: int) -> Iterator[Deferred]:
         except FaultkitError:
             continue
         for index, head in enumerate(heads):
-            for node in _hlist(system, at + 8 * index, head):
+            for node in _hlist(system, at + 8 * index, head, number < SURE_BASES):
                 timer = node - links
                 try:
                     called = kernel.u64(timer + function)
@@ -81,12 +102,13 @@ def _wheel(system: System, cpu: int) -> Iterator[Deferred]:
                     else:
                         yield Deferred(TIMER, called, timer)
                 except FaultkitError:
-                    continue
+                    system.cache[_LACKING] = True
 
 
-def _hlist(system: System, head: int, node: int) -> list[int]:
+def _hlist(system: System, head: int, node: int, lacking: bool) -> list[int]:
     """The nodes of the hlist at `head`, whose first is `node`; none of what does not link back, or
-    leads round to `head`, as a list_head does."""
+    leads round to `head`, as a list_head does.  `lacking`: it is one, so that nodes which can't be
+    read are lacking."""
     found: list[int] = []
     place = head
     while node and len(found) < MOST_IN_A_LIST:
@@ -95,6 +117,7 @@ def _hlist(system: System, head: int, node: int) -> list[int]:
         try:
             following, back = system.kernel.words(node, 2)
         except FaultkitError:
+            system.cache[_LACKING] = lacking or system.cache.get(_LACKING)
             break
         if back != place:
             return []

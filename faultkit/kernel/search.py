@@ -257,6 +257,8 @@ class Search:
     def _with_what_is_due(self, wait: Wait, resolved: Wait, family: str) -> Wait:
         """`resolved`, unless a timer, an interrupt or a work item ends the wait whatever tasks do;
         a work item that is in line behind others does so when their kworkers get on."""
+        if resolved.holders and resolved.needs == EVENT and self._completers.unseen:
+            return wait.but(missing=self._completers.unseen)
         found = self._completers.of(wait.lock.address or 0, self._tracer(family))
         ahead: list[Task] = []
         signs = []
