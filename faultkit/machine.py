@@ -33,6 +33,10 @@ class Descriptors(Protocol):
     def of_socket(self, inode: int) -> Sequence[tuple[int, int]]:
         """The (pid, fd) pairs that have the socket open."""
 
+    def carrying(self) -> Mapping[int, Collection[int]]:
+        """The unix sockets, by inode, with descriptors in them that were sent and not received
+        yet, and the processes that could receive them."""
+
     def of_file(self, inode: int, device: Device) -> Sequence[tuple[int, int, FdInfo]]:
         """The descriptors of a file with a path, by whatever path they were opened."""
 

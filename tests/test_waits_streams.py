@@ -13,6 +13,7 @@ from blocking import blocked, pids, programs, wait_of
 from faultkit import waits
 from faultkit.analyzers.deadlock import analyze
 from faultkit.model import EVENT, FOUND, INFERRED, NOT_FOUND, OUTSIDE, PROVEN
+from faultkit.procfs.machine import ProcMachine
 from faultkit.procfs.process import ProcProcess
 from faultkit.procfs.status import state
 from faultkit.world import World
@@ -117,6 +118,66 @@ def test_own_pipe_among_threads_is_for_the_other_threads(run):
     wait = wait_of(program, READ)
     assert (wait.needs, wait.holders) == (EVENT, ())
     assert wait.lock.key[:2] == ("private", program.pid)  # any thread of it may end the wait
+
+
+SENDER = """
+import socket
+to, sent, reads = map(int, sys.argv[1:])
+socket.send_fds(socket.socket(fileno=to), [b"x"], [sent])
+READY
+os.read(reads, 1)
+"""
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["by-nobody", "by-another"])
+def test_a_write_end_that_was_sent_may_still_be_received(run, pipe, kept):
+    """No process has what is on its way through a unix socket."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        receiver = run.start(PAUSE, pass_fds=[theirs.fileno()])
+        reader = run.start(
+            SENDER, ours.fileno(), pipe[1], pipe[0], pass_fds=[ours.fileno(), *pipe]
+        )
+        if kept:
+            run.start(PAUSE, pass_fds=pipe[1:])
+    os.close(pipe[0])
+    os.close(pipe[1])
+    wait = wait_of(reader, READ)
+    assert (wait.needs, wait.holders) == (OUTSIDE, ())
+    assert f"were sent to process {receiver.pid} " in wait.missing
+
+
+# Orphans, which have nothing to do with the test's other programs
+STRANGERS = """
+import socket
+ours, theirs = socket.socketpair()
+if not os.fork():
+    if not os.fork():
+        ours.close()
+        time.sleep(10)
+        os._exit(0)
+    theirs.close()
+    socket.send_fds(ours, [b"x"], [0])
+    time.sleep(10)
+    os._exit(0)
+os.wait4(-1, os.WNOHANG)
+ours.close()
+theirs.close()
+time.sleep(0.5)
+READY
+os._exit(0)
+"""
+
+
+def test_what_strangers_send_each_other_is_no_doubt(run, pipe):
+    run.start(STRANGERS).wait()
+    reader = run.start("READY\nos.read(int(sys.argv[1]), 1)", pipe[0], pass_fds=pipe[:1])
+    writer = run.start(PAUSE, pass_fds=pipe[1:])
+    os.close(pipe[0])
+    os.close(pipe[1])
+    assert ProcMachine().descriptors().carrying()
+    wait = wait_of(reader, READ)
+    assert (wait.confidence, pids(wait.holders), wait.missing) == (PROVEN, {writer.pid}, None)
 
 
 def test_fifo_by_two_paths(run, tmp_path):

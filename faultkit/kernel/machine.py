@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from faultkit.kernel.filelocks import FileLocks
@@ -62,6 +62,10 @@ class DumpDescriptors:
         """The (pid, fd) pairs that have the socket open."""
         found = self._open_as(self._files.by_kind.get((S_IFSOCK, inode)))
         return [(pid, fd) for pid, fd, _ in found]
+
+    def carrying(self) -> Mapping[int, Collection[int]]:
+        """Not looked for."""
+        return {}
 
     def of_file(self, inode: int, device: Device) -> Sequence[tuple[int, int, FdInfo]]:
         """The descriptors of a file with a path."""

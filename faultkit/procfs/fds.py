@@ -32,7 +32,8 @@ class Watched(NamedTuple):
 
 
 class FdInfo(NamedTuple):
-    """/proc/PID/fdinfo/FD.  `inode` is None before Linux 5.14; `pid` is a pidfd's process."""
+    """/proc/PID/fdinfo/FD.  `inode` is None before Linux 5.14; `pid` is a pidfd's process;
+    `passing` counts the descriptors that were sent to a unix socket and not received yet."""
 
     position: int
     flags: int
@@ -41,6 +42,7 @@ class FdInfo(NamedTuple):
     locks: tuple[FileLock, ...]
     watched: tuple[Watched, ...]
     pid: int | None
+    passing: int = 0
 
     @property
     def reads(self) -> bool:
@@ -106,7 +108,7 @@ def fdinfo(pid: int, fd: int) -> FdInfo | None:
                 locks.append(line)
             elif name == "tfd":
                 watched.append(_watched(line))
-            elif name in ("pos", "mnt_id", "ino", "Pid"):
+            elif name in ("pos", "mnt_id", "ino", "Pid", "scm_fds"):
                 numbers[name] = int(value)
             elif name == "flags":
                 numbers[name] = int(value, 8)
@@ -120,6 +122,7 @@ def fdinfo(pid: int, fd: int) -> FdInfo | None:
         tuple(parse_locks(locks)),
         tuple(watched),
         numbers.get("Pid"),
+        numbers.get("scm_fds", 0),
     )
 
 
@@ -222,6 +225,18 @@ class Descriptors:
     def of_socket(self, inode: int) -> list[tuple[int, int]]:
         """The (pid, fd) pairs that have the socket open."""
         return self.by_link.get(f"socket:[{inode}]", [])
+
+    def carrying(self) -> dict[int, set[int]]:
+        """The unix sockets to which descriptors were sent that nobody has received yet, by inode,
+        and who has the sockets open (net/unix/af_unix.c, unix_show_fdinfo, from Linux 5.8 on)."""
+        found: dict[int, set[int]] = {}
+        for name, pairs in self.by_link.items():
+            inode = link_inode(name) if name.startswith("socket:") else None
+            if inode is not None:
+                info = fdinfo(*pairs[0])
+                if info is not None and info.passing:
+                    found[inode] = {pid for pid, _ in pairs}
+        return found
 
     def of_file(self, inode: int, device: Device) -> list[tuple[int, int, FdInfo]]:
         """The descriptors of a file with a path, by whatever path they were opened."""

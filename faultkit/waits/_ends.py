@@ -16,6 +16,7 @@ from faultkit.waits._ipc import (
     tasks_of_all,
     unreadable,
 )
+from faultkit.waits._passing import receivers
 from faultkit.world import Blocked, World
 
 MOST_ASKED = 64  # processes, whether they catch signals
@@ -29,12 +30,15 @@ class Peers(NamedTuple):
     confidence: str
     evidence: tuple[str, ...]
     itself: bool  # only the waiter's own process could
+    missing: str | None = None  # who else could, if that can't be told
 
     def channel(self, blocked: Blocked, lock: Lock) -> Channel:
         """The channel that they could move.  A program that reads what its own signal handlers
         write (the self-pipe trick) is idle."""
         if self.itself and catches_signals(blocked.world, blocked.task.pid):
             return Channel(lock, outside=True, evidence=self.evidence)
+        if self.missing is not None:
+            return Channel(lock, outside=True, evidence=self.evidence, missing=self.missing)
         if not self.itself and not afford(blocked.world, len(self.tasks)):
             return Channel(lock, outside=True, missing=CROWDED)
         return Channel(lock, self.tasks, False, self.confidence, self.evidence, None, self.itself)
@@ -54,10 +58,11 @@ def choose_peers(
     confidence = PROVEN
     evidence = []
     unseen = unreadable(world)
+    missing = _under_way(world, waiter, far, near, end)
     if not others:
         if own not in far:
-            return Peers((), PROVEN, (), False)
-        return _own_process(world, waiter, end)
+            return Peers((), PROVEN, (), False, missing)
+        return _own_process(world, waiter, end)._replace(missing=missing)
     chosen = pure or others
     names = _pids(chosen)
     evidence.append(f"{end} open in {names}")
@@ -74,7 +79,24 @@ def choose_peers(
     if handling:
         confidence = INFERRED
         evidence.append(f"a signal handler of {_pids(handling)} could still use it")
-    return Peers(tasks_of_all(world, chosen), confidence, tuple(evidence), False)
+    return Peers(tasks_of_all(world, chosen), confidence, tuple(evidence), False, missing)
+
+
+def _under_way(
+    world: World, waiter: Task, far: Collection[int], near: Collection[int], end: str
+) -> str | None:
+    """The sentence about processes that may have yet to receive the other end, if any.  Who is
+    asleep in this very wait won't."""
+    others = receivers(world, {waiter.pid, *far, *near}).difference(far)
+    if is_single_threaded(world, waiter.pid):
+        others.discard(waiter.pid)
+    if not others:
+        return None
+    return (
+        f"descriptors were sent to {_pids(others)} through a unix socket and not received yet: "
+        f"the {end} may be among them; see what {'it waits' if len(others) == 1 else 'they wait'} "
+        "for"
+    )
 
 
 def _own_process(world: World, waiter: Task, end: str) -> Peers:

@@ -68,7 +68,7 @@ def channel(blocked: Blocked, fd: int, writing: bool) -> Channel | None:
     far, near, end = (readers, writers, "read end") if writing else (writers, readers, "write end")
     peers = choose_peers(blocked.world, blocked.task, far, near, end)
     if not peers.tasks:  # end of file, or a broken pipe: it is about to return
-        missing = unreadable(blocked.world)
+        missing = peers.missing or unreadable(blocked.world)
         return Channel(
             lock, outside=True, evidence=(f"nobody has the {end} open",), missing=missing
         )
