@@ -1,10 +1,12 @@
-"""Owners of locks in memory that processes share, where these are in several pid namespaces.
+"""Owners of locks in memory that processes share, where these are in other pid namespaces.
 
 A C library writes the thread id that the owner has in its own pid namespace, as clone() and
 set_tid_address() told it.  In the waiter's the number is nobody's, or another thread's: it means
 something only of those that share the memory, each by its own ids."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from faultkit.model import Task
 from faultkit.target import Mapping, Process
@@ -35,6 +37,30 @@ def owner_among_sharers(world: World, process: Process, tid: int, mapping: Mappi
         return Owner(HERE if task.pid == process.pid else ELSEWHERE, task, sure=False)
     sees_all = world.machine.sees_all_processes()
     return Owner(GONE if sees_all and not unread else UNREAD, None)
+
+
+def owner_in_namespace(world: World, process: Process, tid: int) -> Owner:
+    """Which thread of another process has the id `tid` in the pid namespace of `process`, where
+    that is not ours?"""
+    from faultkit.world import ELSEWHERE, GONE, UNSEEN, Owner
+
+    pid = _pids_by_inner_tid(world, world.in_namespace_of(process)).get(tid)
+    if pid is None:
+        return Owner(GONE if world.knows_namespaces() else UNSEEN, None)
+    other = world.process(pid)
+    task = world.threads(other).get(tid) if other is not None else None
+    if task is None:
+        return Owner(UNSEEN, None)
+    return Owner(ELSEWHERE, task) if world.is_alive(task) else Owner(GONE, None)
+
+
+def _pids_by_inner_tid(world: World, pids: Sequence[int]) -> dict[int, int]:
+    """The processes, which are all of one pid namespace, by their threads' ids in it."""
+    key = f"inner ids {pids[:1]}"
+    if key not in world.cache:
+        world.cache[key] = {tid: pid for pid in pids for tid in world.inner_tids(pid)}
+    known: dict[int, int] = world.cache[key]
+    return known
 
 
 def _named(

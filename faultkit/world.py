@@ -23,8 +23,9 @@ ELSEWHERE = "elsewhere"  # a thread of another process
 GONE = "gone"  # no such thread on this machine
 UNLISTED = "unlisted"  # the kernel knows it, though it is not among the dump's tasks
 UNREAD = "unread"  # whether there is such a thread is in memory that the dump lacks
+UNREAD_SPACE = "that of process"
 SEVERAL = "several"  # threads of several pid namespaces have that id, each in its own
-UNSEEN = "unseen"  # not a thread of this core's process: others can't be seen
+UNSEEN = "unseen"  # not a thread of this process, and others of its kind can't be seen
 
 
 class Owner(NamedTuple):
@@ -177,7 +178,9 @@ class World:
         if not process.live:
             return Owner(UNSEEN, None)
         if _other_pid_namespace(process.pid):
-            return Owner(UNSEEN, None)
+            from faultkit.sharing import owner_in_namespace
+
+            return owner_in_namespace(self, process, tid)
         tgid = thread_group(tid)
         if tgid is None:
             return Owner(GONE, None)
@@ -196,6 +199,18 @@ class World:
             return {_inner_tid(Task(pid, int(tid))) for tid in os.listdir(f"/proc/{pid}/task")}
         except OSError:
             return set()  # it has ended
+
+    def in_namespace_of(self, process: Process) -> tuple[int, ...]:
+        """The processes in the pid namespace of `process`, in their order."""
+        spaces = self._pid_namespaces()
+        own = spaces.get(process.pid)
+        return tuple(pid for pid, space in spaces.items() if space == own)
+
+    def knows_namespaces(self) -> bool:
+        """Whether it is known of every process that there is in which pid namespace it is."""
+        spaces = self._pid_namespaces()
+        unread = any(str(space).startswith(UNREAD_SPACE) for space in spaces.values())
+        return not unread and spaces.keys() >= set(process_ids())
 
     def other_namespaces(self, process: Process) -> set[int]:
         """The processes in other pid namespaces than `process`; few machines have any."""
@@ -344,7 +359,7 @@ def _namespace(pid: int) -> str | None:
     ids = status(pid).get("NSpid", "").split()
     if not ids:
         return None
-    return os.readlink("/proc/self/ns/pid") if len(ids) == 1 else f"that of process {pid}"
+    return os.readlink("/proc/self/ns/pid") if len(ids) == 1 else f"{UNREAD_SPACE} {pid}"
 
 
 def _other_pid_namespace(pid: int) -> bool:
