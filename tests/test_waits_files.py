@@ -95,9 +95,12 @@ def test_flock_inherited_from_a_process_that_is_gone(run, path):
     )
     pid = int(heir.words[0])
     try:
-        wait = wait_of(run.start(WANT_FLOCK, path, 2), FLOCK)
+        heir.wait()
+        waiting = blocked(run.start(WANT_FLOCK, path, 2), FLOCK)
+        wait = waits.recognise(waiting)
         assert pids(wait.holders) == {pid}
         assert any(f"taken by pid {heir.pid}, now gone" in line for line in wait.evidence)
+        assert not waiting.world.limits  # nothing was left unseen
     finally:
         os.kill(pid, signal.SIGKILL)
 

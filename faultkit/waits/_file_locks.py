@@ -134,8 +134,9 @@ def wait(
 def _is_unread(world: World, pid: int) -> bool:
     """Whether the process may have a descriptor that we can't see."""
     machine = world.machine
-    gone = not tasks_of(world, pid)
-    return pid in descriptors(world).unreadable or (gone and not machine.is_dead(pid))
+    if machine.is_dead(pid):
+        return False
+    return pid in descriptors(world).unreadable or not tasks_of(world, pid)
 
 
 def _no_holder(
