@@ -125,6 +125,7 @@ _PATTERNS = {
 
 EVENTS = (SEMAPHORE, BARRIER, CONDITION, COUNTER)  # which are brought about, not let go of
 _STARTERS = frozenset(
+    "pthread_cancel "  # has clean-up handlers called, where the thread that it is for waits
     "pthread_create thrd_create fork vfork clone posix_spawn posix_spawnp system popen libc_fork "
     # in kernels
     "queue_work_on queue_delayed_work_on mod_delayed_work_on queue_rcu_work queue_work_node "
@@ -135,8 +136,8 @@ _STARTERS = frozenset(
 
 
 def starts_another(name: str) -> bool:
-    """Whether the function starts a thread or a process, or has the kernel call something later:
-    that may do anything."""
+    """Whether the function starts a thread or a process, ends a thread's wait, or has the kernel
+    call something later: that may do anything."""
     return plain_name(name) in _STARTERS or "_M_start_thread" in name
 
 

@@ -1,5 +1,5 @@
 /* A semaphore that another thread would post, but for the mutex that the waiter has: that is no
- * deadlock, as somebody else posts it, too, or may. */
+ * deadlock, as somebody else posts it, too, or may, or ends the wait. */
 #include "scene.h"
 
 #include <semaphore.h>
@@ -112,6 +112,31 @@ static void late_thread_posts(int argc, char **argv)
     wait_for_post();
 }
 
+/* Or the waiter gives up, and what it has. */
+static pthread_t waiter;
+
+static void give_up(void *mutex)
+{
+    pthread_mutex_unlock(mutex);
+}
+
+static void *cancels_later(void *argument)
+{
+    sleep(100000);
+    pthread_cancel(waiter);
+    return argument;
+}
+
+static void waiter_cancelled(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    waiter = pthread_self();
+    scene_thread(cancels_later, NULL);
+    pthread_cleanup_push(give_up, &wanted);
+    wait_for_post();
+    pthread_cleanup_pop(0);
+}
+
 int main(int argc, char **argv)
 {
     static const scene_entry scenes[] = {
@@ -119,6 +144,7 @@ int main(int argc, char **argv)
         { "handler-posts", handler_posts },
         { "queue-posts", queue_posts },
         { "late-thread-posts", late_thread_posts },
+        { "waiter-cancelled", waiter_cancelled },
         { NULL, NULL },
     };
     return scene_main(scenes, argc, argv);

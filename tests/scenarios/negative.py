@@ -37,6 +37,7 @@ SCENARIOS = (
     _none("timer-posts", "posts.c", notes="by a thread of the C library's own"),
     _none("queue-posts", "posts.c", core_verdict=NO_DESCRIPTORS),
     _none("late-thread-posts", "posts.c"),
+    _none("waiter-cancelled", "posts.c", notes="its clean-up handler gives up the mutex"),
     Scenario(
         "negative-handler-posts",
         "posts.c",
