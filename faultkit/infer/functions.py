@@ -141,6 +141,11 @@ def starts_another(name: str) -> bool:
     return plain_name(name) in _STARTERS or "_M_start_thread" in name
 
 
+def returns_twice(name: str) -> bool:
+    """Whether the function returns once more when somebody calls longjmp()."""
+    return plain_name(name) in ("setjmp", "sigsetjmp")
+
+
 def interprets(name: str) -> bool:
     """Whether the function is the loop that runs a program which is not machine code: what it comes
     to call is up to that program.  (CPython's exports its name, Python/ceval.c.)"""

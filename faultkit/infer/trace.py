@@ -20,6 +20,7 @@ from faultkit.infer.functions import (
     TRY,
     WAIT,
     Role,
+    returns_twice,
     role_of,
 )
 from faultkit.infer.lock import Target
@@ -148,8 +149,11 @@ class Trace:
     @property
     def acts_unseen(self) -> bool:
         """Whether the code still to come brings about events of which nothing tells, for now, what
-        they are about: what a list or a queue will give it."""
+        they are about: what a list or a queue will give it; or whether a longjmp() could have it
+        go on elsewhere."""
         frames = self.live[self._runtime_frames() :]
+        if any(returns_twice(name) for live in frames for name in live.walk.names):
+            return True
         return any(live.may_change(event.lock) for live in frames for _, event in live.later())
 
     def _runtime_frames(self) -> int:
