@@ -63,6 +63,8 @@ def _fill_wakers(snapshot: Snapshot, graph: WaitGraph) -> bool:
         if wait.needs != EVENT or wait.candidates is not None or not snapshot.concerns(wait):
             continue
         process = snapshot.tasks[root]
+        if _is_known_elsewhere(snapshot, wait):
+            continue
         from faultkit.candidates import likely_first
         from faultkit.infer.holders import resolve
 
@@ -76,3 +78,22 @@ def _fill_wakers(snapshot: Snapshot, graph: WaitGraph) -> bool:
             snapshot.waits[root] = resolved
             found = True
     return found
+
+
+def _is_known_elsewhere(snapshot: Snapshot, wait: Wait) -> bool:
+    """Whether other processes map what the task waits for, and could bring it about; then it is
+    said that they could."""
+    process, address = snapshot.tasks[wait.task], wait.lock.address
+    if address is None or wait.lock.key is None or wait.lock.key[0] != "shared":
+        return False
+    mapping = process.mapping(address)
+    sharers = snapshot.world.sharers(mapping) if mapping is not None else ()
+    pids = sorted({other.pid for other, _ in sharers} - {process.pid})
+    if not pids:
+        return False
+    shown = ", ".join(map(str, pids[:8]))
+    snapshot.world.limit(
+        f"who would end the wait of thread {wait.task.tid} for the {wait.lock.kind} at "
+        f"{address:#x} is not recorded: besides process {process.pid}, {shown} could"
+    )
+    return True

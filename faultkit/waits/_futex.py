@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from faultkit.model import Task
 from faultkit.record import NamedTuple
 from faultkit.target import ReadError
 from faultkit.waits._restart import RESTART_SYSCALL, polls
@@ -102,3 +103,18 @@ def lock_key(blocked: Blocked, address: int, private: bool) -> tuple[Any, ...]:
             place = address - mapping.start + mapping.offset
             return ("shared", mapping.device, mapping.inode, place)
     return ("private", blocked.process.pid, address)
+
+
+def users(blocked: Blocked, address: int, private: bool) -> tuple[Task, ...]:
+    """Whoever can reach the object at all: of all processes that map it, if others can."""
+    members = blocked.world.members(blocked.process)
+    mapping = None if private else blocked.process.mapping(address)
+    if mapping is None or not mapping.shared:
+        return members
+    others = [
+        task
+        for process, _ in blocked.world.sharers(mapping)
+        if process.pid != blocked.process.pid
+        for task in process.tasks()
+    ]
+    return (*members, *others)

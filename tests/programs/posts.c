@@ -3,6 +3,8 @@
 #include "scene.h"
 
 #include <semaphore.h>
+#include <setjmp.h>
+#include <sys/mman.h>
 
 static sem_t done;
 static pthread_mutex_t wanted = PTHREAD_MUTEX_INITIALIZER;
@@ -137,6 +139,102 @@ static void waiter_cancelled(int argc, char **argv)
     pthread_cleanup_pop(0);
 }
 
+/* Or somebody gets there by a way that no call or return leads. */
+static jmp_buf way;
+
+static __attribute__((noinline)) void jump_later(void)
+{
+    sleep(100000);
+    longjmp(way, 1);
+}
+
+static void *posts_after_a_jump(void *argument)
+{
+    if (setjmp(way) == 0)
+        jump_later();
+    else
+        sem_post(&done);
+    return argument;
+}
+
+static void jumper_posts(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    scene_thread(posts_after_a_jump, NULL);
+    wait_for_post();
+}
+
+/* Or another process does, which shares what is waited for. */
+static struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    pthread_barrier_t gate;
+} *shared;
+
+static void *signals_later(void *argument)
+{
+    scene_name("signaller");
+    pthread_mutex_lock(&wanted);
+    pthread_cond_broadcast(&shared->changed);
+    pthread_mutex_unlock(&wanted);
+    return argument;
+}
+
+static void *arrives_later(void *argument)
+{
+    scene_name("late");
+    pthread_mutex_lock(&wanted);
+    pthread_mutex_unlock(&wanted);
+    pthread_barrier_wait(&shared->gate);
+    return argument;
+}
+
+static void share(void)
+{
+    pthread_condattr_t of_condition;
+    pthread_barrierattr_t of_barrier;
+
+    shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    scene_require(shared != MAP_FAILED, "mmap");
+    pthread_mutex_init(&shared->mutex, NULL);
+    pthread_condattr_init(&of_condition);
+    pthread_condattr_setpshared(&of_condition, PTHREAD_PROCESS_SHARED);
+    pthread_cond_init(&shared->changed, &of_condition);
+    pthread_barrierattr_init(&of_barrier);
+    pthread_barrierattr_setpshared(&of_barrier, PTHREAD_PROCESS_SHARED);
+    pthread_barrier_init(&shared->gate, &of_barrier, 2);
+    if (fork() == 0) {
+        scene_mortal();
+        sleep(100000);
+        pthread_cond_broadcast(&shared->changed);
+        pthread_barrier_wait(&shared->gate);
+        _exit(0);
+    }
+    pthread_mutex_lock(&wanted);
+}
+
+static void process_signals(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    share();
+    scene_thread(signals_later, NULL);
+    usleep(100000);
+    pthread_mutex_lock(&shared->mutex);
+    scene_ready();
+    for (;;)
+        pthread_cond_wait(&shared->changed, &shared->mutex);
+}
+
+static void process_arrives(int argc, char **argv)
+{
+    (void) argc, (void) argv;
+    share();
+    scene_thread(arrives_later, NULL);
+    usleep(100000);
+    scene_ready();
+    pthread_barrier_wait(&shared->gate);
+}
+
 int main(int argc, char **argv)
 {
     static const scene_entry scenes[] = {
@@ -145,6 +243,9 @@ int main(int argc, char **argv)
         { "queue-posts", queue_posts },
         { "late-thread-posts", late_thread_posts },
         { "waiter-cancelled", waiter_cancelled },
+        { "jumper-posts", jumper_posts },
+        { "process-signals", process_signals },
+        { "process-arrives", process_arrives },
         { NULL, NULL },
     };
     return scene_main(scenes, argc, argv);

@@ -37,6 +37,17 @@ SCENARIOS = (
     _none("timer-posts", "posts.c", notes="by a thread of the C library's own"),
     _none("queue-posts", "posts.c", core_verdict=NO_DESCRIPTORS),
     _none("late-thread-posts", "posts.c"),
+    _none("jumper-posts", "posts.c", notes="where a longjmp() leads"),
+    Scenario(
+        "negative-process-signals",
+        "posts.c",
+        ("process-signals",),
+        "inconclusive",
+        (Expect("chain", root="main"),),
+        core=False,
+        notes="the other process sleeps",
+    ),
+    _none("process-arrives", "posts.c", core=False),
     _none("waiter-cancelled", "posts.c", notes="its clean-up handler gives up the mutex"),
     Scenario(
         "negative-handler-posts",

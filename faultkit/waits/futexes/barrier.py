@@ -31,7 +31,7 @@ def recognise(blocked: Blocked) -> Wait | None:
         blocked.task,
         Lock("barrier", address, key=_futex.lock_key(blocked, address, call.private)),
         needs=EVENT,
-        candidates=blocked.world.members(blocked.process),
+        candidates=_futex.users(blocked, address, call.private),
         holder_count=missing,
         evidence=(f"barrier of {barrier.parties}, {missing} still to arrive",),
     )

@@ -4,7 +4,7 @@ it nor who will post."""
 from __future__ import annotations
 
 from faultkit.layouts.glibc import read_semaphore
-from faultkit.model import EVENT, Lock, Task, Wait
+from faultkit.model import EVENT, Lock, Wait
 from faultkit.waits import _futex
 from faultkit.world import Blocked
 
@@ -36,19 +36,4 @@ def recognise(blocked: Blocked) -> Wait | None:
             fault="lost-wakeup",
             fault_detail=f"the semaphore could be taken: its value is {semaphore.value}",
         )
-    return wait.but(candidates=_candidates(blocked, call))
-
-
-def _candidates(blocked: Blocked, call: _futex.FutexCall) -> tuple[Task, ...]:
-    """Whoever can reach the semaphore at all."""
-    members = blocked.world.members(blocked.process)
-    mapping = None if call.private else blocked.process.mapping(call.uaddr)
-    if mapping is None or not mapping.shared:
-        return members
-    others = [
-        task
-        for process, _ in blocked.world.sharers(mapping)
-        if process.pid != blocked.process.pid
-        for task in process.tasks()
-    ]
-    return (*members, *others)
+    return wait.but(candidates=_futex.users(blocked, call.uaddr, call.private))
