@@ -72,6 +72,10 @@ class Graph:
                     switch.follows.append(block)
                     block.leads.append(switch)
 
+    def unreached(self) -> list[Block]:
+        """The blocks that nothing leads to from the function's start."""
+        return [block for block in self.by_start.values() if block.position < 0]
+
     def is_switch(self, jump: Instruction) -> bool:
         """Whether a jump goes through a table, of addresses or of offsets, to one of the
         function's blocks; others that leave it call functions, which return to its caller."""

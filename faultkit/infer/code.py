@@ -70,10 +70,12 @@ class Code:
 
     `pairs_locks` tells that a function which takes locks gives back its own, where it can't be
     told which.  `fixed_reach` is how near to a lock with a fixed address those point, in bytes,
-    who may get to it: a program has many variables side by side.
+    who may get to it: a program has many variables side by side.  `throws` tells that it may have
+    exceptions.
     """
 
     pairs_locks = False
+    throws = True
     fixed_reach = 1
 
     seconds = MAX_SECONDS

@@ -417,6 +417,13 @@ class Tracer:
         signals = any(variable.plus(offset) in atomics for offset in CONDVAR_LOCKS)
         return Role(EVENT) if signals and target not in self.waiting else None
 
+    def brings_about(self, call: Instruction) -> bool:
+        """Whether a call brings about events of this family, wherever it stands."""
+        role = self.role(call)
+        if role is not None:
+            return role.what in (EVENT, RELEASE)
+        return bool(self._summary(*self.code.callee(call), 0).events)
+
     def _summary(self, target: int | None, name: str | None, depth: int) -> Summary:
         if target is None or self.code.interprets(target):
             return OPAQUE

@@ -154,7 +154,18 @@ class Trace:
         frames = self.live[self._runtime_frames() :]
         if any(returns_twice(name) for live in frames for name in live.walk.names):
             return True
+        if self.tracer.code.throws and any(map(self._acts_if_thrown, frames)):
+            return True
         return any(live.may_change(event.lock) for live in frames for _, event in live.later())
+
+    def _acts_if_thrown(self, live: LiveFrame) -> bool:
+        """Whether the frame's function brings about an event where nothing in it leads to: in what
+        catches an exception, that is."""
+        return any(
+            instruction.kind == "call" and self.tracer.brings_about(instruction)
+            for block in live.walk.graph.unreached()
+            for instruction in block.body
+        )
 
     def _runtime_frames(self) -> int:
         """How many of the outermost frames are the runtime's: clone and start_thread, or what

@@ -47,6 +47,7 @@ class KernelCode(Code):
 
     seconds = 10.0  # with the back traces that crash unwinds meanwhile: 9.0.2 takes long for one
     fixed_reach = OBJECT_BYTES  # its modules hand on what has their locks, operations and all
+    throws = False
     pairs_locks = True  # most of its functions have short critical sections of their own
 
     def __init__(self, space: KernelSpace) -> None:

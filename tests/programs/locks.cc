@@ -535,6 +535,52 @@ constexpr auto latch = too_old, latch_of_two = too_old, latch_sleeper = too_old;
 constexpr auto barrier = too_old;
 #endif
 
+// a waits for what b would tell it but for a's mutex, or c, once it catches what it will be thrown.
+std::mutex outer_mutex, inner_mutex;
+std::condition_variable told;
+bool known;
+
+[[gnu::noinline]] void throw_later()
+{
+    std::this_thread::sleep_for(hours(10));
+    throw 1;
+}
+
+void tell()
+{
+    std::lock_guard<std::mutex> lock(inner_mutex);
+    known = true;
+    told.notify_all();
+}
+
+void caught()
+{
+    std::thread([] {
+        scene_name("a");
+        std::lock_guard<std::mutex> outer(outer_mutex);
+        std::unique_lock<std::mutex> inner(inner_mutex);
+        hold();
+        told.wait(inner, [] { return known; });
+    }).detach();
+    std::thread([] {
+        scene_name("b");
+        hold();
+        std::lock_guard<std::mutex> outer(outer_mutex);
+        tell();
+    }).detach();
+    std::thread([] {
+        scene_name("c");
+        hold();
+        try {
+            throw_later();
+        } catch (int) {
+            tell();
+        }
+    }).detach();
+    start(3);
+    scene_idle();
+}
+
 template <void (*scene)()> void play(int, char **)
 {
     scene();
@@ -574,6 +620,7 @@ int main(int argc, char **argv)
         { "latch-of-two", play<latch_of_two> },
         { "latch-sleeper", play<latch_sleeper> },
         { "barrier", play<barrier> },
+        { "caught", play<caught> },
         { nullptr, nullptr },
     };
     return scene_main(scenes, argc, argv);

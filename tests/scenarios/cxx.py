@@ -64,5 +64,6 @@ SCENARIOS = (
         notes="its word is 2, as a contended lock's",
     ),
     _scenario("latch-sleeper", "not-found"),
+    _scenario("caught", "not-found", notes="c sleeps, and tells a in its catch clause"),
     _nobody("barrier", EITHER, notes="the waits of all barriers share a pool"),
 )
