@@ -92,7 +92,8 @@ class Snapshot:
     def look_at(self, process: Process, task: Task) -> Wait | None:
         """What the task waits for at this moment; None if it does not wait or can't be told."""
         call = process.syscall(task)
-        if self._is_halted(process) and (call is None or call.nr not in LASTING):
+        halted = not process.stopped and self._is_halted(process)
+        if halted and (call is None or call.nr not in LASTING):
             return Wait(task, HALTED, needs=OUTSIDE)
         if call is None:
             now = state(task.pid, task.tid) if process.live else ""
@@ -108,8 +109,9 @@ class Snapshot:
         return self._recognise(process, task, call)
 
     def _is_halted(self, process: Process) -> bool:
-        """Whether a signal has stopped the process, not we: all its threads then stand still."""
-        if not process.live or process.stopped:
+        """Whether a signal has stopped the process, which we did not: all its threads then stand
+        still."""
+        if not process.live:
             return False
         known: dict[int, bool] = self.world.cache.setdefault("halted", {})
         if process.pid not in known:

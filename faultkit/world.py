@@ -70,6 +70,7 @@ class World:
         self._processes: dict[int, Process | None] = {p.pid: p for p in primary}
         self._threads: dict[int, dict[int, Task]] = {}
         self._owners: dict[tuple[Any, ...], Owner] = {}
+        self._described: dict[Task, Task] = {}
         self._machine: Machine | None = None
         self.cache: dict[str, Any] = {}  # what providers found out about the whole system
         self.images: dict[str, Any] = {}  # what they found in images, which stay as they are
@@ -121,6 +122,7 @@ class World:
         """Drop what may have changed since: owners, threads, tables of the whole system."""
         self._threads.clear()
         self._owners.clear()
+        self._described.clear()
         self.cache.clear()
         self._machine = None
 
@@ -245,7 +247,14 @@ class World:
         return parent_of(pid)
 
     def describe(self, task: Task) -> Task:
-        """The task with its name and state, where they can be had."""
+        """The task with its name and state, where they can be had, as when it was first asked
+        for: who waits in a cycle is a holder, too."""
+        known = self._described.get(task)
+        if known is None:
+            known = self._described[task] = self._describe(task)
+        return known
+
+    def _describe(self, task: Task) -> Task:
         process = self._processes.get(task.pid)
         describe = getattr(process, "describe", None)
         if describe is not None:

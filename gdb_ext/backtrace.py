@@ -22,10 +22,11 @@ def unwind(frame: gdb.Frame | None, limit: int, preserved: Sequence[str]) -> Ite
     index = 0
     try:
         while frame is not None and index < limit:
-            inlines.append(_source_line(frame))
+            name = told(frame.name)
+            inlines.append(_source_line(frame, name))
             if frame.type() != gdb.INLINE_FRAME:
                 registers = registers_of(frame, ("rsp", *preserved))
-                yield _frame(index, frame, tuple(inlines), registers)
+                yield _frame(index, frame, name, tuple(inlines), registers)
                 inlines = []
                 index += 1
             frame = frame.older()
@@ -34,11 +35,14 @@ def unwind(frame: gdb.Frame | None, limit: int, preserved: Sequence[str]) -> Ite
 
 
 def _frame(
-    index: int, frame: gdb.Frame, inlines: tuple[SourceLine, ...], registers: dict[str, int]
+    index: int,
+    frame: gdb.Frame,
+    name: str | None,
+    inlines: tuple[SourceLine, ...],
+    registers: dict[str, int],
 ) -> Frame:
     pc = frame.pc()
     function = frame.function()
-    name = told(frame.name)
     symbol = symbol_of(pc) if function is None or not name else None
     start = None
     if function is not None:
@@ -112,12 +116,12 @@ def unsigned(value: Any) -> int:
     return int(value) & 0xFFFFFFFFFFFFFFFF
 
 
-def _source_line(frame: gdb.Frame) -> SourceLine:
+def _source_line(frame: gdb.Frame, name: str | None) -> SourceLine:
     place = frame.find_sal()
     symtab = place.symtab if place is not None else None
     file = told(lambda: symtab.filename) if symtab is not None else None
     line = place.line if file is not None and place.line else None
-    return SourceLine(told(frame.name), file, line)
+    return SourceLine(name, file, line)
 
 
 def told(ask: Callable[[], str | None]) -> str | None:

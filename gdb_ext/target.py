@@ -123,7 +123,8 @@ class GdbProcess(Process):
         return [task.tid for task in others if process.describe(task).state not in DEAD]
 
     def tasks(self) -> Sequence[Task]:
-        return [Task(self.pid, tid, number=self._number(tid)) for tid in sorted(self._threads)]
+        pid, number = self.pid, self._number
+        return [Task(pid, tid, None, None, number(tid)) for tid in sorted(self._threads)]
 
     def _number(self, tid: int) -> str | None:
         thread = self._threads.get(tid)

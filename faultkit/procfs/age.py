@@ -25,8 +25,12 @@ def seconds_asleep(task: Task) -> float | None:
     "now" must be read on the CPU where the task slept in.  Where a virtual machine is held up,
     they and the boot clock part by a second at times.
     """
+    return _seconds_asleep(task, _last_cpu(_home(task)))
+
+
+def _seconds_asleep(task: Task, cpu: int | None) -> float | None:
     then = _exec_start(f"{_home(task)}/sched")
-    now = _clock_of(_last_cpu(_home(task)))
+    now = _clock_of(cpu)
     if then is None or now is None:
         return None
     return max(0.0, (now - then) / 1000.0)
@@ -37,8 +41,10 @@ def seconds_stopped(tasks: Sequence[Task]) -> float | None:
     the CPU where we are, if any, as to get a turn on another one takes a while on a busy machine.
     """
     here = _last_cpu(OWN)
-    near = (task for task in tasks if _last_cpu(_home(task)) == here)
-    return seconds_asleep(next(near, tasks[0])) if tasks else None
+    for task in tasks:
+        if _last_cpu(_home(task)) == here:
+            return _seconds_asleep(task, here)
+    return seconds_asleep(tasks[0]) if tasks else None
 
 
 def _home(task: Task) -> str:
