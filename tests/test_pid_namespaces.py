@@ -9,7 +9,7 @@ import time
 
 import pytest
 from building import command_line
-from harness import CHECKOUT
+from harness import CHECKOUT, Unplayable
 
 from faultkit.procfs.status import children
 
@@ -31,6 +31,8 @@ def contained(directory, program, scene):
             for line in process.stdout:
                 if line.startswith("ready"):
                     break
+            else:
+                raise Unplayable("unshare can't give a process a /proc of its own here")
             time.sleep(0.5)
             yield children(process.pid)[0]
         finally:
