@@ -2,10 +2,9 @@
 
 import os
 import signal
-import sys
 import threading
 
-from pylocks import doze_until, hold, idle, mortal, name, say, start, thread
+from pylocks import doze_until, hold, idle, main, mortal, name, say, start, thread
 
 lock = threading.Lock()
 taken = []
@@ -62,6 +61,4 @@ def want():
     lock.acquire()
 
 
-mortal()
-name("main")
-globals()["play_" + sys.argv[1]]()
+main(globals())

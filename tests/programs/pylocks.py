@@ -606,15 +606,17 @@ def play_loops():
     idle()
 
 
-def main():
+def main(scenes, naming_itself=""):
+    """Plays the scenario that was asked for, one of a program's `scenes` (its globals)."""
     mortal()
     scene = sys.argv[1] if len(sys.argv) > 1 else ""
-    play = globals().get("play_" + scene)
+    play = scenes.get("play_" + scene)
     if play is None:
-        sys.exit("usage: pylocks.py SCENARIO; no scenario %s" % scene)
-    name("main")
+        sys.exit("usage: %s SCENARIO; no scenario %s" % (os.path.basename(sys.argv[0]), scene))
+    if scene != naming_itself:
+        name("main")
     play()
 
 
 if __name__ == "__main__":
-    main()
+    main(globals())

@@ -3,11 +3,10 @@
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 
-from pylocks import SCENE_SECONDS, doze_until, mortal, name, say
+from pylocks import SCENE_SECONDS, doze_until, main, mortal, name, say
 
 
 def play_processes():
@@ -103,16 +102,5 @@ def play_workers_forever():
     threading.Event().wait()
 
 
-def main():
-    mortal()
-    scene = sys.argv[1] if len(sys.argv) > 1 else ""
-    play = globals().get("play_" + scene)
-    if play is None:
-        sys.exit("usage: pyprocesses.py SCENARIO; no scenario %s" % scene)
-    if scene != "processes":
-        name("main")
-    play()
-
-
 if __name__ == "__main__":
-    main()
+    main(globals(), naming_itself="processes")
