@@ -23,9 +23,10 @@ ELSEWHERE = "elsewhere"  # a thread of another process
 GONE = "gone"  # no such thread on this machine
 UNLISTED = "unlisted"  # the kernel knows it, though it is not among the dump's tasks
 UNREAD = "unread"  # whether there is such a thread is in memory that the dump lacks
-UNREAD_SPACE = "that of process"
 SEVERAL = "several"  # threads of several pid namespaces have that id, each in its own
 UNSEEN = "unseen"  # not a thread of this process, and others of its kind can't be seen
+
+UNREAD_SPACE = "that of process"  # begins what stands for a pid namespace that can't be read
 
 
 class Owner(NamedTuple):

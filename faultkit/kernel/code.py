@@ -200,13 +200,14 @@ class KernelCode(Code):
 
     @cached_property
     def _sleeps(self) -> frozenset[int]:
-        found = map(self.kernel.symbol, SLEEP_ONLY)
-        return frozenset(address for address in found if address)
+        return self._addresses_of(SLEEP_ONLY)
 
     @cached_property
     def _privates(self) -> frozenset[int]:
-        found = map(self.kernel.symbol, _PRIVATE)
-        return frozenset(address for address in found if address)
+        return self._addresses_of(_PRIVATE)
+
+    def _addresses_of(self, names: frozenset[str]) -> frozenset[int]:
+        return frozenset(filter(None, map(self.kernel.symbol, names)))
 
     def _is_small(self, start: int) -> bool:
         size = self._size(start)

@@ -47,27 +47,12 @@ def nodes_beside(system: System, address: int, is_inside: Callable[[int], bool])
                 continue
             if links_of_deferred(system, node, words[number : number + 6]):
                 continue
-            above = _above_in_tree(kernel, node, following)
-            if not above and is_kernel_pointer(previous) and not _is_circular(kernel, node):
-                above = _above_in_hash(kernel, node, previous)
-            if above and is_inside(node):
-                walked += 1
-                others = [other for other in above if not is_inside(other)]
-            else:
-                if not (is_kernel_pointer(following) and is_kernel_pointer(previous)):
-                    continue
-                if not is_inside(node):
-                    continue
-                try:
-                    if kernel.u64(following + 8) != node or kernel.u64(previous) != node:
-                        continue
-                    walked += 1
-                    nodes = ring(kernel, node, MOST_NODES)
-                    others = [other for other in nodes if not is_inside(other)]
-                except FaultkitError:
-                    continue
-            for other in others:
-                if system.stack_owner(other) is None:
+            nodes = _nodes_on(kernel, node, following, previous)
+            if nodes is None or not is_inside(node):  # crash takes long to tell the latter
+                continue
+            walked += 1
+            for other in nodes:
+                if not is_inside(other) and system.stack_owner(other) is None:
                     found[other] = system.symbol_at(other) is not None
     variables = [node for node, in_variable in found.items() if in_variable]
     objects = [node for node, in_variable in found.items() if not in_variable][:MOST_ASKED]
@@ -95,6 +80,27 @@ def links_of_deferred(system: System, node: int, words: Sequence[int]) -> int:
     except FaultkitError:
         pass
     return 0
+
+
+def _nodes_on(kernel: Kernel, node: int, following: int, previous: int) -> list[int] | None:
+    """The nodes above one of a tree or of a hash table's list, or all others of the list_head's
+    list; None if it, whose first words are given, is none of these."""
+    above = _above_in_tree(kernel, node, following)
+    if not above and is_kernel_pointer(previous) and not _is_circular(kernel, node):
+        above = _above_in_hash(kernel, node, previous)
+    if above:
+        return above
+    if not (is_kernel_pointer(following) and is_kernel_pointer(previous)):
+        return None
+    try:
+        if kernel.u64(following + 8) != node or kernel.u64(previous) != node:
+            return None
+    except FaultkitError:
+        return None
+    try:
+        return list(ring(kernel, node, MOST_NODES))
+    except FaultkitError:
+        return []
 
 
 def _is_circular(kernel: Kernel, node: int) -> bool:

@@ -24,7 +24,6 @@ from faultkit.kernel.functions import FAMILIES, SPIN
 from faultkit.kernel.kthreads import kthread_workers
 from faultkit.kernel.reach import Reached
 from faultkit.kernel.sleep import timers_beside
-from faultkit.kernel.sleeper import Sleeper
 from faultkit.kernel.snapshot import KernelSnapshot
 from faultkit.kernel.space import KernelSpace
 from faultkit.kernel.stacks import Stacks
@@ -56,12 +55,6 @@ _NOT_ITS_OWN = frozenset(
 MOST_RANGES = 4  # that words_of_each() takes
 MOST_NEAR = 64  # tasks with a pointer into one object that are looked at
 MOST_STACK = 1 << 15  # bytes
-
-
-def _kept_for_callers(frames: Sequence[Frame], own: Sequence[Frame]) -> set[int]:
-    """What registers the functions keep that only run the task's own ones."""
-    outer = frames[own[-1].index + 1 :] if own else ()
-    return {value for frame in outer for value in (frame.registers or {}).values()}
 
 
 class Judged:
@@ -186,28 +179,21 @@ class Search:
             frames = self.space.frames(task)
             own = [frame for frame in frames if self._is_own(frame)]
             starts = frozenset(frame.function_start or 0 for frame in own)
-            data = self._stack_of(task, frames, own)
-            pointers = self._pointers(task, data) - _kept_for_callers(frames, own)
+            outer = frames[own[-1].index + 1 :] if own else ()  # what only runs its own ones
+            kept = {value for frame in outer for value in (frame.registers or {}).values()}
+            pointers = self._pointers(task, self._stack_within(task, outer)) - kept
             self._reach_of[key] = reach.by_code(starts, family), reach.by_objects(pointers)
         return self._reach_of[key]
 
     def _is_own(self, frame: Frame) -> bool:
         return frame.function_start is not None and self._is_its_own(frame.function_start)
 
-    def _stack_of(self, task: Task, frames: Sequence[Frame], own: Sequence[Frame]) -> bytes:
-        """The task's stack, up to the end of its own functions' frames."""
-        data = self._stacks.of(task).data
-        outer = frames[own[-1].index + 1 :][:1] if own else ()
-        sp = self._stack_pointer(task)
-        if sp is None or not outer or outer[0].sp is None:
-            return data
-        return data[: max(0, outer[0].sp - sp)]
-
-    def _stack_pointer(self, task: Task) -> int | None:
-        try:
-            return Sleeper(self.system, task, 0).sp
-        except FaultkitError:
-            return None
+    def _stack_within(self, task: Task, outer: Sequence[Frame]) -> bytes:
+        """The task's stack, up to these frames."""
+        stack = self._stacks.of(task)
+        if not outer or outer[0].sp is None:
+            return stack.data
+        return stack.data[: max(0, outer[0].sp - stack.sp)]
 
     def _near(self, address: int) -> list[Task]:
         """The tasks on whose stacks there is a pointer into the object around `address`, or into

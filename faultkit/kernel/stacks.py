@@ -15,10 +15,11 @@ from faultkit.target import FaultkitError
 
 class Stack(NamedTuple):
     """`starts` are those of the functions that have return addresses on the stack; `data` is the
-    stack from its pointer up."""
+    stack from its pointer `sp` up."""
 
     starts: frozenset[int]
     data: bytes
+    sp: int = 0
 
     def has(self, word: int) -> bool:
         """Whether the stack has that word."""
@@ -61,7 +62,7 @@ class Stacks:
         except FaultkitError:
             return Stack(frozenset(), b"")
         (code,) = system.kernel.words_of_each([window], len(window), *system.code_ranges)
-        return Stack(self._starts(code), window)
+        return Stack(self._starts(code), window, sp)
 
     def _find_starts(self, code: bytes) -> frozenset[int]:
         system: System = self._snapshot.system
